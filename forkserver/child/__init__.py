@@ -1,0 +1,1 @@
+"""Runs in a child: one connection at a time, behind the master's inherited walls. Imports nothing after the fork."""

@@ -1,0 +1,1 @@
+"""The operator's commands. Ordinary Python: click, tomllib, long messages."""

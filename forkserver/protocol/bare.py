@@ -1,0 +1,57 @@
+"""The bare dialect: the lab exercise's client, which has no framing. Runs in a child; sans-IO.
+
+See "The bare dialect" in docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+from forkserver.protocol.messages import Entry, ProtocolError, Reply, Request, Status, Trailer
+
+EXISTS = b"file-exists"
+MISSING = b"file-doesn't-exist"
+MAX_NAME_BYTES = 1024
+_NATIVE_VERBS = (b"GET ", b"STAT ", b"LIST ", b"PING")
+
+
+def is_bare(first: bytes) -> bool:
+    """Whether the first bytes of a connection are a bare name, and not a native request."""
+    return not first.startswith(_NATIVE_VERBS)
+
+
+class BareDialect:
+    """One bare name in; PID, verdict and content out. The same methods as ``framing.RequestStream``."""
+
+    one_request_only = True
+    started = False
+
+    def __init__(self) -> None:
+        self._name = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take what the peer sent: the whole name, in one piece."""
+        self._name += data
+
+    def next_request(self) -> Request | None:
+        """The one request. Raises ProtocolError if the name is too long."""
+        if len(self._name) > MAX_NAME_BYTES:
+            raise ProtocolError(Status.TOO_LONG, "a bare name is longer than 1024 bytes")
+        if not self._name:
+            return None
+        name, self._name = self._name, b""
+        return Request("GET", name if name.startswith(b"/") else b"/" + name)
+
+    def end_of_file(self) -> None:
+        """The peer will send no more; there is nothing to complain of."""
+
+    def reply(self, reply: Reply) -> list[bytes]:
+        """PID and verdict, and an empty piece before the content: the peer reads each on its own."""
+        pid = reply.fields["pid"].encode("ascii")
+        return [pid, EXISTS, b""] if reply.status is Status.OK else [pid, MISSING]
+
+    def trailer(self, trailer: Trailer) -> bytes:  # noqa: ARG002 - this dialect has no trailer
+        """Nothing: end-of-file ends the content."""
+        return b""
+
+    def entry(self, entry: Entry) -> bytes:
+        """Never called: this dialect asks for files only."""
+        raise AssertionError(entry)

@@ -1,0 +1,138 @@
+"""What is said over the wire, as values. Runs on both sides; knows no bytes and no socket."""
+
+from __future__ import annotations
+
+import enum
+
+MAX_REQUEST_BYTES = 8192
+"""Longest request line, its line feed included."""
+MAX_REPLY_BYTES = 16384
+"""Longest reply, entry or trailer line, its line feed included."""
+
+VERBS = ("GET", "STAT", "LIST", "PING")
+DIGESTS = ("sha256", "blake2b")
+
+
+class Status(enum.IntEnum):
+    """The status table of docs/protocol.md."""
+
+    OK = 200
+    UNCHANGED = 304
+    BAD_REQUEST = 400
+    FORBIDDEN = 403
+    NOT_FOUND = 404
+    NOT_A_DIRECTORY = 405
+    TOO_SLOW = 408
+    NOT_A_FILE = 409
+    CHANGED = 412
+    TOO_LONG = 414
+    BAD_RANGE = 416
+    TOO_MANY_CONNECTIONS = 429
+    INTERNAL_ERROR = 500
+    BUSY = 503
+
+    @property
+    def word(self) -> str:
+        """The status as it stands on the wire, ``not-found``."""
+        return WORDS[self]
+
+
+WORDS = {status: status.name.lower().replace("_", "-") for status in Status}
+
+CLOSING = frozenset(
+    {
+        Status.BAD_REQUEST,
+        Status.TOO_SLOW,
+        Status.TOO_LONG,
+        Status.TOO_MANY_CONNECTIONS,
+        Status.INTERNAL_ERROR,
+        Status.BUSY,
+    }
+)
+"""Statuses after which the server answers nothing more on the connection."""
+
+
+class End(enum.Enum):
+    """How a content ended: the word of a trailer."""
+
+    OK = "ok"
+    CHANGED = "changed"
+    TRUNCATED = "truncated"
+    READ_ERROR = "read-error"
+    DRAINING = "draining"
+    INTERNAL_ERROR = "internal-error"
+
+
+class ProtocolError(Exception):
+    """The other side does not speak the protocol. The only exception the parsers raise.
+
+    ``status`` is what a server answers with; the text is a fixed sentence.
+    """
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Request:
+    """What a client asks. ``name`` is decoded, begins with ``/`` and is not yet checked for safety.
+
+    ``length`` None means to the end. Fields that do not belong to the verb keep their defaults.
+    """
+
+    __slots__ = ("digest", "if_etag", "length", "name", "offset", "recursive", "unless_etag", "verb")
+
+    def __init__(  # noqa: PLR0913 - one parameter a field of the request line
+        self,
+        verb: str,
+        name: bytes = b"/",
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        digest: str | None = None,
+        if_etag: str | None = None,
+        unless_etag: str | None = None,
+        recursive: bool = False,
+    ) -> None:
+        self.verb = verb
+        self.name = name
+        self.offset = offset
+        self.length = length
+        self.digest = digest
+        self.if_etag = if_etag
+        self.unless_etag = unless_etag
+        self.recursive = recursive
+
+
+class Reply:
+    """The first line of an answer. ``fields`` are the values as they stand on the wire, still encoded."""
+
+    __slots__ = ("fields", "message", "status")
+
+    def __init__(self, status: Status, fields: dict[str, str], message: str = "") -> None:
+        self.status = status
+        self.fields = fields
+        self.message = message
+
+
+class Entry:
+    """One line of a listing. ``kind`` is ``file`` or ``dir``; ``name`` is decoded and not checked for safety."""
+
+    __slots__ = ("fields", "kind", "name")
+
+    def __init__(self, kind: str, name: bytes, fields: dict[str, str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.fields = fields
+
+
+class Trailer:
+    """The last line of a content or a listing."""
+
+    __slots__ = ("end", "fields", "message")
+
+    def __init__(self, end: End, fields: dict[str, str], message: str = "") -> None:
+        self.end = end
+        self.fields = fields
+        self.message = message

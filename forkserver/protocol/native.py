@@ -1,0 +1,221 @@
+"""The grammar of the native protocol: one line of bytes to one message, and back. Runs on both sides.
+
+Every ``decode_*`` takes a line without its line feed and raises ``ProtocolError`` and nothing else, whatever the bytes.
+Encoding trusts its caller: fields must already be words without spaces.
+"""
+
+from __future__ import annotations
+
+from forkserver.protocol.messages import (
+    DIGESTS,
+    VERBS,
+    End,
+    Entry,
+    ProtocolError,
+    Reply,
+    Request,
+    Status,
+    Trailer,
+)
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/!$&'()*+,;=:@")
+_ENCODED = tuple(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in range(256))
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+_LINE = bytes(range(0x20, 0x7F))
+_MAX_DIGITS = 19
+_MAX_ETAG = 128
+_FIELDS = {
+    "GET": frozenset({"offset", "length", "digest", "if-etag", "unless-etag"}),
+    "STAT": frozenset[str](),
+    "LIST": frozenset({"recursive"}),
+    "PING": frozenset[str](),
+}
+
+
+def encode_name(name: bytes) -> str:
+    """Percent-encode arbitrary bytes (RFC 3986 section 2.1), ``/`` left as it is."""
+    return "".join([_ENCODED[byte] for byte in name])
+
+
+def decode_name(word: str) -> bytes:
+    """Undo ``encode_name``. Raises ProtocolError for a ``%`` without two hexadecimal digits."""
+    head, *escaped = word.encode("ascii").split(b"%")
+    if not escaped:
+        return head
+    parts = [head]
+    for part in escaped:
+        if len(part) < 2 or part[0] not in _HEX or part[1] not in _HEX:  # noqa: PLR2004 - two digits
+            raise _bad("% in a name must be followed by two hexadecimal digits")
+        parts += (bytes((int(part[:2], 16),)), part[2:])
+    return b"".join(parts)
+
+
+def decode_request(line: bytes) -> Request:
+    """One request line, without its line feed."""
+    verb, *words = _words(line)
+    if verb not in VERBS:
+        raise _bad("unknown verb: GET, STAT, LIST and PING are known")
+    request = Request(verb)
+    if verb != "PING":
+        if not words or not words[0].startswith("/"):
+            raise _bad("the verb must be followed by a name that begins with a slash")
+        request.name = decode_name(words.pop(0))
+    for key, value in _fields(words).items():
+        if key not in _FIELDS[verb]:
+            raise _bad("unknown field for this verb")
+        _set_field(request, key, value)
+    return request
+
+
+def _set_field(request: Request, key: str, value: str) -> None:
+    if key == "offset":
+        request.offset = decode_number(value)
+    elif key == "length":
+        request.length = decode_number(value)
+    elif key == "digest":
+        if value not in DIGESTS:
+            raise _bad("unknown digest: ask PING for those known")
+        request.digest = value
+    elif key == "recursive":
+        if value != "1":
+            raise _bad("recursive takes the value 1 or is left out")
+        request.recursive = True
+    elif not 0 < len(value) <= _MAX_ETAG:
+        raise _bad("an etag has 1 to 128 characters")
+    elif key == "if-etag":
+        request.if_etag = value
+    else:
+        request.unless_etag = value
+
+
+def encode_request(request: Request) -> bytes:
+    """The request line, line feed included; the caller checks it against MAX_REQUEST_BYTES."""
+    words = [request.verb]
+    if request.verb != "PING":
+        words.append(encode_name(request.name))
+    if request.offset:
+        words.append(f"offset={request.offset}")
+    if request.length is not None:
+        words.append(f"length={request.length}")
+    if request.digest:
+        words.append(f"digest={request.digest}")
+    if request.if_etag:
+        words.append(f"if-etag={request.if_etag}")
+    if request.unless_etag:
+        words.append(f"unless-etag={request.unless_etag}")
+    if request.recursive:
+        words.append("recursive=1")
+    return (" ".join(words) + "\n").encode("ascii")
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """The reply line, line feed included."""
+    return _line(f"FS1 {reply.status.value} {reply.status.word}", reply.fields, reply.message)
+
+
+def decode_reply(line: bytes) -> Reply:
+    """One reply line, without its line feed; number and word must be a row of the status table."""
+    words, message = _split_message(line)
+    magic, number, word, *rest = words if len(words) > 2 else [*words, "", "", ""]  # noqa: PLR2004 - FS1, number, word
+    if magic != "FS1":
+        raise _bad("this is not a forkserver's reply")
+    for status in Status:
+        if number == str(status.value) and word == status.word:
+            return Reply(status, _fields(rest), message)
+    raise _bad("the reply has an unknown status")
+
+
+def encode_trailer(trailer: Trailer) -> bytes:
+    """The trailer line, line feed included."""
+    return _line(f"FS1 END {trailer.end.value}", trailer.fields, trailer.message)
+
+
+def decode_trailer(line: bytes) -> Trailer:
+    """One trailer line, without its line feed."""
+    words, message = _split_message(line)
+    for end in End:
+        if words[:3] == ["FS1", "END", end.value]:
+            return Trailer(end, _fields(words[3:]), message)
+    raise _bad("a trailer was due")
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """One line of a listing, line feed included."""
+    return _line(f"{entry.kind} {encode_name(entry.name)}", entry.fields, "")
+
+
+def decode_entry(line: bytes) -> Entry:
+    """One line of a listing, without its line feed."""
+    kind, *words = _words(line)
+    if kind not in ("file", "dir") or not words or not words[0].startswith("/"):
+        raise _bad("an entry of a listing was due")
+    return Entry(kind, decode_name(words[0]), _fields(words[1:]))
+
+
+def encode_time(nanoseconds: int) -> str:
+    """Nanoseconds since 1970 as seconds with nine decimals, exactly."""
+    sign = "-" if nanoseconds < 0 else ""
+    seconds, rest = divmod(abs(nanoseconds), 1_000_000_000)
+    return f"{sign}{seconds}.{rest:09d}"
+
+
+def decode_time(word: str) -> int:
+    """Undo ``encode_time``. Raises ProtocolError."""
+    seconds, dot, rest = word.removeprefix("-").partition(".")
+    if not dot or len(rest) != 9:  # noqa: PLR2004 - nine decimals
+        raise _bad("a time has nine decimals")
+    nanoseconds = decode_number(seconds) * 1_000_000_000 + decode_number(rest)
+    return -nanoseconds if word.startswith("-") else nanoseconds
+
+
+def decode_number(word: str) -> int:
+    """1 to 19 decimal digits. Raises ProtocolError."""
+    # isdecimal() alone would take digits of other scripts.
+    if not (word.isascii() and word.isdecimal() and len(word) <= _MAX_DIGITS):
+        raise _bad("a number has 1 to 19 decimal digits and no sign")
+    return int(word)
+
+
+def _bad(message: str) -> ProtocolError:
+    return ProtocolError(Status.BAD_REQUEST, message)
+
+
+def _words(line: bytes) -> list[str]:
+    if not line:
+        raise _bad("the line is empty")
+    if line.translate(None, _LINE):
+        raise _bad("only printable ASCII is allowed; percent-encode every other byte")
+    words = line.decode("ascii").split(" ")
+    if "" in words:
+        raise _bad("tokens are separated by exactly one space")
+    return words
+
+
+def _fields(words: list[str]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise _bad("a field has the form key=value")
+        if key in fields:
+            raise _bad("a field is given twice")
+        fields[key] = value
+    return fields
+
+
+def _split_message(line: bytes) -> tuple[list[str], str]:
+    """Cut ``message="..."`` off the end; it alone may hold spaces."""
+    head, mark, rest = line.partition(b' message="')
+    if not mark:
+        return _words(line), ""
+    text = rest[:-1]
+    if not rest.endswith(b'"') or b'"' in text or b"\\" in text or text.translate(None, _LINE):
+        raise _bad("the message is not well quoted")
+    return _words(head), text.decode("ascii")
+
+
+def _line(head: str, fields: dict[str, str], message: str) -> bytes:
+    words = [head, *[f"{key}={value}" for key, value in fields.items()]]
+    if message:
+        words.append(f'message="{message}"')
+    return (" ".join(words) + "\n").encode("ascii")

@@ -1,0 +1,136 @@
+"""The frozen ``Settings`` value: defaults, bounds, units and the meaning of each field. Runs in every process.
+
+No TOML and no argument parsing here (``front.configfile`` has them): the master gets its settings ready-made, over
+the control channel, in the form ``encode`` and ``decode`` know.
+"""
+
+from __future__ import annotations
+
+DEFAULT_PORT = 2057
+MAX_CHILDREN = 32768
+"""Also the bound of every other count of processes: pid_max on a small machine."""
+
+
+class Field:
+    """One setting: its default (whose type is the type of the setting), its bounds, and a sentence for people."""
+
+    __slots__ = ("default", "high", "low", "meaning")
+
+    def __init__(self, default: Value, low: float, high: float, meaning: str) -> None:
+        self.default = default
+        self.low = low
+        self.high = high
+        self.meaning = meaning
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Not imported at run time: `typing` would make each fork dearer.
+    from typing import TypeAlias
+
+    Value: TypeAlias = str | int | float | bool | tuple[str, ...]
+
+FIELDS: dict[str, Field] = {
+    "root": Field(".", 0, 0, "directory served; nothing outside it is"),
+    "bind": Field(("127.0.0.1",), 0, 0, "addresses to listen on: HOST, HOST:PORT or [HOST]:PORT"),
+    "port": Field(DEFAULT_PORT, 0, 65535, "port of the addresses that name none; 0: any free one"),
+    "spare": Field(0, 0, MAX_CHILDREN, "idle children kept forked ahead"),
+    "connections_per_child": Field(1, 1, 1_000_000, "connections a child serves, one after the other, before it exits"),
+    "max_children": Field(256, 1, MAX_CHILDREN, "most children at once; more connections wait in the backlog"),
+    "max_per_peer": Field(0, 0, MAX_CHILDREN, "most connections of one peer (IPv6: one /64); 0: half of max_children"),
+    "hidden": Field(default=False, low=0, high=1, meaning="serve and list names that begin with a dot"),
+    "bare": Field(default=False, low=0, high=1, meaning="speak the lab exercise's bare dialect too"),
+    "request_s": Field(30.0, 0.1, 3600, "seconds for a request line to be complete"),
+    "idle_s": Field(60.0, 0.1, 86400, "seconds a connection may be idle between requests"),
+    "stall_s": Field(30.0, 0.1, 3600, "seconds a peer may take nothing of what is sent"),
+    "min_rate_bytes": Field(256, 0, 2**40, "bytes a second a peer must take on the average, after stall_s"),
+    "drain_s": Field(30.0, 0.0, 86400, "seconds that transfers have to finish when the server is stopped"),
+    "child_cpu_s": Field(3600, 1, 10**9, "processor seconds of one child (RLIMIT_CPU)"),
+    "child_memory_bytes": Field(2**28, 2**26, 2**40, "address space of one child (RLIMIT_AS)"),
+}
+
+
+class Settings:
+    """All settings, checked. Attributes are the names in ``FIELDS``, durations in seconds, sizes in bytes.
+
+    Raises ValueError for a name that is not in ``FIELDS``, TypeError for a value of another type than the default's (an
+    int serves for a float) and ValueError for one out of bounds; the text names the field and the remedy.
+    """
+
+    __slots__ = tuple(FIELDS)
+
+    root: str
+    bind: tuple[str, ...]
+    port: int
+    spare: int
+    connections_per_child: int
+    max_children: int
+    max_per_peer: int
+    hidden: bool
+    bare: bool
+    request_s: float
+    idle_s: float
+    stall_s: float
+    min_rate_bytes: int
+    drain_s: float
+    child_cpu_s: int
+    child_memory_bytes: int
+
+    def __init__(self, **values: Value) -> None:
+        for name in values:
+            if name not in FIELDS:
+                raise ValueError(f"{name}: there is no such setting")
+        for name, field in FIELDS.items():
+            object.__setattr__(self, name, _checked(name, field, values.get(name, field.default)))
+        if not self.max_per_peer:
+            object.__setattr__(self, "max_per_peer", max(1, self.max_children // 2))
+        if self.spare > self.max_children:
+            raise ValueError(f"spare: {self.spare} is more than max_children, {self.max_children}; lower it")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{name}: settings are frozen")
+
+    def encode(self) -> bytes:
+        """One ``name=value`` a line; ``decode`` reads it."""
+        return b"".join(f"{name}={_to_text(getattr(self, name))}\n".encode("utf-8", "surrogateescape") for name in FIELDS)
+
+
+def decode(data: bytes) -> Settings:
+    """Undo ``Settings.encode``. Both ends are ours: what is wrong here raises ValueError or TypeError."""
+    values: dict[str, Value] = {}
+    for line in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:
+        name, _, text = line.partition("=")
+        values[name] = _from_text(FIELDS[name].default, text)
+    return Settings(**values)
+
+
+def _checked(name: str, field: Field, value: Value) -> Value:
+    default = field.default
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not type(default):
+        raise TypeError(f"{name}: must be {_TYPE_NAMES[type(default)]}, not {value!r}")
+    if isinstance(value, (int, float)) and not field.low <= value <= field.high:
+        raise ValueError(f"{name}: {value} is out of bounds; it must be from {field.low} to {field.high}")
+    if isinstance(value, str) and (not value or any(char in value for char in "\0\n\r")):
+        raise ValueError(f"{name}: must not be empty, nor hold NUL or line feed")
+    if isinstance(value, tuple) and (not value or any(not item or set(item) & set(" \n\0") for item in value)):
+        raise ValueError(f"{name}: must name at least one address, and none may be empty or hold a space")
+    return value
+
+
+_TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of strings"}
+
+
+def _to_text(value: Value) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(int(value) if isinstance(value, bool) else value)
+
+
+def _from_text(default: Value, text: str) -> Value:
+    if isinstance(default, bool):
+        return text == "1"
+    if isinstance(default, int):
+        return int(text)
+    if isinstance(default, float):
+        return float(text)
+    return tuple(text.split(" ")) if isinstance(default, tuple) else text
