@@ -92,7 +92,8 @@ class Settings:
 
     def encode(self) -> bytes:
         """One ``name=value`` a line; ``decode`` reads it."""
-        return b"".join(f"{name}={_to_text(getattr(self, name))}\n".encode("utf-8", "surrogateescape") for name in FIELDS)
+        text = "".join([f"{name}={_to_text(getattr(self, name))}\n" for name in FIELDS])
+        return text.encode("utf-8", "surrogateescape")
 
 
 def decode(data: bytes) -> Settings:
@@ -106,12 +107,13 @@ def decode(data: bytes) -> Settings:
 
 def _checked(name: str, field: Field, value: Value) -> Value:
     default = field.default
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not type(default):
+    serves = isinstance(default, float) and type(value) is int
+    if not serves and type(value) is not type(default):
         raise TypeError(f"{name}: must be {_TYPE_NAMES[type(default)]}, not {value!r}")
     if isinstance(value, (int, float)) and not field.low <= value <= field.high:
         raise ValueError(f"{name}: {value} is out of bounds; it must be from {field.low} to {field.high}")
+    if serves:
+        return float(value)  # type: ignore[arg-type] # only now: an int out of bounds may be too large for a float
     if isinstance(value, str) and (not value or any(char in value for char in "\0\n\r")):
         raise ValueError(f"{name}: must not be empty, nor hold NUL or line feed")
     if isinstance(value, tuple) and (not value or any(not item or set(item) & set(" \n\0") for item in value)):
@@ -119,7 +121,13 @@ def _checked(name: str, field: Field, value: Value) -> Value:
     return value
 
 
-_TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of strings"}
+_TYPE_NAMES = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list of strings",
+}
 
 
 def _to_text(value: Value) -> str:

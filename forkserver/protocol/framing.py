@@ -1,8 +1,8 @@
 """Streams of bytes cut into messages: ``RequestStream`` for the server, ``ReplyStream`` for the client.
 
 Both are fed what the socket gave, in pieces of any size, and hand out one message at a time. They raise
-``ProtocolError`` and nothing else, whatever the bytes; after it they are of no further use. Memory is bounded by one line plus
-what was fed last.
+``ProtocolError`` and nothing else, whatever the bytes; after it they are of no further use. Memory is bounded by one
+line plus what was fed last.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class ReplyStream:
     def next_event(self) -> Reply | Entry | Trailer | bytes | None:
         """The next piece of an answer: ``bytes`` is content. None: feed more. Raises ProtocolError.
 
-        Content may hold the start of an early trailer at its end; ``end_of_file`` then tells how much of it was content.
+        An early trailer (one with ``sent``, from here or from ``end_of_file``) was at first taken for content, whole or
+        in part: of the bytes given for this answer only the first ``sent`` are the file's.
         """
         if self._state == "content":
             return self._next_content()
@@ -97,17 +98,19 @@ class ReplyStream:
             return self._begin(native.decode_reply(line))
         if self._state == "entries" and not line.startswith(b"FS1 "):
             return native.decode_entry(line)
+        from_content = self._state == "trailer" and not line.startswith(b"FS1 ")
         self._state = "reply"
-        return native.decode_trailer(line)
+        # Where fewer bytes are missing than an early trailer has, its beginning has filled the content up.
+        return self._early_trailer(line + b"\n") if from_content else native.decode_trailer(line)
 
     def end_of_file(self) -> Trailer | None:
         """The server will send no more. None: every answer is complete.
 
-        Returns the early trailer where a content was broken off with its reason; its ``sent`` is then the number of content
-        bytes, and what ``next_event`` gave beyond them is the trailer itself. Raises ProtocolError for any other break.
+        Returns the early trailer where a content was broken off with its reason; see ``next_event`` for its ``sent``.
+        Raises ProtocolError for any other break.
         """
-        if self._state == "content":
-            return self._early_trailer()
+        if self._state in ("content", "trailer") and not self._buffer:
+            return self._early_trailer(b"")
         if self._expected or self._state != "reply" or self._buffer:
             raise ProtocolError(Status.BAD_REQUEST, "the connection ended in the middle of an answer")
         return None
@@ -137,10 +140,12 @@ class ReplyStream:
             self._state = "trailer"
         return data
 
-    def _early_trailer(self) -> Trailer:
-        start = self._tail.rfind(b"FS1 END ")
-        if start >= 0 and self._tail.endswith(b"\n"):
-            trailer = native.decode_trailer(self._tail[start:-1])
+    def _early_trailer(self, rest: bytes) -> Trailer:
+        """The trailer that begins in the content and ends with ``rest``. Raises ProtocolError if there is none."""
+        tail = self._tail + rest
+        start = tail.rfind(b"FS1 END ")
+        if start >= 0 and tail.endswith(b"\n"):
+            trailer = native.decode_trailer(tail[start:-1])
             sent = native.decode_number(trailer.fields.get("sent", ""))
             # A file may end in such a line: it must stand where it says, and nothing early is ever "ok".
             if trailer.end is not End.OK and sent == self._content_seen - (len(self._tail) - start):

@@ -1,0 +1,126 @@
+"""The ``forkserver`` command: the operator's words to ``Settings``, and on to the supervisor. Runs in the front.
+
+It never shows a traceback: see ``run`` for what becomes of each kind of failure.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from forkserver import __version__
+from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
+from forkserver.front import configfile
+from forkserver.settings import FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from forkserver.settings import Settings
+
+EX_INTERRUPTED = 130
+"""Ended by the operator's Ctrl-C, as shells report it: 128 and SIGINT."""
+
+_OPTIONS = (
+    "root",
+    "bind",
+    "port",
+    "spare",
+    "connections_per_child",
+    "max_children",
+    "max_per_peer",
+    "hidden",
+    "bare",
+)
+"""The settings that have an option of their own; the file has them all."""
+
+
+def main() -> None:
+    """Entry point of the ``forkserver`` command: ``run``, then exit with its status."""
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command (None: the process's own arguments) and return the exit status.
+
+    2: the command line is wrong. 70: we are, and one line says where. 78: the settings are. 130: Ctrl-C. Else the
+    command's own, 0 when all went well.
+    """
+    try:
+        return int(forkserver.main(arguments, prog_name="forkserver", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EX_INTERRUPTED
+    except OperatorError as error:
+        _complain(str(error))
+        return EX_CONFIG
+    except Exception as error:  # noqa: BLE001 - our own bug, at the outermost place: one line instead of a traceback
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {configfile.escape(str(error))}"
+        _complain(f"bug: {what}, at {last.filename}:{last.lineno}; please report it")
+        return EX_BUG
+
+
+def _complain(line: str) -> None:
+    click.echo(f"forkserver: {line}", err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="forkserver", message="%(prog)s %(version)s")
+def forkserver() -> None:
+    """Serve the files of a directory: one transfer, one process."""
+
+
+def _settings_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command ``--config`` and ``_OPTIONS``, as keyword arguments; None or ``()`` where not given."""
+    for name in reversed(_OPTIONS):
+        command = _option(name)(command)
+    return click.option("--config", metavar="FILE", help="settings in TOML, see forkserver.toml(5)")(command)
+
+
+def _option(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    default, meaning = FIELDS[name].default, FIELDS[name].meaning
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(default, bool):
+        # Both ways, so that the command line can also switch off what the file switches on.
+        return click.option(f"{flag}/--no-{name}", default=None, help=meaning)
+    if isinstance(default, tuple):
+        several = f"{meaning}; may be given several times  [default: {', '.join(default)}]"
+        return click.option(flag, metavar="ADDR", multiple=True, help=several)
+    metavar = "DIR" if isinstance(default, str) else "N"
+    return click.option(flag, metavar=metavar, type=type(default), help=f"{meaning}  [default: {default}]")
+
+
+def _settings(config: str | None, options: dict[str, Any]) -> Settings:
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    return configfile.load(config, given)
+
+
+@forkserver.command()
+@_settings_options
+def serve(config: str | None, **options: Any) -> int:
+    """Serve until SIGTERM or Ctrl-C, then let transfers finish."""
+    settings = _settings(config, options)
+    # Here, and not above, so that `check` and `--help` do not wait for what they do not use.
+    from forkserver.supervisor import supervise  # noqa: PLC0415 - see above
+
+    return supervise.main(settings)
+
+
+@forkserver.command()
+@_settings_options
+def check(config: str | None, **options: Any) -> int:
+    """Check the settings, and print those in effect as a configuration file."""
+    text = configfile.dump(_settings(config, options))
+    # As bytes: a configuration file is UTF-8 wherever it is written.
+    click.echo(text.encode("utf-8"), nl=False)
+    return 0
+
+
+if __name__ == "__main__":
+    main()
