@@ -1,0 +1,164 @@
+"""From the name a client asked for to an open regular file or directory, or a named refusal. Runs in a child.
+
+Two walls. The lexical one: no component is empty, ``.``, ``..`` or holds a NUL. The kernel's: every open is an openat2(2) that cannot leave
+the root, under the Landlock domain inherited from the master. A name is looked at (O_PATH) before it is opened: opening a
+FIFO wakes its writer, opening a device may do anything. Metadata is always that of a descriptor, never of a path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from forkserver.kernel.openat2 import OpenHow, openat2
+from forkserver.protocol import native
+from forkserver.protocol.messages import Status
+
+_BASE = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_LOOK = OpenHow(os.O_PATH | os.O_CLOEXEC)
+_READ = OpenHow(os.O_RDONLY | _BASE)
+_READ_DIRECTORY = OpenHow(os.O_RDONLY | os.O_DIRECTORY | _BASE)
+_MAX_UNSURE = 32
+
+_REFUSALS = {
+    errno.ENOENT: (Status.NOT_FOUND, "does not exist on the server"),
+    errno.ENOTDIR: (Status.NOT_FOUND, "does not exist on the server"),
+    errno.ENAMETOOLONG: (Status.NOT_FOUND, "does not exist on the server: the name is too long for it"),
+    errno.EXDEV: (Status.FORBIDDEN, "leads out of the served directory"),
+    errno.ELOOP: (Status.FORBIDDEN, "is a loop of symbolic links, or leads out of the served directory"),
+    errno.EACCES: (Status.FORBIDDEN, "the server may not read it"),
+    errno.EPERM: (Status.FORBIDDEN, "the server may not read it"),
+    errno.ENXIO: (Status.NOT_A_FILE, "is no regular file"),
+    errno.ENODEV: (Status.NOT_A_FILE, "is no regular file"),
+    errno.EAGAIN: (Status.BUSY, "the directory is being renamed; try again"),
+    errno.EMFILE: (Status.BUSY, "the server is out of descriptors; try again"),
+    errno.ENFILE: (Status.BUSY, "the server is out of descriptors; try again"),
+    errno.ENOMEM: (Status.BUSY, "the server is out of memory; try again"),
+}
+
+
+class Refusal(Exception):
+    """The client cannot have what it named. ``status`` and ``message`` are the reply's."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Found:
+    """An open regular file or directory; close it. ``fd`` is its descriptor, ``info`` its fstat(2) when it was opened."""
+
+    __slots__ = ("fd", "info", "path")
+
+    def __init__(self, fd: int, path: bytes) -> None:
+        self.fd = fd
+        self.path = path
+        self.info = os.fstat(fd)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory; else it is a regular file."""
+        return stat.S_ISDIR(self.info.st_mode)
+
+    def fields(self) -> dict[str, str]:
+        """The metadata as reply fields."""
+        kind = "dir" if self.is_directory else "file"
+        return {"type": kind, **metadata(self.info)}
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.fd)
+
+
+class Docroot:
+    """The served tree beneath ``root_fd``. ``hidden``: names that begin with a dot exist."""
+
+    __slots__ = ("_hidden", "_root_fd")
+
+    def __init__(self, root_fd: int, *, hidden: bool) -> None:
+        self._root_fd = root_fd
+        self._hidden = hidden
+
+    def open(self, name: bytes) -> Found:
+        """Open what ``name`` (decoded, with its leading slash) stands for. Raises Refusal."""
+        path = self.resolve(name)
+        kind = self._look(path)
+        if stat.S_ISREG(kind):
+            how = _READ
+        elif stat.S_ISDIR(kind):
+            how = _READ_DIRECTORY
+        else:
+            raise Refusal(Status.NOT_A_FILE, "is no regular file")
+        found = Found(self._open(path, how), path)
+        # Between look and open another may have put something else there; O_NONBLOCK kept a FIFO from holding us.
+        if stat.S_ISREG(found.info.st_mode) or found.is_directory:
+            return found
+        found.close()
+        raise Refusal(Status.NOT_A_FILE, "is no regular file")
+
+    def resolve(self, name: bytes) -> bytes:
+        """The lexical wall: the path of ``name`` relative to the root. Raises Refusal."""
+        if name == b"/":
+            return b"."
+        path = name[1:]
+        if b"\0" in path:
+            raise Refusal(Status.FORBIDDEN, "a name cannot hold a NUL byte")
+        components = path.split(b"/")
+        if b"" in components or b"." in components or b".." in components:
+            raise Refusal(Status.FORBIDDEN, "a name cannot have an empty, . or .. component")
+        if not all(map(self.shows, components)):
+            raise Refusal(*_REFUSALS[errno.ENOENT])
+        return path
+
+    def shows(self, component: bytes) -> bool:
+        """Whether a single component is not hidden."""
+        return self._hidden or not component.startswith(b".")
+
+    def still_is(self, found: Found) -> bool:
+        """Whether the name still stands for the file that was opened, and nobody has written to it since."""
+        try:
+            fd = self._open(found.path, _LOOK)
+        except Refusal:
+            return False
+        try:
+            return validator(os.fstat(fd)) == validator(found.info)
+        finally:
+            os.close(fd)
+
+    def _look(self, path: bytes) -> int:
+        fd = self._open(path, _LOOK)
+        try:
+            return os.fstat(fd).st_mode
+        finally:
+            os.close(fd)
+
+    def _open(self, path: bytes, how: OpenHow) -> int:
+        for _ in range(_MAX_UNSURE):
+            try:
+                return openat2(self._root_fd, path, how)
+            except BlockingIOError:  # EAGAIN: a rename somewhere made the kernel unsure of a `..`; see openat2(2)
+                continue
+            except OSError as error:
+                raise refusal(error) from error
+        raise Refusal(*_REFUSALS[errno.EAGAIN])
+
+
+def refusal(error: OSError) -> Refusal:
+    """What the client is told of a failed open."""
+    status, message = _REFUSALS.get(error.errno or 0, (Status.INTERNAL_ERROR, "the server could not open it"))
+    return Refusal(status, message)
+
+
+def metadata(info: os.stat_result) -> dict[str, str]:
+    """The fields that reply and listing have in common."""
+    common = {"mtime": native.encode_time(info.st_mtime_ns), "mode": f"{stat.S_IMODE(info.st_mode):o}"}
+    if stat.S_ISDIR(info.st_mode):
+        return common
+    return {"size": str(info.st_size), **common, "etag": validator(info)}
+
+
+def validator(info: os.stat_result) -> str:
+    """The etag. Change time and inode are part of it: a copy that kept its times is still another content."""
+    return f"{info.st_size:x}-{info.st_mtime_ns:x}-{info.st_ctime_ns:x}-{info.st_dev:x}.{info.st_ino:x}"

@@ -1,0 +1,56 @@
+"""Requests out of a connection: which dialect, how long to wait, when to stop. Runs in a child."""
+
+from __future__ import annotations
+
+from forkserver.child import clock
+from forkserver.child.wire import Wire
+from forkserver.errors import PeerTooSlow
+from forkserver.protocol.bare import BareDialect, is_bare
+from forkserver.protocol.framing import RequestStream
+from forkserver.protocol.messages import ProtocolError, Request, Status
+from forkserver.settings import Settings
+from forkserver.slots import DRAINING, SERVING
+
+
+class RequestReader:
+    """The requests of one connection, in order. ``dialect`` is what the peer speaks: native until its first byte tells."""
+
+    def __init__(self, wire: Wire, settings: Settings) -> None:
+        self._wire = wire
+        self._settings = settings
+        self._first = True
+        self._ended = False
+        self.dialect: RequestStream | BareDialect = RequestStream()
+
+    def next_request(self) -> Request | None:
+        """The next request; None when no more will come, or none came for ``idle_s``.
+
+        Raises ProtocolError for what is to be answered with an error (a deadline met in the middle of a request among it), PeerGone
+        and Woken.
+        """
+        idle = not (self._first or self.dialect.started)
+        deadline = clock.now() + (self._settings.idle_s if idle else self._settings.request_s)
+        while (request := self.dialect.next_request()) is None:
+            if self._ended:
+                self.dialect.end_of_file()
+                return None
+            try:
+                # A drain ends an idle connection at once; a request on its way, and one that was promised by connecting, it lets finish.
+                data = self._wire.receive(deadline, SERVING if idle else DRAINING)
+            except PeerTooSlow:
+                if idle:
+                    return None
+                raise ProtocolError(Status.TOO_SLOW, "no complete request came within the time allowed") from None
+            self._take(data)
+            if idle:
+                idle = False
+                deadline = clock.now() + self._settings.request_s
+        self._first = False
+        return request
+
+    def _take(self, data: bytes) -> None:
+        if not data:
+            self._ended = True
+        elif self._first and not self.dialect.started and self._settings.bare and is_bare(data):
+            self.dialect = BareDialect()
+        self.dialect.feed(data)

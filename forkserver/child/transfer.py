@@ -1,0 +1,78 @@
+"""Content on its way: sendfile in bounded pieces, digest while sending, trailer. Runs in a child.
+
+The bytes go from the page cache to the socket without passing through the process (sendfile(2)); where a digest is wanted the same
+piece is read and hashed while the peer takes it. A file that changes in between gives a digest that does not match, or
+a ``changed`` trailer: never a transfer that looks complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from forkserver.child.clock import Pace
+from forkserver.child.docroot import Docroot, Found
+from forkserver.child.wire import Wire, Woken
+from forkserver.protocol.messages import End, Trailer
+from forkserver.slots import DRAINING, Slot
+
+CHUNK_BYTES = 1 << 20
+"""Most bytes between two looks at the deadline and at the master's wish."""
+
+_DIGESTS = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
+_MESSAGES = {
+    End.CHANGED: "the file was modified or replaced while it was being sent",
+    End.TRUNCATED: "the file became shorter while it was being sent",
+    End.READ_ERROR: "the file could not be read to its end",
+    End.DRAINING: "the server is being stopped",
+}
+
+
+def early(end: End, sent_bytes: int) -> Trailer:
+    """The trailer of a content that was broken off."""
+    return Trailer(end, {"sent": str(sent_bytes)}, _MESSAGES[end])
+
+
+class Transfer:
+    """One content: ``length`` bytes of ``found`` from ``offset``. ``sent_bytes`` tells how far it came, at any time."""
+
+    def __init__(self, wire: Wire, slot: Slot, pace: Pace) -> None:
+        self._wire = wire
+        self._slot = slot
+        self._pace = pace
+        self.sent_bytes = 0
+
+    def send(self, found: Found, offset: int, length: int, digest: str | None) -> Trailer | None:
+        """Send the content. Returns the early trailer where it was broken off, else None, and then ``seal`` has the trailer.
+
+        Raises PeerGone or PeerTooSlow.
+        """
+        self._hash = _DIGESTS[digest]() if digest else None
+        self._digest = digest
+        try:
+            while self.sent_bytes < length:
+                position = offset + self.sent_bytes
+                wanted = min(length - self.sent_bytes, CHUNK_BYTES)
+                sent = self._wire.send_file(found.fd, position, wanted, self._pace, DRAINING)
+                self.sent_bytes += sent
+                self._slot.count_sent(sent)
+                if not sent or not self._digested(found.fd, position, sent):
+                    return early(End.TRUNCATED, self.sent_bytes)
+        except Woken:
+            return early(End.DRAINING, self.sent_bytes)
+        except OSError:
+            return early(End.READ_ERROR, self.sent_bytes)
+        return None
+
+    def seal(self, found: Found, docroot: Docroot) -> Trailer:
+        """The trailer of a content that was sent to its end."""
+        if not docroot.still_is(found):
+            return Trailer(End.CHANGED, {}, _MESSAGES[End.CHANGED])
+        return Trailer(End.OK, {"digest": f"{self._digest}:{self._hash.hexdigest()}"} if self._hash else {})
+
+    def _digested(self, fd: int, position: int, size_bytes: int) -> bool:
+        if self._hash is None:
+            return True
+        data = os.pread(fd, size_bytes, position)
+        self._hash.update(data)
+        return len(data) == size_bytes

@@ -1,0 +1,139 @@
+"""The connection as the child sees it: receive and send within deadlines, and heed the master's wish. Runs in a child.
+
+The socket never blocks; every wait is one poll(2) with a deadline. SIGUSR1 is the master's tap on the shoulder: the wish itself stands in
+the slot table. The handler may raise only inside the wait, where nothing is half done, and the wish is read there too, so a tap that comes
+before the wait is not lost.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import termios
+
+from forkserver.child import clock
+from forkserver.errors import PeerGone, PeerTooSlow
+from forkserver.slots import SlotTable
+
+_RECEIVE_BYTES = 512  # a small read stays in one of the allocator's warm pools; more requests take more reads
+_LINGER_S = 2.0
+_LINGER_BYTES = 65536
+_PACE_S = 0.1
+_PACE_POLL_S = 0.005
+
+
+class Woken(Exception):
+    """The master wishes that this child ends now."""
+
+
+class Wire:
+    """One connected socket, from its peer's first byte to its close."""
+
+    def __init__(self, connection: socket.socket, table: SlotTable) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._table = table
+        self._waiting = False
+        self._patience = 0
+        signal.signal(signal.SIGUSR1, self._tap)
+
+    def receive(self, deadline: float, patience: int) -> bytes:
+        """What the peer sent, ``b""`` at its end-of-file.
+
+        Raises PeerTooSlow at the deadline, PeerGone on a reset, Woken once the master's wish is stronger than ``patience``.
+        """
+        while True:
+            try:
+                return self._socket.recv(_RECEIVE_BYTES)
+            except BlockingIOError:
+                self._wait(select.POLLIN, deadline, patience)
+            except OSError as error:
+                raise PeerGone from error
+
+    def send(self, data: bytes | bytearray, pace: clock.Pace, patience: int) -> None:
+        """Send all of ``data``. Raises as ``receive`` does."""
+        view = memoryview(data)
+        while view:
+            try:
+                sent = self._socket.send(view)
+            except BlockingIOError:
+                self._wait(select.POLLOUT, pace.deadline(), patience)
+            except OSError as error:
+                raise PeerGone from error
+            else:
+                pace.sent(sent)
+                view = view[sent:]
+
+    def send_file(self, file_fd: int, offset: int, size_bytes: int, pace: clock.Pace, patience: int) -> int:
+        """Send up to ``size_bytes`` of a file; returns how many, 0 at the end of the file.
+
+        Raises as ``receive`` does; an OSError is the file's.
+        """
+        while True:
+            try:
+                sent = os.sendfile(self._socket.fileno(), file_fd, offset, size_bytes)
+            except BlockingIOError:
+                self._wait(select.POLLOUT, pace.deadline(), patience)
+            except (ConnectionError, TimeoutError) as error:
+                raise PeerGone from error
+            else:
+                pace.sent(sent)
+                return sent
+
+    def cork(self, *, on: bool) -> None:
+        """Hold back partial segments, or let the last one go (TCP_CORK, tcp(7))."""
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+        except OSError as error:
+            raise PeerGone from error
+
+    def let_read(self, deadline: float) -> None:
+        """Wait until the peer has had time to read what was sent: acknowledged, and a moment more. Raises PeerTooSlow.
+
+        For the bare dialect, whose messages only separate reads keep apart. The kernel has no event for an acknowledgement.
+        """
+        poll = select.poll()
+        while self._unacknowledged():
+            if clock.now() >= deadline:
+                raise PeerTooSlow
+            poll.poll(_PACE_POLL_S * 1000)
+        poll.poll(_PACE_S * 1000)
+
+    def close(self) -> None:
+        """Close so that nothing sent is lost to a reset: shut down, read on for a bounded while (RFC 1122 4.2.2.13)."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            deadline = clock.now() + _LINGER_S
+            left = _LINGER_BYTES
+            while left > 0 and (data := self.receive(deadline, 0)):
+                left -= len(data)
+        except (PeerGone, PeerTooSlow, Woken, OSError):
+            pass  # the peer had its chance
+        self._socket.close()
+
+    def _unacknowledged(self) -> int:
+        # SIOCOUTQ is TIOCOUTQ (tcp(7)): bytes sent and not acknowledged.
+        return int.from_bytes(fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
+
+    def _wait(self, events: int, deadline: float, patience: int) -> None:
+        poll = select.poll()
+        poll.register(self._socket, events)
+        self._patience = patience
+        try:
+            self._waiting = True
+            if self._table.wish > patience:
+                raise Woken
+            left = deadline - clock.now()
+            # A millisecond more: a poll that returned just before the deadline would only be followed by another.
+            if left <= 0 or not poll.poll(left * 1000 + 1):
+                raise PeerTooSlow
+        finally:
+            self._waiting = False
+
+    def _tap(self, _number: int, _frame: object) -> None:
+        if self._waiting and self._table.wish > self._patience:
+            self._waiting = False
+            raise Woken

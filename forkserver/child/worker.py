@@ -1,0 +1,90 @@
+"""A child's life, from the fork to its exit status: give up what is not needed, serve, announce, serve again. Runs in a child."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import socket
+import time
+
+from forkserver.child.docroot import Docroot
+from forkserver.child.receipt import Identity
+from forkserver.child.session import Session
+from forkserver.child.wire import Wire
+from forkserver.errors import ExitStatus
+from forkserver.handover import Intake
+from forkserver.logline import Log
+from forkserver.settings import Settings
+from forkserver.signals import SignalPipe
+from forkserver.slots import SERVING, SlotTable
+
+_MAX_DESCRIPTORS = 256
+_STANDARD_STREAMS = 3
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Taken: TypeAlias = tuple[socket.socket, int, str]
+
+
+class Equipment:
+    """What every child is given, made by the master before its first fork."""
+
+    def __init__(self, settings: Settings, root_fd: int, table: SlotTable, intake: Intake, log: Log) -> None:
+        self.settings = settings
+        self.root_fd = root_fd
+        self.table = table
+        self.intake = intake
+        self.log = log
+        self.docroot = Docroot(root_fd, hidden=settings.hidden)
+        self.descriptors_end = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        cpu_s = settings.child_cpu_s
+        self.limits = (
+            (resource.RLIMIT_CORE, (0, 0)),
+            (resource.RLIMIT_NPROC, (0, 0)),
+            (resource.RLIMIT_CPU, (cpu_s, cpu_s)),
+            (resource.RLIMIT_AS, (settings.child_memory_bytes, settings.child_memory_bytes)),
+            (resource.RLIMIT_NOFILE, (_MAX_DESCRIPTORS, _MAX_DESCRIPTORS)),
+        )
+
+
+def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None) -> ExitStatus:
+    """Be child number ``child``: serve ``first``, if any, then what the queue gives; returns the status to exit with."""
+    start_ns = time.time_ns()
+    gc.disable()  # a collection would touch, and so copy, every object inherited from the master
+    SignalPipe.forget()
+    settings = equipment.settings
+    _close_all_but(equipment, first)
+    for limit, bounds in equipment.limits:
+        resource.setrlimit(limit, bounds)
+    slot = equipment.table.slot(slot_index)
+    identity = Identity(os.getpid(), start_ns)
+    served = 0
+    while taken := first or equipment.intake.take():
+        first = None
+        connection, number, peer = taken
+        slot.connection = number
+        wire = Wire(connection, equipment.table)
+        status = Session(wire, peer, settings, equipment.docroot, slot, identity, equipment.log).serve()
+        served += 1
+        # Never announce oneself before a life's last connection really was not the last: the master would forward to the dying.
+        if served == settings.connections_per_child or equipment.table.wish != SERVING:
+            return status
+        equipment.intake.announce(child, number)
+    return ExitStatus.RETIRED
+
+
+def _close_all_but(equipment: Equipment, first: Taken | None) -> None:
+    """Close what the master has and a child must not: listeners, control channel, signal pipe, and the queue where it is not needed."""
+    keep = {equipment.root_fd}
+    if first:
+        keep.add(first[0].fileno())
+    if not first or equipment.settings.connections_per_child > 1:
+        keep.update(equipment.intake.descriptors())
+    low = _STANDARD_STREAMS
+    for fd in sorted(keep):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, equipment.descriptors_end)

@@ -1,0 +1,26 @@
+"""The C library, for system calls the standard library does not wrap. Runs in supervisor, master and child."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def syscall(number: int, *arguments: ctypes.c_void_p | ctypes.c_char_p | ctypes.c_long | int | bytes | None) -> int:
+    """syscall(2). Arguments that are not ints of C's width must come as ctypes values. Raises OSError."""
+    result: int = _libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def prctl(option: int, argument: int) -> None:
+    """prctl(2) with one argument. Raises OSError."""
+    zero = ctypes.c_ulong(0)
+    if _libc.prctl(ctypes.c_int(option), ctypes.c_ulong(argument), zero, zero, zero) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,85 @@
+"""The master's composition root: receive settings and sockets, lock in, run. Runs in the master.
+
+The supervisor starts it as ``python -I -S -E .../forkserver/master/__main__.py FD``: no site-packages, no environment. FD
+is the control channel (``forkserver.control``).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+
+if not __package__:
+    # Started by path, isolated: nothing else would tell Python where the package is.
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from forkserver import control, settings
+from forkserver.child import worker
+from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
+from forkserver.handover import Handover
+from forkserver.logline import Log
+from forkserver.master import confine
+from forkserver.master.loop import Master
+from forkserver.signals import SignalPipe
+from forkserver.slots import SlotTable
+
+
+def main(channel_fd: int) -> int:
+    """Be the master of the supervisor at the other end of ``channel_fd``; returns the exit status."""
+    log = Log()
+    channel = socket.socket(fileno=channel_fd)
+    try:
+        master = build(channel, log)
+    except (OperatorError, OSError) as error:
+        channel.send(control.FAILED + str(error).encode("utf-8", "surrogateescape"))
+        return EX_CONFIG
+    # What exists now is never collected, and so never written to, in master or child.
+    gc.collect()
+    gc.freeze()
+    channel.send(control.READY)
+    try:
+        master.run()
+    except Exception as error:  # noqa: BLE001 - the last frame of the process: log it, whatever it is
+        log.bug(error)
+        return EX_BUG
+    return 0
+
+
+def build(channel: socket.socket, log: Log) -> Master:
+    """Receive what the supervisor sends, make the master's parts, lock in. Raises OperatorError and OSError."""
+    # A Ctrl-C at the terminal is the supervisor's to act on; SIGUSR1 means something to a child only.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    data, fds, _flags, _address = socket.recv_fds(channel, control.MAX_PACKET_BYTES, control.MAX_LISTENERS)
+    values = settings.decode(data)
+    listeners = [socket.socket(fileno=fd) for fd in fds]
+    for listener in listeners:
+        listener.setblocking(False)
+    root_fd = confine.open_root(values.root)
+    table = SlotTable(values.max_children)
+    handover = Handover()
+    equipment = worker.Equipment(values, root_fd, table, handover.intake, log)
+    signals = SignalPipe((signal.SIGCHLD,))
+    start_ns = time.time_ns()
+    identity = {"pid": str(os.getpid()), "start": f"{start_ns // 1_000_000_000}.{start_ns % 1_000_000_000 // 1000:06d}"}
+    abi = confine.lock_in(root_fd)
+    log.event("confined", pid=os.getpid(), no_new_privs=1, landlock_abi=abi)
+    return Master(
+        values,
+        listeners,
+        channel,
+        signals,
+        handover,
+        table,
+        lambda child, slot_index, first: worker.work(equipment, child, slot_index, first),
+        identity,
+        log,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,120 @@
+"""Who is alive, who is idle, whose connection is whose: pure bookkeeping. Runs in the master.
+
+A child is known by a number that is never used again, a connection too. ``idle`` counts children that wait minus connections forwarded to
+them. It may err downwards, which costs one child too many; it must never err upwards, which would leave a connection
+in the queue with nobody to take it.
+"""
+
+from __future__ import annotations
+
+from forkserver.slots import Slot, SlotTable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Peer: TypeAlias = str | bytes
+
+
+class Child:
+    """One live child. ``finished`` is the last connection it announced the end of."""
+
+    __slots__ = ("finished", "number", "pid", "slot", "slot_index")
+
+    def __init__(self, number: int, slot_index: int, slot: Slot) -> None:
+        self.number = number
+        self.pid = 0
+        self.slot_index = slot_index
+        self.slot = slot
+        self.finished = 0
+
+
+class Children:
+    """At most ``capacity`` children."""
+
+    def __init__(self, capacity: int, table: SlotTable) -> None:
+        self._table = table
+        self._free = list(range(capacity - 1, -1, -1))
+        self._by_pid: dict[int, Child] = {}
+        self._by_number: dict[int, Child] = {}
+        self._peers: dict[int, tuple[Peer, float]] = {}
+        self._last_number = 0
+        self._last_connection = 0
+        self.idle = 0
+
+    def __len__(self) -> int:
+        return len(self._by_pid)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all live children."""
+        return list(self._by_pid)
+
+    @property
+    def full(self) -> bool:
+        """Whether no child may be added."""
+        return not self._free
+
+    def open_connection(self, peer: Peer, now: float) -> int:
+        """A connection was admitted; returns its number."""
+        self._last_connection += 1
+        self._peers[self._last_connection] = (peer, now)
+        return self._last_connection
+
+    def close_connection(self, number: int) -> Peer | None:
+        """A connection has ended; returns whose it was, None if that is known already."""
+        entry = self._peers.pop(number, None)
+        return entry[0] if entry else None
+
+    def prepare(self, connection: int | None) -> Child:
+        """A child is about to be forked, for ``connection`` or, None, to wait. Follow with ``born`` or ``unborn``."""
+        self._last_number += 1
+        index = self._free.pop()
+        slot = self._table.slot(index)
+        slot.clear()
+        slot.connection = connection or 0
+        return Child(self._last_number, index, slot)
+
+    def born(self, child: Child, pid: int) -> None:
+        """The fork succeeded."""
+        child.pid = pid
+        self._by_pid[pid] = child
+        self._by_number[child.number] = child
+        if not child.slot.connection:
+            self.idle += 1
+
+    def unborn(self, child: Child) -> None:
+        """The fork failed."""
+        self._free.append(child.slot_index)
+
+    def forwarded(self) -> None:
+        """A connection was put in the queue: one idle child will take it."""
+        self.idle -= 1
+
+    def available(self, number: int, connection: int) -> Peer | None:
+        """Child ``number`` announced itself; returns whose connection it finished."""
+        child = self._by_number.get(number)
+        if child:  # else it died after it announced itself, and its death was seen first
+            child.finished = connection
+            self.idle += 1
+        return self.close_connection(connection)
+
+    def died(self, pid: int) -> tuple[Child, Peer | None] | None:
+        """A child was reaped: which, and whose connection it had. None: it was not ours."""
+        child = self._by_pid.pop(pid, None)
+        if child is None:
+            return None
+        del self._by_number[child.number]
+        self._free.append(child.slot_index)
+        connection = child.slot.connection
+        if connection == child.finished:
+            self.idle -= 1  # it was waiting, or had only just received: see `lost`
+        return child, self.close_connection(connection)
+
+    def lost(self, before: float) -> list[int]:
+        """Connections opened before that moment which no live child has. To be asked only while the queue is empty.
+
+        A child killed in the few instructions between receiving a connection and noting its number takes the connection with it unseen.
+        """
+        taken = {child.slot.connection for child in self._by_pid.values()}
+        return [number for number, (_, opened) in self._peers.items() if opened < before and number not in taken]

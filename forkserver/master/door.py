@@ -1,0 +1,91 @@
+"""The listening sockets: in the poll set or not, one accepted connection at a time. Runs in the master."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Accepted: TypeAlias = tuple[socket.socket, str, int]
+
+_PAUSE_S = 0.1
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Door:
+    """Non-blocking listening sockets, and the poll set they are in while connections are wanted.
+
+    ``paused_until``: descriptors ran out; accept nothing before that moment of the loop's clock.
+    """
+
+    def __init__(self, listeners: list[socket.socket], poll: select.poll) -> None:
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._poll = poll
+        self._polled = False
+        self._reserve_fd = self._take_reserve()
+        self.paused_until = 0.0
+        self.closed = False
+
+    @property
+    def polled(self) -> bool:
+        """Whether the listeners are in the poll set."""
+        return self._polled
+
+    def want(self, wanted: bool) -> None:
+        """Put the listeners into the poll set, or take them out: then the kernel's backlog is the queue."""
+        if wanted is self._polled or self.closed:
+            return
+        for fd in self._listeners:
+            if wanted:
+                self._poll.register(fd, select.POLLIN)
+            else:
+                self._poll.unregister(fd)
+        self._polled = wanted
+
+    def ready(self, events: dict[int, int]) -> list[socket.socket]:
+        """The listeners with something to accept."""
+        return [listener for fd, listener in self._listeners.items() if fd in events]
+
+    def accept(self, listener: socket.socket, now: float) -> Accepted | None:
+        """The next connection: socket, host, port. None: there is none, or no descriptor for it."""
+        try:
+            connection, address = listener.accept()
+        except OSError as error:
+            # EAGAIN, ECONNABORTED and the network's errors of accept(2): that connection is gone, the next one may be well.
+            if error.errno in _NO_DESCRIPTORS:
+                self._shed(listener, now)
+            return None
+        return connection, address[0], address[1]
+
+    def close(self) -> None:
+        """Accept no more. The sockets themselves are the supervisor's and live on."""
+        self.want(wanted=False)
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        self.closed = True
+
+    def _shed(self, listener: socket.socket, now: float) -> None:
+        """Out of descriptors: close the reserve to accept and close one connection, so that its peer need not wait, then pause."""
+        self.paused_until = now + _PAUSE_S
+        if self._reserve_fd is None:
+            return
+        os.close(self._reserve_fd)
+        self._reserve_fd = None
+        try:
+            listener.accept()[0].close()
+        except OSError:
+            pass  # ENFILE: others took the one we gave back
+        self._reserve_fd = self._take_reserve()
+
+    def _take_reserve(self) -> int | None:
+        try:
+            # A duplicate: the locked-in master can open nothing.
+            return os.dup(next(iter(self._listeners)))
+        except OSError:
+            return None

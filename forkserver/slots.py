@@ -1,0 +1,78 @@
+"""The shared table: what each child is doing, readable by the master at no system call. Runs in master and child.
+
+An anonymous shared mapping (mmap(2), MAP_SHARED) made before the first fork: a row of eight 64-bit words a child, written by that child
+alone, and one word for all of them, written by the master alone. Aligned words are written whole, and each is a fact of its own:
+no reader needs two of them to agree.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+_WORDS = 8
+_CONNECTION, _SENT, _REQUESTS = range(3)
+
+SERVING, DRAINING, STOPPING = range(3)
+"""What the master wants of its children: go on; finish what was begun; break off."""
+
+
+class SlotTable:
+    """``count`` rows, and the master's wish."""
+
+    def __init__(self, count: int) -> None:
+        self._words = memoryview(mmap.mmap(-1, (count + 1) * _WORDS * 8)).cast("Q")
+
+    @property
+    def wish(self) -> int:
+        """SERVING, DRAINING or STOPPING."""
+        return self._words[0]
+
+    @wish.setter
+    def wish(self, wish: int) -> None:
+        self._words[0] = wish
+
+    def slot(self, index: int) -> Slot:
+        """Row ``index``, from 0."""
+        start = (index + 1) * _WORDS
+        return Slot(self._words[start : start + _WORDS])
+
+
+class Slot:
+    """One child's row."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: memoryview[int]) -> None:
+        self._words = words
+
+    def clear(self) -> None:
+        """Make the row ready for a new child. Called by the master, before the fork."""
+        for word in range(_WORDS):
+            self._words[word] = 0
+
+    @property
+    def connection(self) -> int:
+        """Number of the connection the child took last; 0: none yet."""
+        return self._words[_CONNECTION]
+
+    @connection.setter
+    def connection(self, number: int) -> None:
+        self._words[_CONNECTION] = number
+
+    @property
+    def sent_bytes(self) -> int:
+        """Content bytes sent in the child's life."""
+        return self._words[_SENT]
+
+    @property
+    def requests(self) -> int:
+        """Requests answered in the child's life."""
+        return self._words[_REQUESTS]
+
+    def count_sent(self, size_bytes: int) -> None:
+        """Add to ``sent_bytes``."""
+        self._words[_SENT] += size_bytes
+
+    def count_request(self) -> None:
+        """Add one to ``requests``."""
+        self._words[_REQUESTS] += 1
