@@ -1,0 +1,88 @@
+"""Which server, and which name on it: what stands on the command line, taken apart. Runs at the user's.
+
+Every function raises ValueError with one line for people.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from forkserver.protocol.messages import MAX_REQUEST_BYTES, ProtocolError, Request
+from forkserver.protocol.native import decode_name, encode_request
+from forkserver.settings import DEFAULT_PORT
+
+SCHEME = b"fs://"
+_MAX_PORT = 65535
+
+
+class Address(NamedTuple):
+    """A server: host name or IP address, and TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As ``parse_server`` reads it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Location(NamedTuple):
+    """A name on a server. ``name`` begins with ``/``; ``shown`` is what the user wrote."""
+
+    server: Address
+    name: bytes
+    shown: bytes
+
+
+def parse_server(text: str) -> Address:
+    """Read ``HOST``, ``HOST:PORT``, ``[IPV6]``, ``[IPV6]:PORT`` or a bare IPv6 address."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or not (rest == "" or rest.startswith(":")):
+            raise ValueError("an IPv6 address is written [ADDRESS] or [ADDRESS]:PORT")
+        colon, port = rest[:1], rest[1:]
+    elif text.count(":") > 1:
+        host, colon, port = text, "", ""
+    else:
+        host, colon, port = text.partition(":")
+    if not host or not host.isprintable() or set(host) & set(" /@[]"):
+        raise ValueError("a server is HOST or HOST:PORT")
+    return Address(host, _port(port) if colon else DEFAULT_PORT)
+
+
+def parse_location(written: bytes, default: Address) -> Location:
+    """Read a plain name, which lies on ``default`` and in which nothing is decoded, or ``fs://HOST[:PORT]/NAME``."""
+    if not written.startswith(SCHEME):
+        name = written if written.startswith(b"/") else b"/" + written
+        return Location(default, _sendable(name), written)
+    host, slash, rest = written.removeprefix(SCHEME).partition(b"/")
+    if not slash:
+        raise ValueError("an address is written fs://HOST[:PORT]/NAME")
+    server = parse_server(host.decode("utf-8", "surrogateescape"))
+    # decode_name reads a word of the wire, which is ASCII; other bytes of an address stand for themselves.
+    word = "".join([chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in rest])  # noqa: PLR2004 - end of ASCII
+    try:
+        return Location(server, _sendable(b"/" + decode_name(word)), written)
+    except ProtocolError as error:
+        raise ValueError(error.message) from error
+
+
+def local_name(name: bytes) -> bytes:
+    """The last component, which becomes the local name: of the name asked for, never of anything the server says."""
+    last = name.rpartition(b"/")[2]
+    if last in (b"", b".", b"..") or b"\0" in last:
+        raise ValueError("this names no file; the last part of a name becomes the name of the local file")
+    return last
+
+
+def _sendable(name: bytes) -> bytes:
+    # GET with a digest is the longest request we make.
+    if len(encode_request(Request("GET", name, digest="sha256"))) > MAX_REQUEST_BYTES:
+        raise ValueError(f"the name is too long for a request, which has at most {MAX_REQUEST_BYTES} bytes")
+    return name
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_PORT)) and 0 < int(text) <= _MAX_PORT):
+        raise ValueError(f"a port is a number from 1 to {_MAX_PORT}")
+    return int(text)

@@ -1,0 +1,216 @@
+"""The command ``fsget``: reads the command line, and answers for how the run ends. Runs at the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from forkserver import __version__
+from forkserver.client.address import Address, Location, local_name, parse_location, parse_server
+from forkserver.client.display import escape
+from forkserver.client.outcome import MEANINGS, Exit, Failure, Interrupted
+from forkserver.client.report import complain
+from forkserver.client.run import Options, Run
+from forkserver.settings import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+MAX_TIMEOUT_S = 86400
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_EPILOG = "\b\nExit status; of several failures the one with the highest number:\n" + "\n".join(
+    f"{status.value:>5}  {meaning}" for status, meaning in MEANINGS.items()
+)
+
+
+def _server(_context: click.Context, _option: click.Parameter, value: str) -> Address:
+    try:
+        return parse_server(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{escape(value)}: {error}") from error
+
+
+def _timeout(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    # Written so that it refuses NaN, too.
+    if not 0 < value <= MAX_TIMEOUT_S:
+        raise click.BadParameter(f"must be more than 0 and at most {MAX_TIMEOUT_S} seconds")
+    return value
+
+
+@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "-s",
+    "--server",
+    metavar="HOST[:PORT]",
+    default=f"127.0.0.1:{DEFAULT_PORT}",
+    show_default=True,
+    envvar="FSGET_SERVER",
+    show_envvar=True,
+    callback=_server,
+    help="Server to ask; also [IPV6]:PORT.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Local name of the one file fetched; - for standard output.")
+@click.option("-d", "--directory", metavar="DIR", default=".", help="Where to put files, instead of here.")
+@click.option("--stat", "stat", is_flag=True, help="Tell about files and directories; fetch nothing.")
+@click.option("--list", "list_", is_flag=True, help="List directories, / if none is named; fetch nothing.")
+@click.option("-r", "--recursive", is_flag=True, help="With --list: everything beneath, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="SECONDS",
+    type=float,
+    default=30.0,
+    show_default=True,
+    callback=_timeout,
+    help="Longest wait for a connection, and for the next byte.",
+)
+@click.option(
+    "--retries",
+    metavar="N",
+    type=click.IntRange(0, 1000),
+    default=10,
+    show_default=True,
+    help="How often to ask a busy server again.",
+)
+@click.version_option(__version__, prog_name="fsget")
+def command(  # noqa: PLR0913 - one parameter an option
+    *,
+    names: tuple[str, ...],
+    server: Address,
+    output: str | None,
+    directory: str,
+    stat: bool,
+    list_: bool,
+    recursive: bool,
+    as_json: bool,
+    quiet: bool,
+    timeout_s: float,
+    retries: int,
+) -> tuple[Options, list[Location] | None]:
+    """Fetch files from a forkserver, verified, each whole or not at all.
+
+    NAME is a path beneath the directory the server serves, or fs://HOST[:PORT]/PATH with the path percent-encoded.
+    Without any, on a terminal, fsget asks for names.
+    """
+    if stat and list_:
+        raise click.UsageError("--stat and --list exclude each other")
+    action = "stat" if stat else "list" if list_ else "fetch"
+    if recursive and not list_:
+        raise click.UsageError("--recursive goes with --list")
+    if output is not None and (action != "fetch" or len(names) != 1):
+        raise click.UsageError("--output goes with fetching exactly one NAME")
+    options = Options(
+        server=server,
+        action=action,
+        recursive=recursive,
+        output=None if output is None else os.fsencode(output),
+        directory=os.fsencode(directory),
+        as_json=as_json,
+        quiet=quiet,
+        timeout_s=timeout_s,
+        retries=retries,
+    )
+    return options, _locations(options, names)
+
+
+def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | None:
+    """What the names stand for, all checked before anything is done; None: ask for names."""
+    if not names:
+        if options.action == "list":
+            return [parse_location(b"/", options.server)]
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise click.UsageError("name at least one file, as in: fsget NAME")
+        return None
+    locations = []
+    taken: dict[bytes, bytes] = {}
+    for name in map(os.fsencode, names):
+        try:
+            location = parse_location(name, options.server)
+            local = local_name(location.name) if options.action == "fetch" and options.output is None else None
+        except ValueError as error:
+            raise click.UsageError(f"{escape(name)}: {error}") from error
+        if local is not None and (other := taken.setdefault(local, name)) is not name:
+            raise click.UsageError(
+                f"{escape(name)} and {escape(other)} would become the same local file; fetch one only"
+            )
+        locations.append(location)
+    return locations
+
+
+def main() -> NoReturn:
+    """Run ``fsget`` with the arguments of this process, and exit. No traceback reaches the user."""
+    try:
+        status: int = _main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except Interrupted as interruption:
+        status = 128 + interruption.signal_number
+    except (KeyboardInterrupt, click.Abort):
+        status = Exit.INTERRUPTED
+    except BrokenPipeError:
+        status = Exit.BROKEN_PIPE
+    except Failure as failure:
+        complain(str(failure))
+        status = failure.exit_status
+    except Exception as error:  # noqa: BLE001 - the outermost frame: here a bug becomes a line and a status
+        _confess(error)
+        status = Exit.BUG
+    _let_go_of_output()
+    sys.exit(status)
+
+
+def _main() -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if it was closed before we were started.
+            # Names hold characters that not every locale has.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        parsed = command.main(prog_name="fsget", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return Exit.USAGE
+    if isinstance(parsed, int):  # --help or --version has done its work
+        return parsed
+    options, locations = parsed
+    for number in _ENDING_SIGNALS:
+        # What is ignored stays so: a shell without job control and nohup(1) want it.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    run = Run(options)
+    return run.prompt() if locations is None else run.names(locations)
+
+
+def _interrupt(signal_number: int, _frame: FrameType | None) -> None:
+    # Once: a second signal must not keep the temporary file from being removed.
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise Interrupted(signal_number)
+
+
+def _confess(error: Exception) -> None:
+    if os.environ.get("FSGET_DEBUG"):
+        import traceback  # noqa: PLC0415 - nobody else needs it
+
+        traceback.print_exception(error)
+    complain(f"internal error: {type(error).__name__}: {escape(str(error))}")
+
+
+def _let_go_of_output() -> None:
+    """Keep the interpreter from complaining, as it ends, of what it cannot flush."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,215 @@
+"""A conversation with one server: connect, ask, receive, and ask again while the server is busy. Runs at the user's."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from forkserver.client.outcome import Exit, Failure, Served, refusal
+from forkserver.protocol.framing import ReplyStream
+from forkserver.protocol.messages import CLOSING, Entry, ProtocolError, Reply, Request, Status, Trailer
+from forkserver.protocol.native import decode_number, encode_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forkserver.client.address import Address
+
+RECEIVE_BYTES = 1 << 20
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 2.0
+_BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})
+_Piece = TypeVar("_Piece", bytes, Entry)
+
+
+class _NoAnswer(Exception):
+    """The server hung up before the first byte of an answer."""
+
+
+class Session:
+    """All requests of one run to one server go through here, one after the other, over one connection while it lasts.
+
+    ``timeout_s`` bounds connecting, and every time without a byte; ``retries`` is how often a busy server is asked
+    again.
+    """
+
+    def __init__(self, address: Address, *, timeout_s: float, retries: int) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._socket: socket.socket | None = None
+        self._stream = ReplyStream()
+        self._mid_answer = False
+        self._heard = False
+        self._speaks = False
+        self.served: Served | None = None
+        """Who gave the last answer."""
+
+    def close(self) -> None:
+        """Hang up. The next ``ask`` connects anew."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def ask(self, request: Request) -> Reply:
+        """Send a request and give the answer's first line; after a 200 with content call ``receive`` for the rest.
+
+        An answer left unfinished before costs a new connection. Raises Failure.
+        """
+        if self._mid_answer:
+            self.close()
+        waits = backoff(self._retries)
+        while True:
+            reused = self._socket is not None
+            try:
+                reply = self._ask_once(request)
+            except _NoAnswer:
+                self.close()
+                if reused:
+                    continue  # It closed an idle connection: that is its right, and no sign of being busy.
+                why = f"{self._address} closed the connection without an answer"
+                failure = Failure(Exit.UNREACHABLE, "no-answer", why)
+            else:
+                if reply.status not in _BUSY:
+                    return reply
+                failure = refusal(reply, self._identity(reply))
+            wait_s = next(waits, None)
+            if wait_s is None:
+                raise failure
+            time.sleep(wait_s)
+
+    def receive(self, wanted: type[_Piece]) -> _Piece | Trailer:
+        """The next piece of the answer's rest, ``bytes`` of a GET or ``Entry`` of a LIST; the trailer is the last.
+
+        A trailer that comes before all of the content is an early one, and never ``ok``. Raises Failure.
+        """
+        try:
+            event = self._next_event()
+        except ProtocolError as error:
+            raise self._violation(error) from error
+        if isinstance(event, Trailer):
+            self._mid_answer = False
+            return event
+        if not isinstance(event, wanted):
+            raise AssertionError("the stream knows what was asked for")  # noqa: TRY004 - our bug, not the server's
+        return event
+
+    def _ask_once(self, request: Request) -> Reply:
+        if self._socket is None:
+            self._socket = _connect(self._address, self._timeout_s)
+            self._stream = ReplyStream()
+        self._heard = False
+        self._mid_answer = True
+        self._stream.expect(request)
+        self._send(self._socket, encode_request(request))
+        try:
+            reply = self._next_event()
+            if not isinstance(reply, Reply):
+                raise AssertionError("an answer begins with a reply")  # noqa: TRY004 - our bug, not the server's
+            self.served = self._identity(reply)
+        except ProtocolError as error:
+            raise self._violation(error) from error
+        self._heard = self._speaks = True
+        self._mid_answer = reply.status is Status.OK and request.verb in ("GET", "LIST")
+        if reply.status in CLOSING:
+            self.close()
+        return reply
+
+    def _send(self, connected: socket.socket, line: bytes) -> None:
+        try:
+            connected.sendall(line)
+        except TimeoutError:
+            raise self._silence() from None
+        except OSError:
+            # The server hung up. It may have said why before it did: that is still there to be read.
+            return
+
+    def _next_event(self) -> Reply | Entry | Trailer | bytes:
+        while True:
+            event = self._stream.next_event()
+            if event is not None:
+                return event
+            data = self._read()
+            if not data:
+                return self._end_of_file()
+            self._heard = True
+            self._stream.feed(data)
+
+    def _read(self) -> bytes:
+        """What has come; nothing at end-of-file and after a reset, which a server that was killed may send instead."""
+        if self._socket is None:
+            raise AssertionError("an answer is awaited without a connection")
+        try:
+            return self._socket.recv(RECEIVE_BYTES)
+        except TimeoutError:
+            raise self._silence() from None
+        except OSError:
+            return b""
+
+    def _end_of_file(self) -> Trailer:
+        self.close()
+        if not self._heard:
+            raise _NoAnswer
+        try:
+            trailer = self._stream.end_of_file()
+        except ProtocolError:
+            if not self._speaks:
+                raise
+            trailer = None
+        if trailer is None:
+            raise Failure(Exit.UNREACHABLE, "connection-lost", "the connection was lost", self.served)
+        return trailer
+
+    def _identity(self, reply: Reply) -> Served:
+        return Served(decode_number(reply.fields.get("pid", "")), reply.fields.get("start", ""))
+
+    def _silence(self) -> Failure:
+        served = self.served if self._heard else None
+        why = f"{self._address} sent nothing for {self._timeout_s:g} s"
+        return Failure(Exit.UNREACHABLE, "timeout", why, served)
+
+    def _violation(self, error: ProtocolError) -> Failure:
+        self.close()
+        if not self._speaks:
+            why = f"{self._address} does not speak the forkserver protocol"
+            return Failure(Exit.UNREACHABLE, "not-a-forkserver", why)
+        return violation(error, self.served)
+
+
+def violation(error: ProtocolError, served: Served | None) -> Failure:
+    """The failure of a server that broke the protocol after it had shown that it speaks it."""
+    return Failure(Exit.INTEGRITY, "protocol-error", f"the server broke the protocol: {error.message}", served)
+
+
+def backoff(retries: int) -> Iterator[float]:
+    """Seconds to wait before each retry: doubling to a cap, each shortened by chance so that a crowd spreads out."""
+    import random  # noqa: PLC0415 - most runs never wait, and all would pay for it
+
+    for attempt in range(retries):
+        yield min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+def _connect(address: Address, timeout_s: float) -> socket.socket:
+    # A str would be encoded by the idna codec, whose tables take longer to load than a small file to fetch.
+    host = address.host.encode("ascii") if address.host.isascii() else address.host
+    try:
+        connected = socket.create_connection((host, address.port), timeout_s)  # type: ignore[arg-type] # typeshed: str
+    except TimeoutError:
+        why = f"{address} did not accept a connection within {timeout_s:g} s"
+        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+    except socket.gaierror as error:
+        why = f"{address} is not to be found: {error.strerror}"
+        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+    except UnicodeError:
+        raise Failure(Exit.UNREACHABLE, "unreachable", f"{address} is not a host name") from None
+    except ConnectionRefusedError:
+        why = f"{address} refused the connection: nothing listens there"
+        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+    except ConnectionResetError:
+        raise _NoAnswer from None
+    except OSError as error:
+        why = f"{address} is not reachable: {error.strerror or error}"
+        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected

@@ -1,0 +1,59 @@
+"""Bytes, numbers and times as people read them. Runs at the user's.
+
+Names come from file systems and servers nobody here controls, and can hold what a terminal obeys: every name shown goes
+through ``escape``.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+
+from forkserver.protocol.messages import ProtocolError, Status
+from forkserver.protocol.native import decode_number, decode_time
+
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
+_UNDECODABLE = range(0xDC80, 0xDD00)
+# Marks, embeddings, overrides and isolates of the bidirectional algorithm, and the separators of lines and paragraphs.
+_MISLEADING = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_VISIBLE = {
+    ord("\\"): "\\\\",
+    **{code: f"\\x{code:02x}" for code in _CONTROLS},
+    **{code: f"\\x{code - 0xDC00:02x}" for code in _UNDECODABLE},
+    **{code: f"\\u{code:04x}" for code in _MISLEADING},
+}
+
+
+def decode(name: bytes) -> str:
+    """A name as text; bytes that are no UTF-8 become lone surrogates, and ``os.fsencode`` gives them back."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def escape(name: bytes | str) -> str:
+    r"""A name as printable text: whatever a terminal could obey, or is no UTF-8, becomes ``\x1b`` or ``\u202e``."""
+    return (decode(name) if isinstance(name, bytes) else name).translate(_VISIBLE)
+
+
+def count(size: int) -> str:
+    """A size in bytes, ``73,400,320``."""
+    return f"{size:,}"
+
+
+def local_time(word: str) -> str:
+    """A time of the wire in the user's time zone, ``2021-06-18 09:06:40``; as it is where the calendar ends.
+
+    Raises ProtocolError if it is no time.
+    """
+    seconds = decode_time(word) // 1_000_000_000
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, OSError, ValueError):
+        return f"@{seconds}"
+
+
+def permissions(kind: str, word: str) -> str:
+    """Kind and octal mode of the wire as ``ls -l`` has them, ``-rw-r--r--``. Raises ProtocolError if it is no mode."""
+    bits = [decode_number(digit) for digit in word]
+    if not 0 < len(bits) <= 4 or max(bits) > 7:  # noqa: PLR2004 - four octal digits
+        raise ProtocolError(Status.BAD_REQUEST, "a mode has one to four octal digits")
+    return stat.filemode((stat.S_IFDIR if kind == "dir" else stat.S_IFREG) | int(word, 8))

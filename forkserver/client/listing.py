@@ -1,0 +1,84 @@
+"""Metadata of one name, and the entries of a directory. Runs at the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from forkserver.client import metadata
+from forkserver.client.connection import violation
+from forkserver.client.fetch import ENDINGS, answered_by
+from forkserver.client.outcome import Exit, Failure, Served, refusal
+from forkserver.protocol.messages import End, Entry, ProtocolError, Request, Status, Trailer
+from forkserver.protocol.native import decode_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forkserver.client.connection import Session
+
+
+class Listed(NamedTuple):
+    """An entry of a listing. ``name`` is the whole path, has no ``.`` and no ``..``, and is in the directory asked for.
+
+    ``link`` tells a directory reached through a symbolic link, ``error`` is the status word of one that could not be
+    read.
+    """
+
+    name: bytes
+    data: metadata.Metadata
+    link: bool
+    error: str | None
+
+
+def describe(session: Session, name: bytes) -> metadata.Metadata:
+    """Metadata of a file or directory. Raises Failure."""
+    reply = session.ask(Request("STAT", name))
+    served = answered_by(session)
+    if reply.status is not Status.OK:
+        raise refusal(reply, served)
+    try:
+        return metadata.read(reply.fields.get("type", ""), reply.fields)
+    except ProtocolError as error:
+        raise violation(error, served) from error
+
+
+def entries(session: Session, name: bytes, *, recursive: bool) -> Iterator[Listed]:
+    """The entries of a directory as they arrive, one held at a time. Raises Failure, perhaps after some entries."""
+    reply = session.ask(Request("LIST", name, recursive=recursive))
+    served = answered_by(session)
+    if reply.status is not Status.OK:
+        raise refusal(reply, served)
+    seen = 0
+    while not isinstance(piece := session.receive(Entry), Trailer):
+        try:
+            listed = _checked(piece, name.rstrip(b"/") + b"/")
+        except ProtocolError as error:
+            session.close()
+            raise violation(error, served) from error
+        yield listed
+        seen += 1
+    _check_end(piece, seen, served)
+
+
+def _checked(entry: Entry, beneath: bytes) -> Listed:
+    rest = entry.name.removeprefix(beneath)
+    if not entry.name.startswith(beneath) or not {b"", b".", b".."}.isdisjoint(rest.split(b"/")) or b"\0" in rest:
+        raise ProtocolError(Status.BAD_REQUEST, "it listed a name that is not in the directory")
+    data = metadata.read(entry.kind, entry.fields)
+    return Listed(entry.name, data, entry.fields.get("link") == "1", entry.fields.get("error"))
+
+
+def _check_end(trailer: Trailer, seen: int, served: Served) -> None:
+    if trailer.end is not End.OK:
+        reason = f"the listing is not complete: {_LISTING_ENDINGS.get(trailer.end) or ENDINGS[trailer.end]}"
+        raise Failure(Exit.INTEGRITY, trailer.end.value, reason, served)
+    try:
+        promised = decode_number(trailer.fields.get("entries", ""))
+    except ProtocolError as error:
+        raise violation(error, served) from error
+    if promised != seen:
+        reason = f"the listing is not complete: {seen} of {promised} entries came"
+        raise Failure(Exit.INTEGRITY, "truncated", reason, served)
+
+
+_LISTING_ENDINGS = {End.READ_ERROR: "the server could not read the directory to the end"}

@@ -1,0 +1,43 @@
+"""What the server says about a file or directory, checked. Runs at the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from forkserver.client import display
+from forkserver.protocol.messages import ProtocolError, Status
+from forkserver.protocol.native import decode_number, decode_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Metadata(NamedTuple):
+    """``kind`` is ``file`` or ``dir``, ``size`` is in bytes and a file's only, the rest stands as on the wire."""
+
+    kind: str
+    size: int | None
+    mtime: str
+    mode: str
+    etag: str | None
+
+    @property
+    def mtime_ns(self) -> int:
+        """Last modification, nanoseconds since 1970."""
+        return decode_time(self.mtime)
+
+    @property
+    def permissions(self) -> str:
+        """As ``ls -l`` has them."""
+        return display.permissions(self.kind, self.mode)
+
+
+def read(kind: str, fields: Mapping[str, str]) -> Metadata:
+    """The metadata among the fields of a reply or an entry. Raises ProtocolError where one is missing or malformed."""
+    if kind not in ("file", "dir"):
+        raise ProtocolError(Status.BAD_REQUEST, "a type other than file and dir")
+    size = decode_number(fields.get("size", "")) if kind == "file" else None
+    data = Metadata(kind, size, fields.get("mtime", ""), fields.get("mode", ""), fields.get("etag"))
+    decode_time(data.mtime)
+    display.permissions(kind, data.mode)
+    return data

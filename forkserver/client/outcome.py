@@ -1,0 +1,91 @@
+"""How a fetch can end: exit statuses, and the one exception that carries a failure to the user. Runs at the user's."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from forkserver.protocol.messages import Reply, Status
+
+
+class Exit(enum.IntEnum):
+    """The exit statuses of ``fsget``. Of several failures in one run the highest number is the run's."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    INTEGRITY = 6
+    LOCAL_DISK = 7
+    INTERRUPTED = 130
+    """128 and SIGINT. Other signals give 128 and their number, as in a shell."""
+    BROKEN_PIPE = 141
+    """128 and SIGPIPE: who read our standard output has gone."""
+
+
+MEANINGS = {
+    Exit.OK: "everything asked for was done",
+    Exit.BUG: "a bug in fsget",
+    Exit.USAGE: "the command line is wrong",
+    Exit.NOT_FOUND: "does not exist on the server",
+    Exit.REFUSED: "the server refused, or stayed busy after all retries",
+    Exit.UNREACHABLE: "no connection, connection lost, timeout, or no forkserver",
+    Exit.INTEGRITY: "the content arrived incomplete, changed or damaged",
+    Exit.LOCAL_DISK: "the local file could not be written",
+    Exit.INTERRUPTED: "interrupted (143: terminated, 129: hung up)",
+    Exit.BROKEN_PIPE: "the reader of standard output has gone",
+}
+"""For people: ``fsget --help`` and the manual page."""
+
+
+class Served(NamedTuple):
+    """The process that answered; ``start`` is when it started, seconds since 1970, as on the wire."""
+
+    pid: int
+    start: str
+
+
+class Failure(Exception):
+    """One name could not be fetched, described or listed.
+
+    ``exit_status`` is the kind of failure; ``word`` names it for programs: a word of docs/protocol.md,
+    or one of the client's own; ``reason`` is a clause for people; ``served`` is who answered, if anybody did.
+    """
+
+    def __init__(self, exit_status: Exit, word: str, reason: str, served: Served | None = None) -> None:
+        super().__init__(reason)
+        self.exit_status = exit_status
+        self.word = word
+        self.reason = reason
+        self.served = served
+
+    def __str__(self) -> str:
+        """The reason, and the process that is part of it."""
+        if self.served is None:
+            return self.reason
+        did = "asked" if self.exit_status in (Exit.NOT_FOUND, Exit.REFUSED) else "served by"
+        return f"{self.reason} ({did} PID {self.served.pid})"
+
+
+class Interrupted(BaseException):
+    """A signal asks us to end. No Exception, so that nothing in the middle takes it for a failure."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+_SENTENCES = {
+    Status.NOT_FOUND: "does not exist on the server",
+    Status.BUSY: "the server is busy; try again later",
+    Status.TOO_MANY_CONNECTIONS: "the server has too many connections from here; try again later",
+}
+
+
+def refusal(reply: Reply, served: Served) -> Failure:
+    """The failure that a reply other than ``200`` stands for."""
+    kind = Exit.NOT_FOUND if reply.status is Status.NOT_FOUND else Exit.REFUSED
+    reason = _SENTENCES.get(reply.status) or reply.message or f"the server answered {reply.status} {reply.status.word}"
+    return Failure(kind, reply.status.word, reason, served)

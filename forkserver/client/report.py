@@ -1,0 +1,117 @@
+"""What the user gets to read: lines for people, or one JSON object a line for programs. Runs at the user's."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from forkserver.client import display
+from forkserver.client.outcome import Exit, Failure
+from forkserver.client.target import output_complaints
+
+if TYPE_CHECKING:
+    from forkserver.client.address import Location
+    from forkserver.client.fetch import Receipt
+    from forkserver.client.listing import Listed
+    from forkserver.client.metadata import Metadata
+    from forkserver.client.outcome import Served
+
+
+def complain(text: str) -> None:
+    """One line on standard error, if anybody still reads it."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(f"fsget: {text}\n")
+            sys.stderr.flush()
+        except OSError:
+            pass
+
+
+class Report:
+    """Tells results on standard output and failures on standard error, and remembers the worst.
+
+    ``as_json``: results and failures are also objects, one a line; ``quiet``: no lines about success; ``to_stderr``:
+    standard output holds a content, so results go to standard error.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool, to_stderr: bool) -> None:
+        self._as_json = as_json
+        self._quiet = quiet
+        self._to_stderr = to_stderr
+        self.worst = Exit.OK
+
+    def fetched(self, location: Location, receipt: Receipt) -> None:
+        """A file is here, whole and verified."""
+        if self._as_json:
+            facts = {"size": receipt.size, "digest": receipt.digest, "seconds": round(receipt.seconds, 6)}
+            self._object(location.shown, receipt.served, "ok", facts)
+        elif not self._quiet:
+            algorithm = receipt.digest.partition(":")[0]
+            self._line(
+                f"{display.escape(location.shown)}: {display.count(receipt.size)} bytes, {algorithm} verified, "
+                f"{receipt.seconds:.2f} s, served by PID {receipt.served.pid}"
+            )
+        self.flush()
+
+    def described(self, location: Location, data: Metadata, served: Served) -> None:
+        """Metadata of one name."""
+        if self._as_json:
+            self._object(location.shown, served, "ok", _facts(data))
+        else:
+            size = "directory" if data.size is None else f"{display.count(data.size)} bytes"
+            etag = f"etag {data.etag}, " if data.etag else ""
+            self._line(
+                f"{display.escape(location.shown)}: {size}, modified {display.local_time(data.mtime)}, "
+                f"{data.permissions}, {etag}served by PID {served.pid}"
+            )
+        self.flush()
+
+    def entry(self, entry: Listed, served: Served) -> None:
+        """An entry of a listing. One that could not be read makes the run a failure, but does not end the listing."""
+        if self._as_json:
+            facts = _facts(entry.data) | ({"link": True} if entry.link else {})
+            self._object(entry.name, served, entry.error or "ok", facts)
+        else:
+            size = "-" if entry.data.size is None else display.count(entry.data.size)
+            mark = "/" if entry.data.kind == "dir" else ""
+            mark += " (link)" if entry.link else ""
+            mark += f" [{entry.error}]" if entry.error else ""
+            time, name = display.local_time(entry.data.mtime), display.escape(entry.name)
+            self._line(f"{entry.data.permissions} {size:>15} {time} {name}{mark}")
+        if entry.error:
+            self.worst = max(self.worst, Exit.REFUSED)
+
+    def failed(self, shown: bytes, failure: Failure, seconds: float) -> None:
+        """A name could not be fetched, described or listed."""
+        self.worst = max(self.worst, failure.exit_status)
+        self.flush()
+        complain(f"{display.escape(shown)}: {failure}")
+        if self._as_json:
+            self._object(shown, failure.served, failure.word, {"seconds": round(seconds, 6), "message": failure.reason})
+            self.flush()
+
+    def flush(self) -> None:
+        """Let go of what is held back for the sake of speed."""
+        with output_complaints():
+            if sys.stdout is not None:
+                sys.stdout.flush()
+
+    def _object(self, shown: bytes, served: Served | None, status: str, facts: dict[str, object]) -> None:
+        import json  # noqa: PLC0415 - people do without it
+
+        head: dict[str, object] = {"name": display.decode(shown), "status": status}
+        if served is not None:
+            head |= {"pid": served.pid, "start": served.start}
+        # DEL is the one control character that JSON leaves as it is.
+        self._line(json.dumps(head | facts).replace("\x7f", "\\u007f"))
+
+    def _line(self, text: str) -> None:
+        stream = sys.stderr if self._to_stderr else sys.stdout
+        with output_complaints():
+            if stream is not None:
+                stream.write(text + "\n")
+
+
+def _facts(data: Metadata) -> dict[str, object]:
+    facts = {"type": data.kind, "size": data.size, "mtime": data.mtime, "mode": data.mode, "etag": data.etag}
+    return {key: value for key, value in facts.items() if value is not None}

@@ -1,0 +1,115 @@
+"""One run of ``fsget``: every name asked for, or names typed one after the other. Runs at the user's."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from forkserver.client.address import Address, Location, local_name, parse_location
+from forkserver.client.connection import Session
+from forkserver.client.fetch import answered_by, fetch
+from forkserver.client.listing import describe, entries
+from forkserver.client.outcome import Exit, Failure
+from forkserver.client.progress import Progress
+from forkserver.client.report import Report
+from forkserver.client.target import LocalFile, StandardOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PROMPT = "Name of a file on the server: "
+
+
+class Options(NamedTuple):
+    """The command line, checked. ``action`` is ``fetch``, ``stat`` or ``list``.
+
+    ``output`` is the path of the one file fetched, ``-`` for standard output; None: its own name,
+    in ``directory``. ``timeout_s`` is in seconds.
+    """
+
+    server: Address
+    action: str
+    recursive: bool
+    output: bytes | None
+    directory: bytes
+    as_json: bool
+    quiet: bool
+    timeout_s: float
+    retries: int
+
+
+class Run:
+    """Carries the options and the conversations, one a server."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._report = Report(as_json=options.as_json, quiet=options.quiet, to_stderr=options.output == b"-")
+        self._sessions: dict[Address, Session] = {}
+
+    def names(self, locations: Iterable[Location]) -> Exit:
+        """Do every one in order, whatever becomes of those before. Gives the exit status of the worst."""
+        try:
+            for location in locations:
+                self._one(location)
+        finally:
+            self._hang_up()
+        return self._report.worst
+
+    def prompt(self) -> Exit:
+        """Ask a person for names until an empty line or end-of-file, each over a connection of its own."""
+        while True:
+            sys.stderr.write(PROMPT)
+            sys.stderr.flush()
+            line = sys.stdin.buffer.readline()
+            written = line.rstrip(b"\r\n")
+            if not written:
+                sys.stderr.write("" if line else "\n")
+                return self._report.worst
+            try:
+                location = parse_location(written, self._options.server)
+                if self._options.action == "fetch":
+                    local_name(location.name)
+            except ValueError as error:
+                self._report.failed(written, Failure(Exit.USAGE, "usage", str(error)), 0)
+                continue
+            self.names([location])
+
+    def _one(self, location: Location) -> None:
+        started = time.monotonic()
+        session = self._sessions.get(location.server)
+        if session is None:
+            session = Session(location.server, timeout_s=self._options.timeout_s, retries=self._options.retries)
+            self._sessions[location.server] = session
+        try:
+            if self._options.action == "fetch":
+                self._fetch(session, location)
+            elif self._options.action == "stat":
+                data = describe(session, location.name)
+                self._report.described(location, data, answered_by(session))
+            else:
+                for entry in entries(session, location.name, recursive=self._options.recursive):
+                    self._report.entry(entry, answered_by(session))
+                self._report.flush()
+        except Failure as failure:
+            self._report.failed(location.shown, failure, time.monotonic() - started)
+
+    def _fetch(self, session: Session, location: Location) -> None:
+        watched = not self._options.quiet and sys.stderr is not None and sys.stderr.isatty()
+        progress = Progress(location.shown, sys.stderr if watched else None)
+        try:
+            if self._options.output == b"-":
+                receipt = fetch(session, location.name, StandardOutput(), progress)
+            else:
+                path = self._options.output or local_name(location.name)
+                with LocalFile(os.path.join(self._options.directory, path)) as target:
+                    receipt = fetch(session, location.name, target, progress)
+        finally:
+            progress.clear()
+        self._report.fetched(location, receipt)
+
+    def _hang_up(self) -> None:
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
