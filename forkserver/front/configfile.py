@@ -114,7 +114,7 @@ def _parse(path: str, text: str) -> dict[str, Any]:
         complaint, _, place = str(error).partition(" (at ")
         number = re.match(r"line (\d+), ", place)
         line = int(number[1]) if number else text.rstrip("\n").count("\n") + 1
-        raise _error(path, line, f"is not TOML: {escape(complaint)}; mend it as forkserver.toml(5) shows") from None
+        raise _error(path, line, f"is not TOML: {complaint}; mend it as forkserver.toml(5) shows") from None
 
 
 def _to_value(value: object) -> object:
