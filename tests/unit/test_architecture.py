@@ -1,0 +1,341 @@
+"""What docs/architecture.md promises about the code as a whole, held by reading the code.
+
+Each rule is a function from files (path beneath the repository to source) to violations, and each is shown a violation
+of its own, so that none can fall silent.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+FILES = {
+    str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
+    for path in sorted((REPOSITORY / "forkserver").rglob("*.py"))
+}
+
+Files = dict[str, str]
+Rule = Callable[[Files], list[str]]
+
+# What each part may import of us, besides itself. "base" are the modules right beneath forkserver/.
+LAYERS = {
+    "protocol": set[str](),
+    "kernel": {"base"},
+    "base": {"protocol", "kernel"},
+    "child": {"base", "protocol", "kernel"},
+    "master": {"base", "protocol", "kernel"},
+    "supervisor": {"base", "protocol", "kernel"},
+    "front": {"base", "protocol", "kernel", "supervisor"},
+    "client": {"base", "protocol"},
+}
+# The composition root: the one place that hands the child to the master.
+COMPOSITION_ROOT = "forkserver/master/__main__.py"
+# What runs in a master or a child, and what both may load.
+LEAN = {"base", "protocol", "kernel", "master", "child"}
+
+FORK = {"fork", "forkpty", "_exit", "posix_spawn", "posix_spawnp"}
+WAIT = {"wait", "wait3", "wait4", "waitid", "waitpid"}
+ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+CLOCK = {"monotonic", "monotonic_ns"}
+
+# Each would make every fork dearer, by what it imports or by what it does at a fork.
+BANNED = {
+    *("asyncio", "concurrent.futures", "dataclasses", "importlib.metadata", "logging", "queue", "random", "secrets"),
+    *("socketserver", "subprocess", "tempfile", "threading", "typing"),
+}
+
+
+@functools.cache
+def tree(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+def part(path: str) -> str:
+    """The part of the project that a file belongs to: a package beneath forkserver/, or base."""
+    folders = path.split("/")[1:-1]
+    return folders[0] if folders else "base"
+
+
+def imports(path: str, root: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything imported beneath ``root``, be it a module or a name in one."""
+    package = path.removesuffix(".py").split("/")[:-1]
+    for node in ast.walk(root):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            outer = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*outer, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def uses(path: str, source: str, module: str, names: set[str]) -> Iterator[tuple[int, str]]:
+    """Line and name of each mention of ``module.name``, however it was imported."""
+    aliases = {module}
+    for node in ast.walk(tree(source)):
+        if isinstance(node, ast.Import):
+            aliases |= {alias.asname for alias in node.names if alias.name == module and alias.asname}
+    for node in ast.walk(tree(source)):
+        if isinstance(node, ast.Attribute) and node.attr in names and ast.unparse(node.value) in aliases:
+            yield node.lineno, f"{module}.{node.attr}"
+    for line, name in imports(path, tree(source)):
+        if name in {f"{module}.{each}" for each in names}:
+            yield line, name
+
+
+def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function, its docstring included."""
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def imports_point_one_way(files: Files) -> list[str]:
+    found = []
+    for path, source in files.items():
+        allowed = LAYERS[part(path)] | {part(path)} | ({"child"} if path == COMPOSITION_ROOT else set())
+        for line, name in imports(path, tree(source)):
+            top, *rest = name.split(".")
+            other = rest[0] if rest and rest[0] in LAYERS else "base"
+            if top == "forkserver" and other not in allowed:
+                found.append(f"{path}:{line}: {part(path)} must not import {name}")
+    return found
+
+
+def protocol_does_no_io(files: Files) -> list[str]:
+    return [
+        f"{path}:{line}: {name} in the protocol, which is sans-IO"
+        for path, source in files.items()
+        if part(path) == "protocol"
+        for line, name in imports(path, tree(source))
+        if name.split(".")[0] not in {"__future__", "enum", "forkserver"}
+    ]
+
+
+def _only_in(files: Files, module: str, names: set[str], allowed: Callable[[str], bool]) -> list[str]:
+    return [
+        f"{path}:{line}: {name} does not belong here"
+        for path, source in files.items()
+        if not allowed(path)
+        for line, name in uses(path, source, module, names)
+    ]
+
+
+def forks_and_exits_are_in_spawn(files: Files) -> list[str]:
+    return _only_in(files, "os", FORK, lambda path: path == "forkserver/master/spawn.py")
+
+
+def waits_are_in_spawn_and_orphans(files: Files) -> list[str]:
+    places = {"forkserver/master/spawn.py", "forkserver/supervisor/orphans.py"}
+    return _only_in(files, "os", WAIT, lambda path: path in places)
+
+
+def the_environment_is_read_by_those_who_talk_to_the_operator(files: Files) -> list[str]:
+    return _only_in(
+        files,
+        "os",
+        ENVIRONMENT,
+        lambda path: part(path) in {"front", "client"} or path == "forkserver/supervisor/systemd.py",
+    )
+
+
+def the_clock_of_master_and_child_is_in_two_files(files: Files) -> list[str]:
+    places = {"forkserver/master/loop.py", "forkserver/child/clock.py"}
+    return _only_in(files, "time", CLOCK, lambda path: path in places or part(path) not in LEAN)
+
+
+def ctypes_is_in_the_kernel_wall(files: Files) -> list[str]:
+    return [
+        f"{path}:{line}: {name} does not belong here"
+        for path, source in files.items()
+        if part(path) != "kernel"
+        for line, name in imports(path, tree(source))
+        if name.split(".")[0] in {"ctypes", "_ctypes"}
+    ]
+
+
+def master_and_child_import_at_the_top(files: Files) -> list[str]:
+    return [
+        f"{path}:{line}: imports {name} inside a function"
+        for path, source in files.items()
+        if part(path) in LEAN
+        for function in ast.walk(tree(source))
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for line, name in imports(path, function)
+    ]
+
+
+def modules_are_short(files: Files) -> list[str]:
+    lines = {path: len(source.splitlines()) for path, source in files.items()}
+    return [f"{path}: {count} lines" for path, count in lines.items() if count > 400]
+
+
+def functions_are_short(files: Files) -> list[str]:
+    return [
+        f"{path}:{node.lineno}: {node.name} has {length(node)} lines"
+        for path, source in files.items()
+        for node in ast.walk(tree(source))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and length(node) > 60
+    ]
+
+
+def modules_are_named_for_what_they_do(files: Files) -> list[str]:
+    empty = {"util", "utils", "helper", "helpers", "common", "misc"}
+    return [f"{path}: says nothing" for path in files if empty & set(path.removesuffix(".py").split("/"))]
+
+
+def every_module_says_what_it_is(files: Files) -> list[str]:
+    return [f"{path}: has no docstring" for path, source in files.items() if not ast.get_docstring(tree(source))]
+
+
+SIXTY_LINES = "def f():\n" + "    pass\n" * 59
+SIXTY_ONE_LINES = SIXTY_LINES + "    pass\n"
+
+# The rule, and files each of which breaks it once.
+PLANTED: list[tuple[Rule, Files]] = [
+    (
+        imports_point_one_way,
+        {
+            "forkserver/errors.py": "import forkserver.master.loop",
+            "forkserver/protocol/native.py": "from forkserver import errors",
+            "forkserver/kernel/prctl.py": "from forkserver.child import clock",
+            "forkserver/child/session.py": "from forkserver.master.spawn import spawn",
+            "forkserver/child/clock.py": "from ..supervisor import supervise",
+            "forkserver/master/loop.py": "def f():\n    from forkserver import child",
+            "forkserver/master/__main__.py": "from forkserver.front import cli",
+            "forkserver/supervisor/supervise.py": "import forkserver.master.__main__",
+            "forkserver/supervisor/generation.py": "if TYPE_CHECKING:\n    from forkserver.child import session",
+            "forkserver/client/fetch.py": "from forkserver.supervisor import address",
+            "forkserver/front/cli.py": "import forkserver.client.cli",
+        },
+    ),
+    (
+        protocol_does_no_io,
+        {"forkserver/protocol/native.py": "import socket", "forkserver/protocol/bare.py": "from time import time"},
+    ),
+    (
+        forks_and_exits_are_in_spawn,
+        {
+            "forkserver/master/loop.py": "import os\nos._exit(0)",
+            "forkserver/child/session.py": "import os as o\no.fork()",
+            "forkserver/supervisor/orphans.py": "from os import fork",
+        },
+    ),
+    (
+        waits_are_in_spawn_and_orphans,
+        {
+            "forkserver/master/loop.py": "import os\nos.waitpid(-1, 0)",
+            "forkserver/supervisor/a.py": "from os import wait4",
+        },
+    ),
+    (
+        the_environment_is_read_by_those_who_talk_to_the_operator,
+        {
+            "forkserver/supervisor/listener.py": "import os\nos.environ['X']",
+            "forkserver/master/a.py": "from os import getenv",
+        },
+    ),
+    (
+        the_clock_of_master_and_child_is_in_two_files,
+        {
+            "forkserver/child/session.py": "import time\ntime.monotonic()",
+            "forkserver/a.py": "import time as t\nt.monotonic_ns",
+        },
+    ),
+    (
+        ctypes_is_in_the_kernel_wall,
+        {
+            "forkserver/master/confine.py": "import ctypes",
+            "forkserver/child/a.py": "from ctypes.util import find_library",
+        },
+    ),
+    (
+        master_and_child_import_at_the_top,
+        {
+            "forkserver/master/loop.py": "def f():\n    import os",
+            "forkserver/settings.py": "def f():\n    from os import path",
+        },
+    ),
+    (modules_are_short, {"forkserver/child/a.py": "\n" * 401}),
+    (
+        functions_are_short,
+        {"forkserver/child/b.py": SIXTY_ONE_LINES, "forkserver/b.py": f"class C:\n  async {SIXTY_ONE_LINES}"},
+    ),
+    (modules_are_named_for_what_they_do, {"forkserver/utils.py": "", "forkserver/common/x.py": ""}),
+    (every_module_says_what_it_is, {"forkserver/a.py": "import os"}),
+]
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in PLANTED], ids=lambda rule: rule.__name__)
+def test_the_code_keeps_the_rule(rule: Rule) -> None:
+    assert rule(FILES) == []
+
+
+@pytest.mark.parametrize(("rule", "planted"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
+def test_the_rule_finds_what_breaks_it(rule: Rule, planted: Files) -> None:
+    for path, source in planted.items():
+        (violation,) = rule({path: source})
+        assert violation.startswith(path)
+
+
+def test_the_rules_let_pass_what_they_allow() -> None:
+    allowed = {
+        "forkserver/master/__main__.py": '"""x"""\nimport forkserver.child.session',
+        "forkserver/master/spawn.py": '"""x"""\nimport os\nos.fork()\nos.waitpid(-1, os.WNOHANG)\nos._exit(0)',
+        "forkserver/supervisor/orphans.py": '"""x"""\nimport os\nos.waitid(0, 0, 0)',
+        "forkserver/supervisor/systemd.py": '"""x"""\nimport os\nos.environ\nimport time\ntime.monotonic()',
+        "forkserver/child/clock.py": '"""x"""\nimport time\ntime.monotonic()',
+        "forkserver/kernel/libc.py": '"""x"""\nimport ctypes',
+        "forkserver/front/cli.py": f'"""x"""\nfrom forkserver.supervisor import address\n{SIXTY_LINES}',
+    }
+    assert [violation for rule, _ in PLANTED for violation in rule(allowed)] == []
+
+
+def lean_modules(files: Files) -> list[str]:
+    """The names of all modules that run in a master or a child."""
+    names = [path.removesuffix(".py").replace("/", ".") for path in files if part(path) in {"master", "child"}]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+def heavy_imports(directory: Path, modules: list[str]) -> list[str]:
+    """What importing ``modules`` from ``directory``, as the supervisor starts a master, loads that it must not."""
+    # Importing must not run: a __main__ that starts to serve would need descriptors that are not there.
+    path = f"import sys; sys.path.append({str(directory)!r})"
+    program = f"{path}\nfor name in {modules!r}: __import__(name)\nprint(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-E", "-c", program]
+    loaded = subprocess.run(
+        command, capture_output=True, check=True, text=True, stdin=subprocess.DEVNULL
+    ).stdout.split()
+    known = sys.stdlib_module_names | {"forkserver", "__main__"}
+    return [name for name in loaded if name in BANNED or name.split(".")[0] not in known]
+
+
+def test_master_and_child_load_nothing_heavy() -> None:
+    modules = lean_modules(FILES)
+    assert "forkserver.master" in modules
+    assert heavy_imports(REPOSITORY, modules) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        *[(f"import {name}", name) for name in sorted(BANNED)],
+        ("import elsewhere", "elsewhere"),
+    ],
+)
+def test_heavy_imports_are_noticed(tmp_path: Path, line: str, found: str) -> None:
+    (tmp_path / "elsewhere.py").write_text("")
+    package = tmp_path / "forkserver" / "master"
+    package.mkdir(parents=True)
+    (package / "__main__.py").write_text(f"{line}\nif __name__ == '__main__':\n    raise SystemExit(1)\n")
+    assert found in heavy_imports(tmp_path, ["forkserver.master.__main__"])
+
+
+def test_the_files_are_there() -> None:
+    assert {part(path) for path in FILES} == set(LAYERS)
+    assert os.path.join("forkserver", "errors.py") in FILES
