@@ -32,7 +32,7 @@ class Listed(NamedTuple):
 
 def describe(session: Session, name: bytes) -> metadata.Metadata:
     """Metadata of a file or directory. Raises Failure."""
-    reply = session.ask(Request("STAT", name))
+    reply = session.ask(Request("STAT", _slashless(name)))
     served = answered_by(session)
     if reply.status is not Status.OK:
         raise refusal(reply, served)
@@ -44,20 +44,27 @@ def describe(session: Session, name: bytes) -> metadata.Metadata:
 
 def entries(session: Session, name: bytes, *, recursive: bool) -> Iterator[Listed]:
     """The entries of a directory as they arrive, one held at a time. Raises Failure, perhaps after some entries."""
-    reply = session.ask(Request("LIST", name, recursive=recursive))
+    directory = _slashless(name)
+    reply = session.ask(Request("LIST", directory, recursive=recursive))
     served = answered_by(session)
     if reply.status is not Status.OK:
         raise refusal(reply, served)
+    beneath = directory.removesuffix(b"/") + b"/"
     seen = 0
     while not isinstance(piece := session.receive(Entry), Trailer):
         try:
-            listed = _checked(piece, name.rstrip(b"/") + b"/")
+            listed = _checked(piece, beneath)
         except ProtocolError as error:
             session.close()
             raise violation(error, served) from error
         yield listed
         seen += 1
     _check_end(piece, seen, served)
+
+
+def _slashless(name: bytes) -> bytes:
+    """People and shells write a slash after a directory; the protocol has none there."""
+    return name.removesuffix(b"/") or b"/"
 
 
 def _checked(entry: Entry, beneath: bytes) -> Listed:

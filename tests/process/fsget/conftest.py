@@ -1,0 +1,176 @@
+"""``fsget`` as a program, and a server on loopback that plays scripts, true or false."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+REPOSITORY = Path(__file__).parents[3]
+PROGRAM = (sys.executable, "-m", "forkserver.client")
+
+# Steps of a script; any bytes in it are sent.
+ASK = "read one request line"
+RESET = "close with a reset"
+HOLD = "wait until the client hangs up"
+
+
+class LyingServer:
+    """Plays one script a connection, in order, then stops to listen. ``requests`` are the lines it was sent."""
+
+    def __init__(self, *scripts: Iterable[bytes | str], family: socket.AddressFamily = socket.AF_INET) -> None:
+        self.requests: list[bytes] = []
+        self._scripts = scripts
+        self._listener = socket.create_server(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0), family=family)
+        host, port = self._listener.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
+        self._thread = threading.Thread(target=self._play_all)
+        self._thread.start()
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):  # Already closed, after the last script.
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def _play_all(self) -> None:
+        with self._listener:
+            for number, script in enumerate(self._scripts, 1):
+                try:
+                    connection, _ = self._listener.accept()
+                except OSError:
+                    return
+                if number == len(self._scripts):
+                    self._listener.close()
+                # A client that has enough hangs up in the middle of a script.
+                with connection, contextlib.suppress(ConnectionError):
+                    self._play(connection, script)
+
+    def _play(self, connection: socket.socket, script: Iterable[bytes | str]) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for step in script:
+            if isinstance(step, bytes):
+                connection.sendall(step)
+            elif step == ASK:
+                line = b""
+                while not line.endswith(b"\n") and (byte := connection.recv(1)):
+                    line += byte
+                self.requests.append(line)
+            elif step == HOLD:
+                while connection.recv(4096):
+                    pass
+            elif step == RESET:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class Result:
+    """What became of a run: exit status, standard output and error, and the objects of ``--json``."""
+
+    def __init__(self, finished: subprocess.CompletedProcess[bytes]) -> None:
+        self.status = finished.returncode
+        self.output = finished.stdout
+        self.out = finished.stdout.decode("utf-8", "replace")
+        self.err = finished.stderr.decode("utf-8", "replace")
+
+    @property
+    def objects(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def lying_server() -> Iterator[Callable[..., LyingServer]]:
+    servers: list[LyingServer] = []
+
+    def start(*scripts: Iterable[bytes | str], **options: socket.AddressFamily) -> LyingServer:
+        servers.append(LyingServer(*scripts, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """The directory ``fsget`` runs in."""
+    path = tmp_path / "place"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("FSGET_")}
+    return {**kept, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+@pytest.fixture
+def fsget(place: Path, environment: dict[str, str]) -> Callable[..., Result]:
+    """Run ``fsget`` to its end."""
+
+    def run(*arguments: str | bytes, **options: object) -> Result:
+        options = {"cwd": place, "env": environment, "stdin": subprocess.DEVNULL} | options
+        return Result(subprocess.run([*PROGRAM, *arguments], capture_output=True, check=False, **options))  # type: ignore[call-overload]
+
+    return run
+
+
+@pytest.fixture
+def begin(place: Path, environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Begin a run of ``fsget`` that the test acts upon."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, **options: object) -> subprocess.Popen[bytes]:
+            options = {"cwd": place, "env": environment} | options
+            process = subprocess.Popen([*PROGRAM, *arguments], **options)  # type: ignore[call-overload]
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def says() -> type[Says]:
+    return Says
+
+
+class Says:
+    """Lines and scripts of a server that tells the truth, for tests to bend."""
+
+    ask = ASK
+    reset = RESET
+    hold = HOLD
+    who = b"pid=4711 start=1763860000.123456"
+    not_found = b'FS1 404 not-found pid=4711 start=1763860000.123456 message="does not exist on the server"\n'
+    busy = b'FS1 503 busy pid=4710 start=1763860000.000001 message="all children are busy"\n'
+    too_many = b'FS1 429 too-many-connections pid=4710 start=1763860000.000001 message="too many from you"\n'
+    directory = b"FS1 200 ok pid=4711 start=1763860000.123456 type=dir mtime=1624000000.500000000 mode=755\n"
+
+    @classmethod
+    def header(cls, size: int, *, length: int | None = None, mtime: str = "1624000000.000000000") -> bytes:
+        return (
+            f"FS1 200 ok {cls.who.decode()} type=file size={size} mtime={mtime} mode=644 "
+            f"etag=e-1 offset=0 length={size if length is None else length}\n"
+        ).encode()
+
+    @staticmethod
+    def end(content: bytes) -> bytes:
+        return f"FS1 END ok digest=sha256:{hashlib.sha256(content).hexdigest()}\n".encode()
+
+    @classmethod
+    def file(cls, content: bytes) -> list[bytes | str]:
+        """The steps that serve a file as it should be."""
+        return [ASK, cls.header(len(content)) + content + cls.end(content)]

@@ -1,0 +1,232 @@
+"""Faults of the local disk, made for real, and the ends a run can be brought to from outside."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+GENEROUS_S = 20
+
+
+def wait_until(happened):
+    """Wait for a state that nobody announces; the deadline only ends a test that has failed."""
+    deadline = time.monotonic() + GENEROUS_S
+    while not happened():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    path = tmp_path / "tiny"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", path], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a file system of its own")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def test_a_full_disk_is_told_before_any_content_and_leaves_nothing(fsget, lying_server, says, tiny_disk):
+    server = lying_server([says.ask, says.header(100_000), says.hold])
+    result = fsget("-s", server.address, "-d", str(tiny_disk), "f")
+    assert result.status == 7
+    assert result.err == (
+        f"fsget: f: local file {tiny_disk}/f: no space left on the device; 100,000 bytes are needed\n"
+    )
+    assert os.listdir(tiny_disk) == []
+
+
+def test_a_file_larger_than_is_allowed_is_a_failure_of_the_local_disk(fsget, lying_server, says, place):
+    server = lying_server([says.ask, says.header(100_000), says.hold])
+    limit = (50_000, resource.RLIM_INFINITY)
+    # Between fork and exec: the limit is for fsget alone.
+    result = fsget("-s", server.address, "f", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    assert result.status == 7
+    assert "larger than is allowed here" in result.err
+    assert os.listdir(place) == []
+
+
+def test_after_a_local_failure_the_other_files_are_fetched(fsget, lying_server, says, place):
+    (place / "a").mkdir()
+    server = lying_server(says.file(b"x"))
+    result = fsget("-s", server.address, "a", "b")
+    assert result.status == 7
+    assert result.err == "fsget: a: local file ./a: is a directory, and is left as it is\n"
+    assert (place / "b").read_bytes() == b"x"
+
+
+def test_a_fifo_in_the_place_of_the_file_is_left_as_it_is(fsget, place):
+    os.mkfifo(place / "f")
+    result = fsget("f")
+    assert result.status == 7
+    assert "local file ./f: is not a regular file" in result.err
+
+
+def test_a_symbolic_link_is_replaced_and_not_written_through(fsget, lying_server, says, place):
+    (place / "precious").write_text("kept")
+    (place / "f").symlink_to("precious")
+    assert fsget("-s", lying_server(says.file(b"new")).address, "f").status == 0
+    assert (place / "precious").read_text() == "kept"
+    assert not (place / "f").is_symlink()
+    assert (place / "f").read_bytes() == b"new"
+
+
+def test_a_failed_fetch_leaves_an_older_file_untouched(fsget, lying_server, says, place):
+    (place / "f").write_text("older")
+    server = lying_server([says.ask, says.header(5) + b"hel"])
+    assert fsget("-s", server.address, "f").status == 5
+    assert (place / "f").read_text() == "older"
+
+
+@pytest.mark.parametrize(("directory", "why"), [("missing", "no such directory"), ("file", "not a directory")])
+def test_a_directory_that_is_none_is_told(fsget, place, directory, why):
+    (place / "file").touch()
+    result = fsget("-d", directory, "f")
+    assert result.status == 7
+    assert result.err == f"fsget: f: local file {directory}/f: {why}\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_may_not_be_written_is_told(fsget, lying_server, says, place):
+    place.chmod(0o500)
+    result = fsget("-s", lying_server(says.file(b"x")).address, "f")
+    assert (result.status, "permission denied" in result.err) == (7, True)
+
+
+def test_a_name_too_long_for_the_file_system_is_told_before_the_server_is_asked(fsget):
+    result = fsget("x" * 256)
+    assert result.status == 7
+    assert "the name is too long for this file system" in result.err
+
+
+def test_a_standard_output_that_takes_nothing_is_a_local_failure(begin, lying_server, says):
+    with open("/dev/full", "wb") as full:
+        for options in (["-o", "-"], []):
+            server = lying_server(says.file(b"x"))
+            process = begin("-s", server.address, *options, "f", stdout=full, stderr=subprocess.PIPE)
+            assert b"standard output: No space left on device\n" in process.stderr.read()
+            assert process.wait() == 7
+
+
+def test_a_reader_that_has_gone_ends_the_run_quietly(begin, lying_server, says):
+    reading, writing = os.pipe()
+    os.close(reading)
+    server = lying_server(says.file(b"x"))
+    process = begin("-s", server.address, "-o", "-", "f", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_run_and_removes_the_temporary_file(begin, lying_server, says, place, number):
+    server = lying_server([says.ask, says.header(9) + b"four", says.hold])
+    process = begin("-s", server.address, "f", stderr=subprocess.PIPE)
+    wait_until(lambda: os.listdir(place))
+    (temporary,) = place.iterdir()
+    assert temporary.stat().st_mode & 0o777 == 0o600
+    process.send_signal(number)
+    assert process.wait() == 128 + number
+    assert process.stderr.read() == b""
+    assert os.listdir(place) == []
+
+
+def test_an_ignored_signal_stays_ignored(begin, lying_server, says, place):
+    server = lying_server([says.ask, says.header(2) + b"x", says.hold], says.file(b"xy"))
+    process = begin(
+        "-s", server.address, "--timeout", "0.3", "f", "g",
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN), stderr=subprocess.PIPE,
+    )  # fmt: skip
+    wait_until(lambda: os.listdir(place))
+    process.send_signal(signal.SIGHUP)
+    assert process.wait() == 5
+    assert os.listdir(place) == ["g"]
+
+
+class Terminal:
+    """The screen and keyboard of a person."""
+
+    def __init__(self) -> None:
+        self.person, self.program = os.openpty()
+        self.screen = b""
+
+    def see(self, text: bytes) -> None:
+        while text not in self.screen:
+            assert select.select([self.person], [], [], GENEROUS_S)[0]
+            self.screen += os.read(self.person, 4096)
+
+    def close(self) -> None:
+        os.close(self.person)
+        os.close(self.program)
+
+
+@pytest.fixture
+def terminal():
+    pair = Terminal()
+    yield pair
+    pair.close()
+
+
+def test_on_a_terminal_names_are_asked_for_until_an_empty_line(begin, lying_server, says, place, terminal):
+    server = lying_server(says.file(b"x"), [says.ask, says.not_found])
+    tty = terminal.program
+    process = begin("-s", server.address, stdin=tty, stdout=tty, stderr=tty)
+    terminal.see(b"Name of a file on the server: ")
+    os.write(terminal.person, b"taxLaw.pdf\n")
+    terminal.see(b"served by PID 4711\r\nName of a file on the server: ")
+    os.write(terminal.person, b"nofile.pdf\n")
+    terminal.see(b"fsget: nofile.pdf: does not exist on the server (asked PID 4711)\r\nName of a file")
+    os.write(terminal.person, b"a/..\n")
+    terminal.see(b"fsget: a/..: this names no file")
+    os.write(terminal.person, b"\n")
+    assert process.wait() == 3
+    assert os.listdir(place) == ["taxLaw.pdf"]
+
+
+def test_on_a_terminal_end_of_file_ends_the_asking(begin, terminal):
+    tty = terminal.program
+    process = begin(stdin=tty, stdout=tty, stderr=tty)
+    terminal.see(b"server: ")
+    os.write(terminal.person, b"\x04")
+    assert process.wait() == 0
+
+
+def test_on_a_terminal_a_long_transfer_shows_how_far_it_is(begin, lying_server, says, terminal):
+    # A byte at a time, this takes far longer than the second after which the line appears.
+    server = lying_server(itertools.chain([says.ask, says.header(100_000_000)], itertools.repeat(b"x")))
+    process = begin("-s", server.address, "f", stderr=terminal.program, stdout=subprocess.DEVNULL)
+    terminal.see(b" of 100,000,000 bytes, ")
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+
+
+def test_an_unexpected_exception_is_one_line_and_a_traceback_only_on_demand(fsget, environment, tmp_path):
+    # A fault for real: a module of the standard library that does not work.
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "json.py").write_text("raise RuntimeError('no json today')")
+    path = f"{broken}{os.pathsep}{environment['PYTHONPATH']}"
+    environment = {key: value for key, value in environment.items() if key != "PYTHONWARNINGS"} | {"PYTHONPATH": path}
+    arguments = ("-s", "127.0.0.1:1", "--json", "f")
+    result = fsget(*arguments, env=environment)
+    assert result.status == 1
+    assert result.err.splitlines()[-1] == "fsget: internal error: RuntimeError: no json today"
+    assert "Traceback" not in result.err
+    assert "Traceback" in fsget(*arguments, env=environment | {"FSGET_DEBUG": "1"}).err
+
+
+def test_a_failure_with_json_is_an_object_and_a_line(fsget):
+    result = fsget("-d", "missing", "--json", "f")
+    assert json.loads(result.out)["status"] == "local-disk"
+    assert result.err

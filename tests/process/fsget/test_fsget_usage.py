@@ -1,0 +1,40 @@
+"""Command lines that are wrong are told what is right, with exit status 2, before anything is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkserver import __version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ([], "name at least one file"),
+        (["-o", "x", "a", "b"], "exactly one NAME"),
+        (["-o", "x", "--stat", "a"], "exactly one NAME"),
+        (["--stat", "--list"], "exclude each other"),
+        (["-r", "a"], "goes with --list"),
+        (["-s", "host:port", "a"], "a port is a number"),
+        (["--timeout", "nan", "a"], "must be more than 0"),
+        (["--timeout", "0", "a"], "must be more than 0"),
+        (["--retries", "-1", "a"], "x>=0"),
+        (["fs://host/"], "names no file"),
+        (["a/.."], "names no file"),
+        (["a\x1b/"], r"a\x1b/: this names no file"),
+        (["a/x", "b/x"], "the same local file"),
+        (["x" * 9000], "too long"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_a_wrong_command_line(fsget, arguments, remedy):
+    result = fsget(*arguments)
+    assert (result.status, result.out) == (2, "")
+    assert remedy.replace("x>=0", "0<=x") in result.err
+
+
+def test_help_and_version_are_there(fsget):
+    shown = fsget("--help")
+    assert shown.status == 0
+    assert "143: terminated" in shown.out
+    assert fsget("--version").out == f"fsget, version {__version__}\n"
