@@ -12,7 +12,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "man" / "fsget.1").read_text(encodi
 
 
 def test_every_option_has_its_paragraph():
-    described = {word for line in re.findall(r"^\.It Fl (.*)$", PAGE, re.M) for word in line.replace(",", " ").split()}
+    described = {
+        word for line in re.findall(r"^\.It Fl (.*)$", PAGE, re.MULTILINE) for word in line.replace(",", " ").split()
+    }
     for option in command.params:
         for spelling in option.opts:
             if spelling.startswith("-"):
@@ -20,5 +22,7 @@ def test_every_option_has_its_paragraph():
 
 
 def test_every_exit_status_has_its_line():
-    described = {int(number) for line in re.findall(r"^\.It (\d.*)$", PAGE, re.M) for number in line.split(" , ")}
+    described = {
+        int(number) for line in re.findall(r"^\.It (\d.*)$", PAGE, re.MULTILINE) for number in line.split(" , ")
+    }
     assert {status.value for status in Exit} <= described
