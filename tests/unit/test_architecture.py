@@ -321,19 +321,13 @@ def test_master_and_child_load_nothing_heavy() -> None:
     assert heavy_imports(REPOSITORY, modules) == []
 
 
-@pytest.mark.parametrize(
-    ("line", "found"),
-    [
-        *[(f"import {name}", name) for name in sorted(BANNED)],
-        ("import elsewhere", "elsewhere"),
-    ],
-)
-def test_heavy_imports_are_noticed(tmp_path: Path, line: str, found: str) -> None:
+def test_heavy_imports_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.py").write_text("")
     package = tmp_path / "forkserver" / "master"
     package.mkdir(parents=True)
-    (package / "__main__.py").write_text(f"{line}\nif __name__ == '__main__':\n    raise SystemExit(1)\n")
-    assert found in heavy_imports(tmp_path, ["forkserver.master.__main__"])
+    lines = [f"import {name}" for name in ("elsewhere", *sorted(BANNED))]
+    (package / "__main__.py").write_text("\n".join([*lines, "if __name__ == '__main__':", "    raise SystemExit(1)"]))
+    assert set(heavy_imports(tmp_path, ["forkserver.master.__main__"])) >= {"elsewhere", *BANNED}
 
 
 def test_the_files_are_there() -> None:

@@ -1,0 +1,81 @@
+"""What README and manual pages say of settings, options and statuses is what the code says."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from forkserver.errors import EX_BUG, EX_CONFIG
+from forkserver.front import cli, configfile
+from forkserver.settings import FIELDS, Settings
+
+if TYPE_CHECKING:
+    from forkserver.settings import Value
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+COMMAND_PAGE = (REPOSITORY / "docs/man/forkserver.8").read_text(encoding="utf-8")
+FILE_PAGE = (REPOSITORY / "docs/man/forkserver.toml.5").read_text(encoding="utf-8")
+STATUSES = ["0", "2", str(EX_BUG), str(EX_CONFIG), str(cli.EX_INTERRUPTED)]
+
+
+def as_toml(value: Value) -> str:
+    return json.dumps(value)
+
+
+def entry(name: str) -> str:
+    """What forkserver.toml(5) says of one setting."""
+    return FILE_PAGE.split(f".It Va {name}\n")[1].split(".It ")[0].split(".El")[0]
+
+
+def test_the_readme_s_table_is_the_settings() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(.*)` \| (.*) \|$", README, re.MULTILINE)
+    assert rows == [(name, as_toml(field.default), field.meaning) for name, field in FIELDS.items()]
+
+
+def test_the_page_of_the_file_has_every_setting_in_order() -> None:
+    assert re.findall(r"^\.It Va (\w+)$", FILE_PAGE, re.MULTILINE) == list(FIELDS)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_page_of_the_file_has_meaning_bounds_and_default(name: str) -> None:
+    field, text = FIELDS[name], entry(name)
+    assert text.startswith(f"{field.meaning[0].upper()}{field.meaning[1:]}.\n")
+    assert f"Default:\n.Li {as_toml(field.default)} .\n".replace('"', "\\(dq") in text
+    if type(field.default) in (int, float):
+        assert f" from {field.low:.15g} to {field.high:.15g}.\n" in text
+
+
+def test_the_example_of_the_page_is_a_good_file(tmp_path: Path) -> None:
+    example = FILE_PAGE.split(".Bd -literal -offset indent\n")[1].split(".Ed")[0]
+    path = tmp_path / "example.toml"
+    path.write_text(example, encoding="utf-8")
+    settings = configfile.load(str(path), {"root": str(tmp_path)})
+    assert settings.encode() != Settings(root=str(tmp_path)).encode()
+    assert tomllib.loads(example)["root"] == "/srv/files"
+
+
+@pytest.mark.parametrize("name", ["serve", "check"])
+def test_the_page_of_the_command_has_every_option(name: str) -> None:
+    command = cli.forkserver.commands[name]
+    options = {
+        option
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    described = set(re.findall(r"Fl -([a-z-]+)", "".join(re.findall(r"^\.It Fl .*$", COMMAND_PAGE, re.MULTILINE))))
+    assert {f"--{option}" for option in described} == options
+
+
+def test_statuses() -> None:
+    rows = README.split("## Exit status of forkserver")[1].split("\n## ")[0]
+    assert re.findall(r"^\| (\d+) \|", rows, re.MULTILINE) == STATUSES
+    section = COMMAND_PAGE.split(".Sh EXIT STATUS")[1].split(".Sh ")[0]
+    assert re.findall(r"^\.It (\d+)$", section, re.MULTILINE) == STATUSES
