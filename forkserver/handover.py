@@ -1,9 +1,9 @@
 """The shared queue: the master forwards connections, idle children take them and tell when they are available again.
 
-Both halves of the one wire stand here; ``Handover`` is the master's, ``Intake`` the child's. A connection travels as a descriptor
-(SCM_RIGHTS, unix(7)) with its number and its peer; all idle children receive from the same SOCK_SEQPACKET socket, so the kernel
-gives each packet to exactly one. The master never forwards more than there are idle children: a connection in the
-queue would otherwise wait for the slowest of them.
+Both halves of the one wire stand here; ``Handover`` is the master's, ``Intake`` the child's. A connection travels as
+a descriptor (SCM_RIGHTS, unix(7)) with its number and its peer; all idle children receive from the same SOCK_SEQPACKET
+socket, so the kernel gives each packet to exactly one. The master never forwards more than there are idle children:
+a connection in the queue would otherwise wait for the slowest of them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Intake:
     def announce(self, child: int, connection: int) -> None:
         """Tell the master that ``child`` has finished with ``connection`` and will take another.
 
-        Sixteen bytes are below PIPE_BUF: written whole or not at all. A master that is gone cannot be told; ``take`` will notice.
+        Sixteen bytes are below PIPE_BUF: written whole or not at all. A master that is gone cannot be told; ``take``
+        will notice.
         """
         try:
             os.write(self._available_fd, child.to_bytes(8, "little") + connection.to_bytes(8, "little"))

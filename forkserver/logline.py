@@ -1,7 +1,8 @@
 """One event, one escaped line, one write(2). Runs in every process of the server.
 
-A line is a time stamp (UTC), the program and the writer's PID, a verb of a closed list, and ``key=value`` fields. A value that is not
-plain printable ASCII is quoted and escaped, so that no file name and no peer can forge a line or an escape sequence.
+A line is a time stamp (UTC), the program and the writer's PID, a verb of a closed list, and ``key=value`` fields.
+A value that is not plain printable ASCII is quoted and escaped: no file name and no peer can forge a line or an escape
+sequence.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The shared table: what each child is doing, readable by the master at no system call. Runs in master and child.
 
-An anonymous shared mapping (mmap(2), MAP_SHARED) made before the first fork: a row of eight 64-bit words a child, written by that child
-alone, and one word for all of them, written by the master alone. Aligned words are written whole, and each is a fact of its own:
-no reader needs two of them to agree.
+An anonymous shared mapping (mmap(2), MAP_SHARED) made before the first fork: a row of eight 64-bit words a child,
+written by that child alone, and one word for all of them, written by the master alone. Aligned words are written whole,
+and each is a fact of its own: no reader needs two of them to agree.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ now = time.monotonic
 
 
 class Pace:
-    """How fast a peer must take what is sent: something every ``stall_s``, ``min_rate_bytes`` a second on the average."""
+    """How fast a peer must take what is sent: some every ``stall_s``, ``min_rate_bytes`` a second on the average."""
 
     __slots__ = ("_min_rate_bytes", "_sent_bytes", "_stall_s", "_started")
 

@@ -1,8 +1,9 @@
 """From the name a client asked for to an open regular file or directory, or a named refusal. Runs in a child.
 
-Two walls. The lexical one: no component is empty, ``.``, ``..`` or holds a NUL. The kernel's: every open is an openat2(2) that cannot leave
-the root, under the Landlock domain inherited from the master. A name is looked at (O_PATH) before it is opened: opening a
-FIFO wakes its writer, opening a device may do anything. Metadata is always that of a descriptor, never of a path.
+Two walls. The lexical one: no component is empty, ``.``, ``..`` or holds a NUL. The kernel's: every open is an
+openat2(2) that cannot leave the root, under the Landlock domain inherited from the master. A name is looked at (O_PATH)
+before it is opened: opening a FIFO wakes its writer, opening a device may do anything. Metadata is always that of
+a descriptor, never of a path.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Refusal(Exception):
 
 
 class Found:
-    """An open regular file or directory; close it. ``fd`` is its descriptor, ``info`` its fstat(2) when it was opened."""
+    """An open regular file or directory; close it. ``fd`` is its descriptor, ``info`` its fstat(2) at the opening."""
 
     __slots__ = ("fd", "info", "path")
 

@@ -1,6 +1,7 @@
 """LIST: what is beneath a directory, an entry at a time, at constant memory. Runs in a child.
 
-The directories open at once are those between the one asked for and the one being read, one descriptor each; MAX_DEPTH bounds them.
+The directories open at once are those between the one asked for and the one being read, one descriptor each;
+MAX_DEPTH bounds them.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    Stack = list[tuple[bytes, os._ScandirIterator[str]]]  # noqa: SLF001 - typeshed's name, of no other
+
 MAX_DEPTH = 64
 """Levels beneath the directory asked for that a recursive listing descends."""
 
 
 def entries(docroot: Docroot, name: bytes, top: Found, *, recursive: bool) -> Iterator[Entry]:
-    """Yield what is beneath ``top``, opened as ``name``. Raises OSError where the directory cannot be read to its end."""
+    """Yield what is beneath ``top``, opened as ``name``. Raises OSError where a directory cannot be read to its end."""
     prefix = b"/" if name == b"/" else name + b"/"
     stack = [(prefix, os.scandir(top.fd))]
     try:
@@ -41,11 +44,11 @@ def _describe(
     docroot: Docroot,
     prefix: bytes,
     item: os.DirEntry[str],
-    stack: list[tuple[bytes, os._ScandirIterator[str]]] | None,
+    stack: Stack | None,
 ) -> Iterator[Entry]:
     name = prefix + os.fsencode(item.name)
     try:
-        # One component, no link followed, beneath a directory that was opened behind the walls: this cannot lead astray.
+        # One component, no link followed, beneath a directory that was opened behind the walls: cannot lead astray.
         info = item.stat(follow_symlinks=False)
     except OSError:
         return  # gone since it was read
@@ -70,9 +73,7 @@ def _describe_link(docroot: Docroot, name: bytes) -> Iterator[Entry]:
     yield Entry("dir", name, {**fields, "link": "1"}) if found.is_directory else Entry("file", name, fields)
 
 
-def _descend(
-    docroot: Docroot, name: bytes, entry: Entry, stack: list[tuple[bytes, os._ScandirIterator[str]]]
-) -> None:
+def _descend(docroot: Docroot, name: bytes, entry: Entry, stack: Stack) -> None:
     if len(stack) > MAX_DEPTH:
         entry.fields["error"] = Status.TOO_LONG.word
         return

@@ -11,22 +11,24 @@ from forkserver.protocol.messages import ProtocolError, Request, Status
 from forkserver.settings import Settings
 from forkserver.slots import DRAINING, SERVING
 
+Dialect = RequestStream | BareDialect
+
 
 class RequestReader:
-    """The requests of one connection, in order. ``dialect`` is what the peer speaks: native until its first byte tells."""
+    """The requests of one connection, in order. ``dialect`` is what the peer speaks: native until proven bare."""
 
     def __init__(self, wire: Wire, settings: Settings) -> None:
         self._wire = wire
         self._settings = settings
         self._first = True
         self._ended = False
-        self.dialect: RequestStream | BareDialect = RequestStream()
+        self.dialect: Dialect = RequestStream()
 
     def next_request(self) -> Request | None:
         """The next request; None when no more will come, or none came for ``idle_s``.
 
-        Raises ProtocolError for what is to be answered with an error (a deadline met in the middle of a request among it), PeerGone
-        and Woken.
+        Raises ProtocolError for what is to be answered with an error, a deadline met before or in the middle of a
+        request among it; PeerGone; Woken.
         """
         idle = not (self._first or self.dialect.started)
         deadline = clock.now() + (self._settings.idle_s if idle else self._settings.request_s)
@@ -35,7 +37,8 @@ class RequestReader:
                 self.dialect.end_of_file()
                 return None
             try:
-                # A drain ends an idle connection at once; a request on its way, and one that was promised by connecting, it lets finish.
+                # A drain ends an idle connection at once; it lets finish a request that has begun, and one that was
+                # promised by connecting.
                 data = self._wire.receive(deadline, SERVING if idle else DRAINING)
             except PeerTooSlow:
                 if idle:

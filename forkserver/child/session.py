@@ -1,47 +1,58 @@
 """The room where data flows: one connection, from its first request to its close. Runs in a child.
 
-A dialect only decodes requests and encodes replies; everything between is here. Each request ends in one ``end`` line,
-and so does a connection that never made one.
+A dialect only decodes requests and encodes replies; what the answers are stands in ``answer``.
 """
 
 from __future__ import annotations
 
-from forkserver import __version__
-from forkserver.child import clock, listing
-from forkserver.child.docroot import Docroot, Found, Refusal
-from forkserver.child.reader import RequestReader
-from forkserver.child.receipt import Identity, Receipt
-from forkserver.child.transfer import Transfer
+from forkserver.child import clock
+from forkserver.child.answer import answer
+from forkserver.child.reader import Dialect, RequestReader
+from forkserver.child.receipt import Receipt
 from forkserver.child.wire import Wire, Woken
 from forkserver.errors import ExitStatus, PeerGone, PeerTooSlow
-from forkserver.logline import Log
-from forkserver.protocol.messages import CLOSING, DIGESTS, End, ProtocolError, Reply, Request, Status, Trailer
-from forkserver.settings import Settings
-from forkserver.slots import DRAINING, STOPPING, Slot
+from forkserver.protocol.messages import CLOSING, Identity, ProtocolError, Reply, Status, Trailer
+from forkserver.slots import DRAINING, STOPPING
 
-_BLOCK_BYTES = 65536
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from forkserver.child.docroot import Docroot
+    from forkserver.logline import Log
+    from forkserver.settings import Settings
+    from forkserver.slots import Slot
 
 
 class Session:
-    """One connection of ``peer`` (an address for the log). ``serve`` runs it to its end and closes it."""
+    """One connection of ``peer`` (an address for the log). ``serve`` runs it to its end and closes it.
+
+    Every part of the child that answers gets the session as its first argument, and finds here what it may use.
+    """
 
     def __init__(  # noqa: PLR0913 - all that a child was given, each once
-        self, wire: Wire, peer: str, settings: Settings, docroot: Docroot, slot: Slot, identity: Identity, log: Log
+        self,
+        wire: Wire,
+        *,
+        peer: str,
+        settings: Settings,
+        docroot: Docroot,
+        slot: Slot,
+        identity: Identity,
+        log: Log,
     ) -> None:
-        self._wire = wire
+        self.wire = wire
+        self.docroot = docroot
+        self.slot = slot
+        self.receipt = Receipt(log, identity, peer)
+        self.keep = True
         self._settings = settings
-        self._docroot = docroot
-        self._slot = slot
         self._identity = identity
-        self._receipt = Receipt(log, identity, peer)
         self._reader = RequestReader(wire, settings)
-        self._keep = True
 
     def serve(self) -> ExitStatus:
         """Answer every request; returns how the connection ended."""
         status = ExitStatus.DONE
         try:
-            while self._keep:
+            while self.keep:
                 self._turn()
         except PeerTooSlow:
             status = ExitStatus.PEER_TOO_SLOW
@@ -49,121 +60,47 @@ class Session:
             status = ExitStatus.PEER_GONE
         except Woken:
             status = ExitStatus.RETIRED
-        self._receipt.close(status)
-        self._wire.close()
+        self.receipt.close(status)
+        self.wire.close()
         return status
+
+    def reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> None:
+        """Send a reply line; after some statuses the connection is not kept."""
+        self.receipt.replied(status)
+        self.keep = self.keep and status not in CLOSING
+        reply = Reply(status, {**self._identity.fields, **(fields or {})}, message)
+        first, *further = self.dialect.reply(reply)
+        pace = self.pace()
+        self.wire.send(bytearray(first), pace, DRAINING)
+        for piece in further:
+            self.wire.let_read(pace.deadline())
+            self.wire.send(bytearray(piece), pace, DRAINING)
+
+    def end_content(self, trailer: Trailer, pace: clock.Pace) -> None:
+        """Send the trailer. Not even a stop cuts this line short: it is what tells the peer why."""
+        self.receipt.outcome = trailer.end.value
+        self.wire.send(bytearray(self.dialect.trailer(trailer)), pace, STOPPING)
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the peer speaks."""
+        return self._reader.dialect
+
+    def pace(self) -> clock.Pace:
+        """How fast the peer must take what is sent from now on."""
+        return clock.Pace(self._settings.stall_s, self._settings.min_rate_bytes)
 
     def _turn(self) -> None:
         try:
             request = self._reader.next_request()
         except ProtocolError as error:
-            self._reply(error.status, {}, error.message)
+            self.reply(error.status, message=error.message)
         else:
             if request is None:
-                self._keep = False
+                self.keep = False
                 return
-            self._receipt.begin(request)
-            self._answer(request)
-            self._keep = self._keep and not self._reader.dialect.unframed
-        self._slot.count_request()
-        self._receipt.end()
-
-    def _answer(self, request: Request) -> None:
-        if request.verb == "PING":
-            self._reply(Status.OK, {"version": __version__, "digests": ",".join(DIGESTS)})
-            return
-        try:
-            found = self._docroot.open(request.name)
-        except Refusal as refusal:
-            self._reply(refusal.status, {}, refusal.message)
-            return
-        try:
-            if request.verb == "GET":
-                self._get(request, found)
-            elif request.verb == "LIST":
-                self._list(request, found)
-            else:
-                self._reply(Status.OK, found.fields())
-        finally:
-            found.close()
-
-    def _get(self, request: Request, found: Found) -> None:
-        if found.is_directory:
-            self._reply(Status.NOT_A_FILE, {}, "is a directory")
-            return
-        fields = found.fields()
-        size = found.info.st_size
-        if request.if_etag not in (None, fields["etag"]):
-            self._reply(Status.CHANGED, fields, "the file is no longer the one with that etag")
-        elif request.unless_etag == fields["etag"]:
-            self._reply(Status.UNCHANGED, fields)
-        elif request.offset > size:
-            self._reply(Status.BAD_RANGE, fields, "the offset is past the end of the file")
-        else:
-            length = size - request.offset
-            if request.length is not None:
-                length = min(length, request.length)
-            self._send_content(request, found, {**fields, "offset": str(request.offset), "length": str(length)}, length)
-
-    def _send_content(self, request: Request, found: Found, fields: dict[str, str], length: int) -> None:
-        pace = self._pace()
-        dialect = self._reader.dialect
-        transfer = Transfer(self._wire, self._slot, pace)
-        self._receipt.promise(length, transfer)
-        if not dialect.unframed:
-            self._wire.cork(on=True)
-        self._reply(Status.OK, fields)
-        trailer = transfer.send(found, request.offset, length, request.digest)
-        if trailer is None:
-            trailer = transfer.seal(found, self._docroot)
-        else:
-            self._keep = False
-        self._receipt.outcome = trailer.end.value
-        # Not even a stop cuts this line short: it is what tells the peer why.
-        self._wire.send(dialect.trailer(trailer), pace, STOPPING)
-        if not dialect.unframed:
-            self._wire.cork(on=False)
-
-    def _list(self, request: Request, found: Found) -> None:
-        if not found.is_directory:
-            self._reply(Status.NOT_A_DIRECTORY, {}, "is not a directory")
-            return
-        self._reply(Status.OK, found.fields())
-        trailer = self._send_entries(request, found)
-        self._receipt.outcome = trailer.end.value
-        self._wire.send(self._reader.dialect.trailer(trailer), self._pace(), STOPPING)
-
-    def _send_entries(self, request: Request, found: Found) -> Trailer:
-        pace = self._pace()
-        block = bytearray()
-        count = 0
-        end = End.OK
-        try:
-            for entry in listing.entries(self._docroot, request.name, found, recursive=request.recursive):
-                block += self._reader.dialect.entry(entry)
-                count += 1
-                if len(block) >= _BLOCK_BYTES:
-                    self._wire.send(block, pace, DRAINING)
-                    self._slot.count_sent(len(block))
-                    block.clear()
-        except OSError:
-            end = End.READ_ERROR
-        except Woken:
-            end, self._keep = End.DRAINING, False
-            block.clear()
-        self._wire.send(block, pace, STOPPING)
-        return Trailer(end, {"entries": str(count)})
-
-    def _reply(self, status: Status, fields: dict[str, str], message: str = "") -> None:
-        self._receipt.status = status
-        self._keep = self._keep and status not in CLOSING
-        identity = {"pid": self._identity.pid, "start": self._identity.start}
-        pieces = self._reader.dialect.reply(Reply(status, {**identity, **fields}, message))
-        pace = self._pace()
-        self._wire.send(pieces[0], pace, DRAINING)
-        for piece in pieces[1:]:
-            self._wire.let_read(pace.deadline())
-            self._wire.send(piece, pace, DRAINING)
-
-    def _pace(self) -> clock.Pace:
-        return clock.Pace(self._settings.stall_s, self._settings.min_rate_bytes)
+            self.receipt.begin(request)
+            answer(self, request)
+            self.keep = self.keep and not self.dialect.unframed
+        self.slot.count_request()
+        self.receipt.end()

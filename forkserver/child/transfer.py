@@ -1,8 +1,8 @@
 """Content on its way: sendfile in bounded pieces, digest while sending, trailer. Runs in a child.
 
-The bytes go from the page cache to the socket without passing through the process (sendfile(2)); where a digest is wanted the same
-piece is read and hashed while the peer takes it. A file that changes in between gives a digest that does not match, or
-a ``changed`` trailer: never a transfer that looks complete.
+The bytes go from the page cache to the socket without passing through the process (sendfile(2)); where a digest is
+wanted the same piece is read and hashed while the peer takes it. A file that changes in between gives a digest that
+does not match, or a ``changed`` trailer: never a transfer that looks complete.
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ from forkserver.child.wire import Wire, Woken
 from forkserver.protocol.messages import End, Trailer
 from forkserver.slots import DRAINING, Slot
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Hash = hashlib._Hash | hashlib.blake2b  # noqa: SLF001 - typeshed's name, of no other
+
 CHUNK_BYTES = 1 << 20
 """Most bytes between two looks at the deadline and at the master's wish."""
 
-_DIGESTS = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
+_DIGESTS: dict[str, Callable[[], Hash]] = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
 _MESSAGES = {
     End.CHANGED: "the file was modified or replaced while it was being sent",
     End.TRUNCATED: "the file became shorter while it was being sent",
@@ -43,7 +49,7 @@ class Transfer:
         self.sent_bytes = 0
 
     def send(self, found: Found, offset: int, length: int, digest: str | None) -> Trailer | None:
-        """Send the content. Returns the early trailer where it was broken off, else None, and then ``seal`` has the trailer.
+        """Send the content. Returns the early trailer where it was broken off; else None, and ``seal`` has the trailer.
 
         Raises PeerGone or PeerTooSlow.
         """

@@ -1,8 +1,8 @@
-"""The connection as the child sees it: receive and send within deadlines, and heed the master's wish. Runs in a child.
+"""The connection as the child sees it: receive and send within deadlines, heed the master. Runs in a child.
 
-The socket never blocks; every wait is one poll(2) with a deadline. SIGUSR1 is the master's tap on the shoulder: the wish itself stands in
-the slot table. The handler may raise only inside the wait, where nothing is half done, and the wish is read there too, so a tap that comes
-before the wait is not lost.
+The socket never blocks; every wait is one poll(2) with a deadline. SIGUSR1 is the master's tap on the shoulder: the
+wish itself stands in the slot table. The handler may raise only inside the wait, where nothing is half done, and the
+wish is read there too, so a tap that comes before the wait is not lost.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Wire:
     def receive(self, deadline: float, patience: int) -> bytes:
         """What the peer sent, ``b""`` at its end-of-file.
 
-        Raises PeerTooSlow at the deadline, PeerGone on a reset, Woken once the master's wish is stronger than ``patience``.
+        Raises PeerTooSlow at the deadline, PeerGone on a reset, Woken once the master's wish exceeds ``patience``.
         """
         while True:
             try:
@@ -53,19 +53,18 @@ class Wire:
             except OSError as error:
                 raise PeerGone from error
 
-    def send(self, data: bytes | bytearray, pace: clock.Pace, patience: int) -> None:
-        """Send all of ``data``. Raises as ``receive`` does."""
-        view = memoryview(data)
-        while view:
+    def send(self, data: bytearray, pace: clock.Pace, patience: int) -> None:
+        """Send all of ``data``, and take out of it what is gone. Raises as ``receive`` does."""
+        while data:
             try:
-                sent = self._socket.send(view)
+                sent = self._socket.send(data)
             except BlockingIOError:
                 self._wait(select.POLLOUT, pace.deadline(), patience)
             except OSError as error:
                 raise PeerGone from error
             else:
                 pace.sent(sent)
-                view = view[sent:]
+                del data[:sent]
 
     def send_file(self, file_fd: int, offset: int, size_bytes: int, pace: clock.Pace, patience: int) -> int:
         """Send up to ``size_bytes`` of a file; returns how many, 0 at the end of the file.
@@ -91,9 +90,9 @@ class Wire:
             raise PeerGone from error
 
     def let_read(self, deadline: float) -> None:
-        """Wait until the peer has had time to read what was sent: acknowledged, and a moment more. Raises PeerTooSlow.
+        """Wait until the peer has had time to read: all is acknowledged, and a moment more. Raises PeerTooSlow.
 
-        For the bare dialect, whose messages only separate reads keep apart. The kernel has no event for an acknowledgement.
+        For the bare dialect, whose messages only separate reads keep apart. The kernel has no event for this.
         """
         poll = select.poll()
         while self._unacknowledged():

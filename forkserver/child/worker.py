@@ -1,20 +1,19 @@
-"""A child's life, from the fork to its exit status: give up what is not needed, serve, announce, serve again. Runs in a child."""
+"""A child's life, from the fork to its exit status: drop, serve, announce, serve again. Runs in a child."""
 
 from __future__ import annotations
 
 import gc
 import os
 import resource
-import socket
 import time
 
 from forkserver.child.docroot import Docroot
-from forkserver.child.receipt import Identity
 from forkserver.child.session import Session
 from forkserver.child.wire import Wire
 from forkserver.errors import ExitStatus
 from forkserver.handover import Intake
 from forkserver.logline import Log
+from forkserver.protocol.messages import Identity
 from forkserver.settings import Settings
 from forkserver.signals import SignalPipe
 from forkserver.slots import SERVING, SlotTable
@@ -24,6 +23,7 @@ _STANDARD_STREAMS = 3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import TypeAlias
 
     Taken: TypeAlias = tuple[socket.socket, int, str]
@@ -51,7 +51,7 @@ class Equipment:
 
 
 def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None) -> ExitStatus:
-    """Be child number ``child``: serve ``first``, if any, then what the queue gives; returns the status to exit with."""
+    """Be child number ``child``: serve ``first``, then what the queue gives; returns the status to exit with."""
     start_ns = time.time_ns()
     gc.disable()  # a collection would touch, and so copy, every object inherited from the master
     SignalPipe.forget()
@@ -67,9 +67,18 @@ def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None)
         connection, number, peer = taken
         slot.connection = number
         wire = Wire(connection, equipment.table)
-        status = Session(wire, peer, settings, equipment.docroot, slot, identity, equipment.log).serve()
+        session = Session(
+            wire,
+            peer=peer,
+            settings=settings,
+            docroot=equipment.docroot,
+            slot=slot,
+            identity=identity,
+            log=equipment.log,
+        )
+        status = session.serve()
         served += 1
-        # Never announce oneself before a life's last connection really was not the last: the master would forward to the dying.
+        # To announce oneself after a life's last connection would have the master forward to the dying.
         if served == settings.connections_per_child or equipment.table.wish != SERVING:
             return status
         equipment.intake.announce(child, number)
@@ -77,7 +86,7 @@ def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None)
 
 
 def _close_all_but(equipment: Equipment, first: Taken | None) -> None:
-    """Close what the master has and a child must not: listeners, control channel, signal pipe, and the queue where it is not needed."""
+    """Close what a child must not have: listeners, control channel, signal pipe, and the queue if it is not needed."""
     keep = {equipment.root_fd}
     if first:
         keep.add(first[0].fileno())

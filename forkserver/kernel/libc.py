@@ -9,8 +9,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-def syscall(number: int, *arguments: ctypes.c_void_p | ctypes.c_char_p | ctypes.c_long | int | bytes | None) -> int:
-    """syscall(2). Arguments that are not ints of C's width must come as ctypes values. Raises OSError."""
+def syscall(number: int, *arguments: object) -> int:
+    """syscall(2). An int is passed as C's int; what is wider must come as a ctypes value. Raises OSError."""
     result: int = _libc.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
         number = ctypes.get_errno()

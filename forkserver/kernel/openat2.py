@@ -16,7 +16,7 @@ _HOW_BYTES = 24
 
 
 class OpenHow:
-    """``struct open_how`` for ``flags`` of open(2), made once: the resolution stays beneath the directory, no magic links."""
+    """``struct open_how`` for ``flags`` of open(2), made once: stay beneath the directory, no magic links."""
 
     __slots__ = ("_struct", "pointer")
 
@@ -28,7 +28,7 @@ class OpenHow:
 def openat2(dir_fd: int, path: bytes, how: OpenHow) -> int:
     """Open ``path``, relative to ``dir_fd`` and never outside of it; returns a descriptor.
 
-    Raises OSError: EXDEV where the path would leave the directory, ELOOP for magic links and loops, EAGAIN where a rename elsewhere made the
-    kernel unsure (try again), and what open(2) raises.
+    Raises OSError: EXDEV where the path would leave the directory, ELOOP for magic links and loops, EAGAIN where
+    a rename elsewhere made the kernel unsure (try again), and what open(2) raises.
     """
     return libc.syscall(_SYS_OPENAT2, dir_fd, path, how.pointer, ctypes.c_size_t(_HOW_BYTES))

@@ -1,11 +1,12 @@
 """The master's composition root: receive settings and sockets, lock in, run. Runs in the master.
 
-The supervisor starts it as ``python -I -S -E .../forkserver/master/__main__.py FD``: no site-packages, no environment. FD
-is the control channel (``forkserver.control``).
+The supervisor starts it as ``python -I -S -E .../forkserver/master/__main__.py FD``: no site-packages, no environment.
+FD is the control channel (``forkserver.control``).
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -24,6 +25,9 @@ from forkserver.handover import Handover
 from forkserver.logline import Log
 from forkserver.master import confine
 from forkserver.master.loop import Master
+from forkserver.master.nursery import Nursery
+from forkserver.master.refusals import Refusals
+from forkserver.protocol.messages import Identity
 from forkserver.signals import SignalPipe
 from forkserver.slots import SlotTable
 
@@ -63,22 +67,18 @@ def build(channel: socket.socket, log: Log) -> Master:
     table = SlotTable(values.max_children)
     handover = Handover()
     equipment = worker.Equipment(values, root_fd, table, handover.intake, log)
-    signals = SignalPipe((signal.SIGCHLD,))
     start_ns = time.time_ns()
-    identity = {"pid": str(os.getpid()), "start": f"{start_ns // 1_000_000_000}.{start_ns % 1_000_000_000 // 1000:06d}"}
-    abi = confine.lock_in(root_fd)
-    log.event("confined", pid=os.getpid(), no_new_privs=1, landlock_abi=abi)
-    return Master(
-        values,
-        listeners,
-        channel,
-        signals,
-        handover,
-        table,
-        lambda child, slot_index, first: worker.work(equipment, child, slot_index, first),
-        identity,
-        log,
+    master = Master(
+        listeners=listeners,
+        channel=channel,
+        signals=SignalPipe((signal.SIGCHLD,)),
+        available_fd=handover.available_fd,
+        nursery=Nursery(values, handover, table, functools.partial(worker.work, equipment), log),
+        refusals=Refusals(Identity(os.getpid(), start_ns)),
+        log=log,
     )
+    log.event("confined", pid=os.getpid(), no_new_privs=1, landlock_abi=confine.lock_in(root_fd))
+    return master
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ _IPV6_NETWORK_BYTES = 8
 
 
 def peer_key(host: str) -> str | bytes:
-    """What counts as one peer: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber gets (RFC 6177)."""
+    """What counts as one peer: an IPv4 address, or the /64 of an IPv6 one, the least a subscriber gets (RFC 6177)."""
     if ":" not in host:
         return host
     return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:_IPV6_NETWORK_BYTES]

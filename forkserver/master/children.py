@@ -1,8 +1,8 @@
 """Who is alive, who is idle, whose connection is whose: pure bookkeeping. Runs in the master.
 
-A child is known by a number that is never used again, a connection too. ``idle`` counts children that wait minus connections forwarded to
-them. It may err downwards, which costs one child too many; it must never err upwards, which would leave a connection
-in the queue with nobody to take it.
+A child is known by a number that is never used again, a connection too. ``idle`` counts children that wait minus
+connections forwarded to them. It may err downwards, which costs one child too many; it must never err upwards, which
+would leave a connection in the queue with nobody to take it.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ class Children:
     def lost(self, before: float) -> list[int]:
         """Connections opened before that moment which no live child has. To be asked only while the queue is empty.
 
-        A child killed in the few instructions between receiving a connection and noting its number takes the connection with it unseen.
+        A child killed in the few instructions between receiving a connection and noting its number takes it along
+        unseen.
         """
         taken = {child.slot.connection for child in self._by_pid.values()}
         return [number for number, (_, opened) in self._peers.items() if opened < before and number not in taken]

@@ -1,9 +1,9 @@
-"""The order in which the master gives up its powers, before its first fork; every child inherits it. Runs in the master.
+"""The order in which the master gives up its powers, before its first fork; children inherit it. Runs in the master.
 
 1. The wall must stand: openat2(2) works on this kernel, or nothing is served.
 2. ``no_new_privs``: also what Landlock asks for.
-3. Landlock: read beneath the root, nothing else; no TCP bind or connect. The modules of Python are out of reach from here on: all that master and
-   child ever run is imported before.
+3. Landlock: read beneath the root, nothing else; no TCP bind or connect. The modules of Python are out of reach from
+   here on: all that master and child ever run is imported before.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ def open_root(path: str) -> int:
 
 
 def lock_in(root_fd: int) -> int:
-    """Give up everything the serving of ``root_fd`` does not need; returns Landlock's ABI version, 0 for none. Raises OperatorError."""
+    """Give up what serving ``root_fd`` does not need; returns Landlock's ABI version, 0 for none.
+
+    Raises OperatorError, and OSError where the kernel has a facility and refuses it.
+    """
     if len(os.listdir("/proc/self/task")) != 1:
         raise AssertionError("the master forks, and must have one thread")
     try:
         os.close(openat2(root_fd, b".", OpenHow(os.O_PATH | os.O_CLOEXEC)))
     except OSError as error:
         raise OperatorError(
-            f"openat2(2) does not work here ({error.strerror}): Linux 5.6 or newer is needed, and no filter that forbids it"
+            f"openat2(2) does not work here ({error.strerror}); use Linux 5.6 or newer, and no filter that forbids it"
         ) from error
     prctl.set_no_new_privs()
     return landlock.restrict_to(root_fd)

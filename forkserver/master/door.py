@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import TypeAlias
 
     Accepted: TypeAlias = tuple[socket.socket, str, int]
@@ -36,7 +36,7 @@ class Door:
         """Whether the listeners are in the poll set."""
         return self._polled
 
-    def want(self, wanted: bool) -> None:
+    def want(self, *, wanted: bool) -> None:
         """Put the listeners into the poll set, or take them out: then the kernel's backlog is the queue."""
         if wanted is self._polled or self.closed:
             return
@@ -56,7 +56,7 @@ class Door:
         try:
             connection, address = listener.accept()
         except OSError as error:
-            # EAGAIN, ECONNABORTED and the network's errors of accept(2): that connection is gone, the next one may be well.
+            # EAGAIN, ECONNABORTED and the network's errors of accept(2): that connection is gone, others may be well.
             if error.errno in _NO_DESCRIPTORS:
                 self._shed(listener, now)
             return None
@@ -71,7 +71,7 @@ class Door:
         self.closed = True
 
     def _shed(self, listener: socket.socket, now: float) -> None:
-        """Out of descriptors: close the reserve to accept and close one connection, so that its peer need not wait, then pause."""
+        """Out of descriptors: give up the reserve to accept and close one connection, and pause."""
         self.paused_until = now + _PAUSE_S
         if self._reserve_fd is None:
             return

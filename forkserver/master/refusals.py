@@ -1,14 +1,15 @@
 """Short replies to connections that get no child, and their close. Runs in the master; writes to a peer, never reads.
 
-Closing a socket that holds unread bytes resets it, and the reset can overtake the reply (RFC 1122 4.2.2.13). So a refused
-connection is shut down for writing and kept a moment for its peer to read and close; the oldest goes first when there are too many.
+Closing a socket that holds unread bytes resets it, and the reset can overtake the reply (RFC 1122 4.2.2.13). So
+a refused connection is shut down for writing and kept a moment for its peer to read and close; of too many the oldest
+goes first.
 """
 
 from __future__ import annotations
 
 import socket
 
-from forkserver.protocol.messages import Reply, Status
+from forkserver.protocol.messages import Identity, Reply, Status
 from forkserver.protocol.native import encode_reply
 
 _KEEP_S = 2.0
@@ -21,11 +22,11 @@ MESSAGES = {
 
 
 class Refusals:
-    """``identity`` is the master's: ``pid`` and ``start`` as reply fields."""
+    """``identity`` is the master's."""
 
-    def __init__(self, identity: dict[str, str]) -> None:
+    def __init__(self, identity: Identity) -> None:
         self._replies = {
-            status: encode_reply(Reply(status, identity, message)) for status, message in MESSAGES.items()
+            status: encode_reply(Reply(status, identity.fields, message)) for status, message in MESSAGES.items()
         }
         self._kept: list[tuple[float, socket.socket]] = []
 

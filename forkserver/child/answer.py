@@ -1,0 +1,115 @@
+"""What is answered to each verb. Runs in a child."""
+
+from __future__ import annotations
+
+from forkserver import __version__
+from forkserver.child import listing
+from forkserver.child.docroot import Refusal
+from forkserver.child.transfer import Transfer
+from forkserver.child.wire import Woken
+from forkserver.protocol.messages import DIGESTS, End, Request, Status, Trailer
+from forkserver.slots import DRAINING, STOPPING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from forkserver.child.clock import Pace
+    from forkserver.child.docroot import Found
+    from forkserver.child.session import Session
+
+_BLOCK_BYTES = 65536
+
+
+def answer(session: Session, request: Request) -> None:
+    """Answer one request. Raises PeerGone, PeerTooSlow and Woken."""
+    if request.verb == "PING":
+        session.reply(Status.OK, {"version": __version__, "digests": ",".join(DIGESTS)})
+        return
+    try:
+        found = session.docroot.open(request.name)
+    except Refusal as refusal:
+        session.reply(refusal.status, message=refusal.message)
+        return
+    try:
+        if request.verb == "GET":
+            _get(session, request, found)
+        elif request.verb == "LIST":
+            _list(session, request, found)
+        else:
+            session.reply(Status.OK, found.fields())
+    finally:
+        found.close()
+
+
+def _get(session: Session, request: Request, found: Found) -> None:
+    if found.is_directory:
+        session.reply(Status.NOT_A_FILE, message="is a directory")
+        return
+    fields = found.fields()
+    size = found.info.st_size
+    if request.if_etag not in (None, fields["etag"]):
+        session.reply(Status.CHANGED, fields, "the file is no longer the one with that etag")
+    elif request.unless_etag == fields["etag"]:
+        session.reply(Status.UNCHANGED, fields)
+    elif request.offset > size:
+        session.reply(Status.BAD_RANGE, fields, "the offset is past the end of the file")
+    else:
+        length = size - request.offset
+        if request.length is not None:
+            length = min(length, request.length)
+        _send_content(session, request, found, length)
+
+
+def _send_content(session: Session, request: Request, found: Found, length: int) -> None:
+    pace = session.pace()
+    transfer = Transfer(session.wire, session.slot, pace)
+    session.receipt.promise(length, transfer)
+    # One burst of full segments from reply to trailer; without frames each piece must leave on its own.
+    corked = not session.dialect.unframed
+    if corked:
+        session.wire.cork(on=True)
+    session.reply(Status.OK, {**found.fields(), "offset": str(request.offset), "length": str(length)})
+    trailer = transfer.send(found, request.offset, length, request.digest)
+    if trailer is None:
+        trailer = transfer.seal(found, session.docroot)
+    else:
+        session.keep = False
+    session.end_content(trailer, pace)
+    if corked:
+        session.wire.cork(on=False)
+
+
+def _list(session: Session, request: Request, found: Found) -> None:
+    if not found.is_directory:
+        session.reply(Status.NOT_A_DIRECTORY, message="is not a directory")
+        return
+    session.reply(Status.OK, found.fields())
+    pace = session.pace()
+    session.end_content(_send_entries(session, request, found, pace), pace)
+
+
+def _send_entries(session: Session, request: Request, found: Found, pace: Pace) -> Trailer:
+    block = bytearray()
+    count = 0
+    end = End.OK
+    try:
+        for entry in listing.entries(session.docroot, request.name, found, recursive=request.recursive):
+            block += session.dialect.entry(entry)
+            count += 1
+            if len(block) >= _BLOCK_BYTES:
+                _send_block(session, block, pace, DRAINING)
+    except OSError:
+        end = End.READ_ERROR
+    except Woken:
+        end, session.keep = End.DRAINING, False
+    _send_block(session, block, pace, STOPPING)
+    return Trailer(end, {"entries": str(count)})
+
+
+def _send_block(session: Session, block: bytearray, pace: Pace, patience: int) -> None:
+    size_bytes = len(block)
+    try:
+        session.wire.send(block, pace, patience)
+    finally:
+        # The wire takes out of the block what is gone: after a break the rest of a line is still to be sent.
+        session.receipt.listed_bytes += size_bytes - len(block)
+        session.slot.count_sent(size_bytes - len(block))

@@ -1,0 +1,148 @@
+"""Children in the large: born in time, never too many, their place given back when they die. Runs in the master.
+
+The mechanism to the bookkeeping in ``children`` and the policy in ``throttle``; forks and waits through ``spawn``
+alone.
+"""
+
+from __future__ import annotations
+
+import os
+
+from forkserver.handover import Handover
+from forkserver.logline import Log
+from forkserver.master import spawn
+from forkserver.master.admission import Admission
+from forkserver.master.children import Children
+from forkserver.master.throttle import Throttle
+from forkserver.master.verdict import judge
+from forkserver.slots import SlotTable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    import socket
+    from collections.abc import Callable
+
+    from forkserver.errors import ExitStatus
+    from forkserver.settings import Settings
+
+    Taken = tuple[socket.socket, int, str]
+    Work = Callable[[int, int, Taken | None], ExitStatus]
+
+_LOST_AFTER_S = 5.0
+
+
+class Nursery:
+    """``work(child, slot_index, first)`` is what a child does. ``now`` is always the loop's clock, in seconds."""
+
+    def __init__(self, settings: Settings, handover: Handover, table: SlotTable, work: Work, log: Log) -> None:
+        self._spare = settings.spare
+        self._handover = handover
+        self._table = table
+        self._work = work
+        self._log = log
+        self._children = Children(settings.max_children, table)
+        self._throttle = Throttle()
+        self._sweep_at: float | None = None
+        self._closed = False
+        self.admission = Admission(settings.max_per_peer)
+
+    def __bool__(self) -> bool:
+        """Whether any child lives."""
+        return len(self._children) > 0
+
+    def has_place(self, now: float) -> bool:
+        """Whether one more connection would be served at once."""
+        return self._children.idle > 0 or self._may_spawn(now)
+
+    def place(self, connection: socket.socket, peer: str | bytes, name: str, now: float) -> bool:
+        """Give an admitted connection to an idle child, or to a new one; the caller closes its own copy.
+
+        False: no process can be had; the connection is the caller's again, and counted no longer.
+        """
+        number = self._children.open_connection(peer, now)
+        if self._children.idle > 0 and self._handover.forward(connection, number, name):
+            self._children.forwarded()
+            return True
+        if self._may_spawn(now) and self._spawn((connection, number, name), now):
+            return True
+        self._release(self._children.close_connection(number))
+        return False
+
+    def replenish(self, now: float) -> None:
+        """Keep ``spare`` children idle. Below zero a forwarded connection waits for a child that died."""
+        while self._children.idle < self._spare and self._may_spawn(now) and not self._closed:
+            if not self._spawn(None, now):
+                return
+
+    def hear(self) -> None:
+        """Take note of the children that are available again."""
+        for number, connection in self._handover.read_available():
+            self._release(self._children.available(number, connection))
+
+    def bury(self, now: float) -> None:
+        """Reap the dead, give back what they had, log those that did not end in order."""
+        for death in spawn.reap():
+            buried = self._children.died(death.pid)
+            if buried is None:
+                continue  # as PID 1 of a container we reap what we did not make
+            child, peer = buried
+            self._release(peer)
+            verdict = judge(death.wait_status)
+            if not verdict.ordinary:
+                self._mourn(death, verdict.word, child.slot.requests, child.slot.sent_bytes)
+                self._sweep_at = self._sweep_at or now + _LOST_AFTER_S
+            if child.slot.requests or child.slot.sent_bytes:
+                self._throttle.forgive()
+            elif verdict.penalty:
+                self._pause("a child died before it served anything", now)
+
+    def close(self, wish: int) -> None:
+        """No child more. The wish first, then the tap: a child reads the one when it feels the other."""
+        if not self._closed:
+            self._closed = True
+            self._handover.close()
+        self._table.wish = wish
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal every child. Each keeps its PID until it is reaped: no stranger can be hit."""
+        for pid in self._children.pids:
+            os.kill(pid, number)
+
+    def sweep(self, now: float) -> None:
+        """Some time after a child was killed, give back a connection that it may have taken unseen."""
+        if self._sweep_at is None or now < self._sweep_at or self._closed or not self._handover.empty:
+            return
+        self._sweep_at = None
+        for number in self._children.lost(now - _LOST_AFTER_S):
+            self._release(self._children.close_connection(number))
+
+    @property
+    def moments(self) -> tuple[float | None, float | None]:
+        """When something may become possible or due without an event."""
+        return self._throttle.until, self._sweep_at
+
+    def _may_spawn(self, now: float) -> bool:
+        return not self._children.full and now >= self._throttle.until
+
+    def _spawn(self, first: Taken | None, now: float) -> bool:
+        child = self._children.prepare(first[1] if first else None)
+        try:
+            pid = spawn.spawn(lambda: self._work(child.number, child.slot_index, first), self._log)
+        except OSError as error:
+            self._children.unborn(child)
+            self._pause(f"fork failed: {error.strerror}", now)
+            return False
+        self._children.born(child, pid)
+        return True
+
+    def _mourn(self, death: spawn.Death, cause: str, requests: int, sent_bytes: int) -> None:
+        cpu_ms = int((death.usage.ru_utime + death.usage.ru_stime) * 1000)
+        self._log.event("died", pid=death.pid, cause=cause, requests=requests, sent=sent_bytes, cpu_ms=cpu_ms)
+
+    def _pause(self, reason: str, now: float) -> None:
+        self._log.event("throttle", reason=reason, pause_s=f"{self._throttle.penalise(now):.1f}")
+
+    def _release(self, peer: str | bytes | None) -> None:
+        if peer is not None:
+            self.admission.release(peer)

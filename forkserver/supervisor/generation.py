@@ -1,0 +1,82 @@
+"""One master process, from its start to its end. Runs in the supervisor.
+
+The master is started as a program; nothing of it is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import forkserver
+from forkserver import control
+from forkserver.errors import OperatorError
+from forkserver.settings import Settings
+
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(forkserver.__file__)), "master", "__main__.py")
+
+
+class Generation:
+    """A master with the settings it was started with. ``channel`` is readable when it has said something or is gone."""
+
+    def __init__(self, number: int, settings: Settings, listeners: list[socket.socket]) -> None:
+        """Start the master. Raises OperatorError where no process can be made."""
+        self.number = number
+        self.ready = False
+        self.complaint = ""
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(self.channel, [settings.encode()], [listener.fileno() for listener in listeners])
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own program, with our own interpreter
+                    [sys.executable, "-I", "-S", "-E", _PROGRAM, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    cwd="/",
+                    # A terminal's Ctrl-C is for the supervisor, which then drains.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self.channel.close()
+                raise OperatorError(f"cannot start a master with {sys.executable}: {error.strerror}") from error
+        self.channel.setblocking(False)
+
+    @property
+    def pid(self) -> int:
+        """The master's PID."""
+        return self._process.pid
+
+    def listen(self) -> bool:
+        """Take what the master said; returns whether that made it ready."""
+        try:
+            packet = self.channel.recv(control.MAX_PACKET_BYTES)
+        except (BlockingIOError, ConnectionResetError):
+            return False
+        if packet.startswith(control.FAILED):
+            self.complaint = packet.removeprefix(control.FAILED).decode("utf-8", "surrogateescape")
+        became_ready = packet == control.READY and not self.ready
+        self.ready = self.ready or became_ready
+        return became_ready
+
+    def tell(self, word: bytes) -> None:
+        """Send DRAIN or STOP; a master that is gone needs no telling."""
+        try:
+            self.channel.send(word)
+        except OSError:
+            pass
+
+    def ended(self) -> str | None:
+        """How the master ended, in words; None while it lives."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        self.listen()  # its last words
+        return f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+    def kill(self) -> None:
+        """End it now, whatever state it is in."""
+        self._process.kill()

@@ -1,0 +1,108 @@
+"""The listening sockets: bind them, or adopt them from the service manager. Runs in the supervisor, once.
+
+They outlive every master: a connection that arrives while there is none waits in their backlog.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from forkserver.control import MAX_LISTENERS
+from forkserver.errors import OperatorError
+from forkserver.settings import Settings
+from forkserver.supervisor import address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]  # as getaddrinfo(3) gives it
+
+BACKLOG = 4096
+"""Cut by the kernel to net.core.somaxconn, listen(2)."""
+_USER_TIMEOUT_MS = 60_000
+_KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT = 60, 10, 6
+
+_REMEDIES = {
+    errno.EADDRINUSE: "another process listens there; stop it, or choose another port",
+    errno.EADDRNOTAVAIL: "this machine has no such address; see `ip address`",
+    errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher port",
+    errno.EAFNOSUPPORT: "this kernel does not speak that address family; choose an address of the other one",
+}
+
+
+def bind(settings: Settings) -> list[socket.socket]:
+    """Listen on every address of the settings. Raises OperatorError, and then has left nothing open."""
+    places = [place for text in settings.bind for place in _resolve(text, settings.port)]
+    if len(places) > MAX_LISTENERS:
+        raise OperatorError(f"bind: {len(places)} addresses are more than {MAX_LISTENERS}; name fewer")
+    listeners: list[socket.socket] = []
+    try:
+        for family, place in places:
+            listeners.append(_listen(family, place))
+    except OperatorError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def adopt(listener: socket.socket) -> socket.socket:
+    """Check a socket of the service manager's, and set what accepted connections inherit. Raises OperatorError."""
+    listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM or not listening:
+        raise OperatorError(
+            f"descriptor {listener.fileno()} passed by the service manager is no listening TCP socket: "
+            "the socket unit needs ListenStream= with a port, and Accept=no"
+        )
+    _prepare(listener)
+    return listener
+
+
+def describe(listener: socket.socket) -> str:
+    """``HOST:PORT``, or ``[HOST]:PORT`` for IPv6, as really bound."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _resolve(text: str, default_port: int) -> list[tuple[socket.AddressFamily, Place]]:
+    try:
+        host, port = address.parse(text, default_port)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except ValueError as error:
+        raise OperatorError(f"bind: {text!r}: {error}") from error
+    except OSError as error:
+        raise OperatorError(
+            f"bind: {text!r} cannot be resolved ({error.strerror}); give an address of this machine"
+        ) from error
+    return [(family, place) for family, _, _, _, place in found]
+
+
+def _listen(family: socket.AddressFamily, place: Place) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # IPv4 peers come through IPv4 addresses only, whatever net.ipv6.bindv6only says: a peer has one spelling.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _prepare(listener)
+        listener.bind(place)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        remedy = _REMEDIES.get(error.errno or 0, "choose another address")
+        raise OperatorError(
+            f"bind: cannot listen on {place[0]!s} port {place[1]!s}: {error.strerror}: {remedy}"
+        ) from error
+    return listener
+
+
+def _prepare(listener: socket.socket) -> None:
+    """Options that accepted connections inherit: notice a peer that died silently."""
+    for level, option, value in (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS),
+    ):
+        listener.setsockopt(level, option, value)
