@@ -21,7 +21,7 @@ def is_bare(first: bytes) -> bool:
 class BareDialect:
     """One bare name in; PID, verdict and content out. The same methods as ``framing.RequestStream``."""
 
-    one_request_only = True
+    unframed = True
     started = False
 
     def __init__(self) -> None:

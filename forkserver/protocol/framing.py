@@ -27,7 +27,7 @@ MAX_EARLY_TRAILER_BYTES = 256
 class RequestStream:
     """The server's half of the native dialect: requests in, reply lines out."""
 
-    one_request_only = False
+    unframed = False
 
     def __init__(self) -> None:
         self._buffer = bytearray()

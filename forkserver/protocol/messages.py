@@ -75,6 +75,19 @@ class ProtocolError(Exception):
         self.message = message
 
 
+class Identity:
+    """Who serves: PID and start time, as fields of every reply and every log line.
+
+    ``start_ns`` is in nanoseconds since 1970. Together the two outlive the reuse of a PID.
+    """
+
+    __slots__ = ("fields",)
+
+    def __init__(self, pid: int, start_ns: int) -> None:
+        seconds, rest = divmod(start_ns, 1_000_000_000)
+        self.fields = {"pid": str(pid), "start": f"{seconds}.{rest // 1000:06d}"}
+
+
 class Request:
     """What a client asks. ``name`` is decoded, begins with ``/`` and is not yet checked for safety.
 
