@@ -11,6 +11,8 @@ from forkserver.protocol.native import decode_number, decode_time
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_LARGEST = 2**63 - 1
+
 
 class Metadata(NamedTuple):
     """``kind`` is ``file`` or ``dir``, ``size`` is in bytes and a file's only, the rest stands as on the wire."""
@@ -37,6 +39,8 @@ def read(kind: str, fields: Mapping[str, str]) -> Metadata:
     if kind not in ("file", "dir"):
         raise ProtocolError(Status.BAD_REQUEST, "a type other than file and dir")
     size = decode_number(fields.get("size", "")) if kind == "file" else None
+    if size is not None and size > _LARGEST:
+        raise ProtocolError(Status.BAD_REQUEST, "a size no file can have")
     data = Metadata(kind, size, fields.get("mtime", ""), fields.get("mode", ""), fields.get("etag"))
     decode_time(data.mtime)
     display.permissions(kind, data.mode)

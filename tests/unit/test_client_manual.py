@@ -11,10 +11,12 @@ from forkserver.client.outcome import Exit
 PAGE = (Path(__file__).parents[2] / "docs" / "man" / "fsget.1").read_text(encoding="utf-8")
 
 
+def paragraphs(title: str) -> list[str]:
+    return re.findall(rf"^\.It {title}$", PAGE, re.MULTILINE)
+
+
 def test_every_option_has_its_paragraph():
-    described = {
-        word for line in re.findall(r"^\.It Fl (.*)$", PAGE, re.MULTILINE) for word in line.replace(",", " ").split()
-    }
+    described = {word for line in paragraphs(r"Fl (.*)") for word in line.split()}
     for option in command.params:
         for spelling in option.opts:
             if spelling.startswith("-"):
@@ -22,7 +24,5 @@ def test_every_option_has_its_paragraph():
 
 
 def test_every_exit_status_has_its_line():
-    described = {
-        int(number) for line in re.findall(r"^\.It (\d.*)$", PAGE, re.MULTILINE) for number in line.split(" , ")
-    }
+    described = {int(number) for line in paragraphs(r"(\d.*)") for number in line.split(" , ")}
     assert {status.value for status in Exit} <= described

@@ -89,6 +89,12 @@ def test_a_size_no_disk_has_is_refused_before_any_content(failing, says):
     assert "4,611,686,018,427,387,904 bytes are needed" in result.err
 
 
+def test_a_size_no_file_can_have_breaks_the_protocol(failing, says):
+    result = failing([says.ask, says.header(10**19 - 1), says.hold])
+    assert result.status == 6
+    assert "a size no file can have" in result.err
+
+
 def test_an_http_server_is_no_forkserver(failing, says):
     result = failing([says.ask, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"])
     assert result.status == 5
