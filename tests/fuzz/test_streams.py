@@ -1,6 +1,6 @@
 # The invariant: whatever the bytes, and whether they come whole, byte by byte, or split anywhere, RequestStream and
 # ReplyStream give the same messages and come to the same end; they raise ProtocolError and nothing else.
-"""A fuzzer for the parsers, bounded by examples in the suite; for longer: python tests/fuzz/test_streams.py SECONDS."""
+"""A fuzzer for the parsers, bounded by examples in the suite; for longer: .venv/bin/python tests/fuzz/test_streams.py SECONDS."""
 
 from __future__ import annotations
 
