@@ -22,16 +22,21 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[3]
 PROGRAM = (sys.executable, "-m", "forkserver.client")
 
-# Steps of a script; any bytes in it are sent.
+# Steps of a script; any bytes in it are sent, an event is waited for.
 ASK = "read one request line"
 RESET = "close with a reset"
 HOLD = "wait until the client hangs up"
+
+GENEROUS_S = 20
+
+
+Step = bytes | str | threading.Event
 
 
 class LyingServer:
     """Plays one script a connection, in order, then stops to listen. ``requests`` are the lines it was sent."""
 
-    def __init__(self, *scripts: Iterable[bytes | str], family: socket.AddressFamily = socket.AF_INET) -> None:
+    def __init__(self, *scripts: Iterable[Step], family: socket.AddressFamily = socket.AF_INET) -> None:
         self.requests: list[bytes] = []
         self._scripts = scripts
         self._listener = socket.create_server(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0), family=family)
@@ -58,11 +63,13 @@ class LyingServer:
                 with connection, contextlib.suppress(ConnectionError):
                     self._play(connection, script)
 
-    def _play(self, connection: socket.socket, script: Iterable[bytes | str]) -> None:
+    def _play(self, connection: socket.socket, script: Iterable[Step]) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for step in script:
             if isinstance(step, bytes):
                 connection.sendall(step)
+            elif isinstance(step, threading.Event):
+                step.wait(GENEROUS_S)
             elif step == ASK:
                 line = b""
                 while not line.endswith(b"\n") and (byte := connection.recv(1)):
@@ -93,7 +100,7 @@ class Result:
 def lying_server() -> Iterator[Callable[..., LyingServer]]:
     servers: list[LyingServer] = []
 
-    def start(*scripts: Iterable[bytes | str], **options: socket.AddressFamily) -> LyingServer:
+    def start(*scripts: Iterable[Step], **options: socket.AddressFamily) -> LyingServer:
         servers.append(LyingServer(*scripts, **options))
         return servers[-1]
 

@@ -126,9 +126,9 @@ def test_a_second_answer_nobody_asked_for_is_no_bug_of_ours(fsget, lying_server,
 
 
 def test_silence_in_mid_content_ends_after_the_timeout(failing, says):
-    result = failing([says.ask, says.header(9) + b"four", says.hold], "--timeout", "0.2")
+    result = failing([says.ask, says.header(9) + b"four", says.hold], "--timeout", "0.5")
     assert result.status == 5
-    assert result.err.endswith(" sent nothing for 0.2 s after 4 of 9 bytes (served by PID 4711)\n")
+    assert result.err.endswith(" sent nothing for 0.5 s after 4 of 9 bytes (served by PID 4711)\n")
 
 
 def test_a_server_that_never_answers_ends_after_the_timeout(failing, says):
