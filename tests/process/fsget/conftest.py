@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 REPOSITORY = Path(__file__).parents[3]
-PROGRAM = (sys.executable, "-m", "forkserver.client")
+
+
+def program(first: str) -> list[str]:
+    """The command ``fsget``, after ``first`` in a shell: the process between fork and exec, without a fork of ours."""
+    fsget = [sys.executable, "-m", "forkserver.client"]
+    return ["/bin/sh", "-c", first + '; exec "$@"', "sh", *fsget] if first else fsget
+
 
 # Steps of a script; any bytes in it are sent, an event is waited for.
 ASK = "read one request line"
@@ -127,9 +133,9 @@ def environment() -> dict[str, str]:
 def fsget(place: Path, environment: dict[str, str]) -> Callable[..., Result]:
     """Run ``fsget`` to its end."""
 
-    def run(*arguments: str | bytes, **options: object) -> Result:
+    def run(*arguments: str | bytes, first: str = "", **options: object) -> Result:
         options = {"cwd": place, "env": environment, "stdin": subprocess.DEVNULL} | options
-        return Result(subprocess.run([*PROGRAM, *arguments], capture_output=True, check=False, **options))  # type: ignore[call-overload]
+        return Result(subprocess.run([*program(first), *arguments], capture_output=True, check=False, **options))  # type: ignore[call-overload]
 
     return run
 
@@ -139,9 +145,9 @@ def begin(place: Path, environment: dict[str, str]) -> Iterator[Callable[..., su
     """Begin a run of ``fsget`` that the test acts upon."""
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: str, **options: object) -> subprocess.Popen[bytes]:
+        def start(*arguments: str, first: str = "", **options: object) -> subprocess.Popen[bytes]:
             options = {"cwd": place, "env": environment} | options
-            process = subprocess.Popen([*PROGRAM, *arguments], **options)  # type: ignore[call-overload]
+            process = subprocess.Popen([*program(first), *arguments], **options)  # type: ignore[call-overload]
             stack.enter_context(process)
             stack.callback(process.kill)
             return process

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -51,9 +49,7 @@ def test_a_full_disk_is_told_before_any_content_and_leaves_nothing(fsget, lying_
 
 def test_a_file_larger_than_is_allowed_is_a_failure_of_the_local_disk(fsget, lying_server, says, place):
     server = lying_server([says.ask, says.header(100_000), says.hold])
-    limit = (50_000, resource.RLIM_INFINITY)
-    # Between fork and exec: the limit is for fsget alone.
-    result = fsget("-s", server.address, "f", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    result = fsget("-s", server.address, "f", first="ulimit -f 64")
     assert result.status == 7
     assert "larger than is allowed here" in result.err
     assert os.listdir(place) == []
@@ -147,8 +143,7 @@ def test_a_signal_ends_the_run_and_removes_the_temporary_file(begin, lying_serve
 def test_an_ignored_signal_stays_ignored(begin, lying_server, says, place):
     hung_up = threading.Event()
     server = lying_server([says.ask, says.header(2) + b"x", hung_up, b"y" + says.end(b"xy")])
-    ignoring = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
-    process = begin("-s", server.address, "-q", "f", preexec_fn=ignoring)
+    process = begin("-s", server.address, "-q", "f", first='trap "" HUP')
     wait_until(lambda: os.listdir(place))
     process.send_signal(signal.SIGHUP)
     hung_up.set()
