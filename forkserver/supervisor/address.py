@@ -7,6 +7,7 @@ import re
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})\Z")
 _NUMERIC = re.compile(r"[0-9.]+\Z")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _FORMS = "write HOST, HOST:PORT or [HOST]:PORT"
 _MAX_PORT = 65535
 
@@ -30,6 +31,9 @@ def parse(text: str, default_port: int) -> tuple[str, int]:
 
 
 def _ipv6(host: str) -> str:
+    _, percent, zone = host.partition("%")
+    if percent and not _ZONE.match(zone):
+        raise ValueError(f"the zone after the % is not the name of an interface; {_FORMS}")
     try:
         return str(ipaddress.IPv6Address(host))
     except ValueError:

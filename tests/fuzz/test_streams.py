@@ -29,7 +29,12 @@ FRAGMENTS = [
         b"dir /",
     ),
 ]
-BYTES = st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=8), max_size=14).map(b"".join)
+PIECES = st.sampled_from(FRAGMENTS) | st.binary(max_size=8)
+BEGINNINGS = st.sampled_from(
+    [b"GET /", b"LIST /%4", b"FS1 200 ok length=", b"FS1 END truncated sent=", b"GET /" + b"y" * 8186]
+)
+LINES = st.tuples(BEGINNINGS, st.lists(PIECES, max_size=4).map(b"".join)).map(lambda parts: b"".join([*parts, b"\n"]))
+BYTES = st.lists(LINES | PIECES, max_size=10).map(b"".join)
 SPLITS = st.lists(st.integers(0, 400), max_size=6)
 
 Outcome = list[object]
@@ -54,8 +59,9 @@ def read_requests(fed: list[bytes]) -> Outcome:
     try:
         for piece in fed:
             stream.feed(piece)
+            # One by one: an error must not take along those before it.
             for request in iter(stream.next_request, None):
-                outcome.append(content(request))  # noqa: PERF401 - one by one: an error must not take them along
+                outcome.append(content(request))
         stream.end_of_file()
     except ProtocolError as error:
         outcome.append((error.status, error.message))
