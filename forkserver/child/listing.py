@@ -1,6 +1,6 @@
 """LIST: what is beneath a directory, an entry at a time, at constant memory. Runs in a child.
 
-The directories open at once are those between the one asked for and the one being read, one descriptor each;
+The directories open at once are those between the one asked for and the one being read, two descriptors each;
 MAX_DEPTH bounds them.
 """
 
@@ -16,42 +16,54 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    Stack = list[tuple[bytes, os._ScandirIterator[str]]]  # noqa: SLF001 - typeshed's name, of no other
-
 MAX_DEPTH = 64
 """Levels beneath the directory asked for that a recursive listing descends."""
 
 
 def entries(docroot: Docroot, name: bytes, top: Found, *, recursive: bool) -> Iterator[Entry]:
     """Yield what is beneath ``top``, opened as ``name``. Raises OSError where a directory cannot be read to its end."""
-    prefix = b"/" if name == b"/" else name + b"/"
-    stack = [(prefix, os.scandir(top.fd))]
+    stack = [_Level(b"/" if name == b"/" else name + b"/", top)]
     try:
         while stack:
-            prefix, directory = stack[-1]
-            item = next(directory, None)
+            level = stack[-1]
+            item = next(level.items, None)
             if item is None:
-                directory.close()
                 stack.pop()
+                level.close(keep=top)
             elif docroot.shows(os.fsencode(item.name)):
-                yield from _describe(docroot, prefix, item, stack if recursive else None)
+                yield from _describe(docroot, level.prefix, item, stack if recursive else None)
     finally:
-        for _, directory in stack:
-            directory.close()
+        for level in stack:
+            level.close(keep=top)
+
+
+class _Level:
+    """One directory being read. An entry's stat needs ``found`` open: os.scandir reads from a duplicate."""
+
+    def __init__(self, prefix: bytes, found: Found) -> None:
+        self.prefix = prefix
+        self.items = os.scandir(found.fd)
+        self._found = found
+
+    def close(self, keep: Found) -> None:
+        """Give the descriptors back; that of ``keep`` is its owner's."""
+        self.items.close()
+        if self._found is not keep:
+            self._found.close()
 
 
 def _describe(
     docroot: Docroot,
     prefix: bytes,
     item: os.DirEntry[str],
-    stack: Stack | None,
+    stack: list[_Level] | None,
 ) -> Iterator[Entry]:
     name = prefix + os.fsencode(item.name)
     try:
         # One component, no link followed, beneath a directory that was opened behind the walls: cannot lead astray.
         info = item.stat(follow_symlinks=False)
-    except OSError:
-        return  # gone since it was read
+    except (FileNotFoundError, PermissionError):
+        return  # gone since it was read, or in a directory that may be read but not searched
     if stat.S_ISREG(info.st_mode):
         yield Entry("file", name, metadata(info))
     elif stat.S_ISLNK(info.st_mode):
@@ -73,7 +85,7 @@ def _describe_link(docroot: Docroot, name: bytes) -> Iterator[Entry]:
     yield Entry("dir", name, {**fields, "link": "1"}) if found.is_directory else Entry("file", name, fields)
 
 
-def _descend(docroot: Docroot, name: bytes, entry: Entry, stack: Stack) -> None:
+def _descend(docroot: Docroot, name: bytes, entry: Entry, stack: list[_Level]) -> None:
     if len(stack) > MAX_DEPTH:
         entry.fields["error"] = Status.TOO_LONG.word
         return
@@ -82,10 +94,11 @@ def _descend(docroot: Docroot, name: bytes, entry: Entry, stack: Stack) -> None:
     except Refusal as refusal:
         entry.fields["error"] = refusal.status.word
         return
+    if not found.is_directory:
+        found.close()  # it was replaced since it was read
+        return
     try:
-        if found.is_directory:  # else it was replaced since it was read
-            stack.append((name + b"/", os.scandir(found.fd)))
+        stack.append(_Level(name + b"/", found))
     except OSError:
         entry.fields["error"] = Status.INTERNAL_ERROR.word
-    finally:
         found.close()

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 class Child:
-    """One live child. ``finished`` is the last connection it announced the end of."""
+    """One live child. ``waits``: it was made to wait. ``finished`` is the last connection it announced the end of."""
 
-    __slots__ = ("finished", "number", "pid", "slot", "slot_index")
+    __slots__ = ("finished", "number", "pid", "slot", "slot_index", "waits")
 
-    def __init__(self, number: int, slot_index: int, slot: Slot) -> None:
+    def __init__(self, number: int, slot_index: int, slot: Slot, *, waits: bool) -> None:
         self.number = number
         self.pid = 0
         self.slot_index = slot_index
         self.slot = slot
         self.finished = 0
+        self.waits = waits
 
 
 class Children:
@@ -73,14 +74,15 @@ class Children:
         slot = self._table.slot(index)
         slot.clear()
         slot.connection = connection or 0
-        return Child(self._last_number, index, slot)
+        return Child(self._last_number, index, slot, waits=connection is None)
 
     def born(self, child: Child, pid: int) -> None:
         """The fork succeeded."""
         child.pid = pid
         self._by_pid[pid] = child
         self._by_number[child.number] = child
-        if not child.slot.connection:
+        # Not by its slot: by now the child may run, and have taken a connection from the queue.
+        if child.waits:
             self.idle += 1
 
     def unborn(self, child: Child) -> None:

@@ -1,0 +1,188 @@
+"""A real server for tests that need one: started, watched through its log, and checked for what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PATIENCE_S = 20.0
+
+
+class Server:
+    """``forkserver serve`` as a process. ``lines`` is its log so far; waits are for lines, never for time."""
+
+    def __init__(self, root: Path, *options: str) -> None:
+        self.root = root
+        command = [sys.executable, "-m", "forkserver.front.cli", "serve", "--root", str(root), "--port", "0", *options]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        ready = self.wait_for(" ready ")
+        address = re.search(r"address=(\S+)", ready)
+        assert address
+        host, _, port = address[1].split(",")[0].rpartition(":")
+        self.host, self.port = host.strip("[]"), int(port)
+        self.descriptors = self.count_descriptors()
+
+    @property
+    def master_pid(self) -> int:
+        """Of the newest generation."""
+        return int(re.findall(r"master_pid=(\d+)", "\n".join(self.lines))[-1])
+
+    def wait_for(self, text: str, count: int = 1) -> str:
+        """Wait until the log has ``count`` lines with ``text``; returns the last of them."""
+        return self.wait_until(lambda: len(self.log(text)) >= count, f"{count} of {text!r}") and self.log(text)[-1]
+
+    def wait_until(self, condition, what: str):
+        """Wait for news in the log, or the end of the server, until ``condition`` holds."""
+        deadline = time.monotonic() + PATIENCE_S
+        with self._news:
+            while not (result := condition()):
+                left = deadline - time.monotonic()
+                assert left > 0, f"no {what} in:\n" + "\n".join(self.lines)
+                # The log tells most things; that a process is gone, it does not always tell.
+                self._news.wait(min(left, 0.02))
+        return result
+
+    def log(self, text: str) -> list[str]:
+        """The lines so far that hold ``text``."""
+        return [line for line in self.lines if text in line]
+
+    def connect(self) -> socket.socket:
+        """A connection to the first address."""
+        return socket.create_connection((self.host, self.port), PATIENCE_S)
+
+    def ask(self, request: bytes) -> bytes:
+        """Send, half-close, and read to end-of-file."""
+        with self.connect() as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            return read_all(connection)
+
+    def children(self) -> list[int]:
+        """PIDs of the master's children, zombies among them."""
+        return children_of(self.master_pid)
+
+    def count_descriptors(self) -> int:
+        """How many descriptors the master has open."""
+        return len(os.listdir(f"/proc/{self.master_pid}/fd"))
+
+    def quiet(self, idle: int = 0) -> None:
+        """Wait until all children but ``idle`` are reaped, and the master has no descriptor more than at first."""
+        self.wait_until(lambda: len(self.children()) <= idle, f"only {idle} children")
+        self.wait_until(lambda: self.count_descriptors() <= self.descriptors, "as few descriptors as at first")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask the server to end; returns its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        assert self.process.stderr
+        self.process.stderr.close()
+        return status
+
+    def destroy(self) -> None:
+        """End whatever is left, without ceremony."""
+        family = [self.process.pid, *descendants_of(self.process.pid)]
+        for pid in family:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.stop()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with self._news:
+                self.lines.append(line.decode("ascii").rstrip("\n"))
+                self._news.notify_all()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything until end-of-file."""
+    pieces = []
+    while piece := connection.recv(1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def children_of(pid: int) -> list[int]:
+    """PIDs of a process's children, by proc_pid_stat(5)."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                parent = int(Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found.append(int(entry))
+    return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Children, and theirs."""
+    found = children_of(pid)
+    for child in list(found):
+        found += descendants_of(child)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A directory to serve."""
+    path = tmp_path / "root"
+    path.mkdir()
+    (path / "hello.txt").write_bytes(b"Hello, world\n")
+    return path
+
+
+@contextlib.contextmanager
+def servers_in(root: Path):
+    """Start servers: each must end in order, with status 0, and leave no process behind."""
+    servers: list[Server] = []
+
+    def start(*options: str) -> Server:
+        servers.append(Server(root, *options))
+        return servers[-1]
+
+    try:
+        yield start
+        for server in servers:
+            family = descendants_of(server.process.pid)
+            if server.process.poll() is None:
+                assert server.stop() == 0, "\n".join(server.lines)
+            assert not [pid for pid in family if Path(f"/proc/{pid}").exists()], "\n".join(server.lines)
+            assert not server.log(" bug "), "\n".join(server.lines)
+    finally:
+        for server in servers:
+            server.destroy()
+
+
+@pytest.fixture
+def serve(root: Path):
+    """``serve(*options)`` starts a server of ``root``; see ``servers_in``."""
+    with servers_in(root) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def serve_in():
+    """``servers_in``, for a server that several tests share."""
+    return servers_in
