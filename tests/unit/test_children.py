@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+
+from forkserver.master.children import Children
+from forkserver.slots import SlotTable
+
+
+@pytest.fixture
+def children() -> Children:
+    return Children(3, SlotTable(3))
+
+
+def fork(children: Children, pid: int, connection: int | None = None):
+    child = children.prepare(connection)
+    children.born(child, pid)
+    return child
+
+
+def test_a_child_forked_for_a_connection_is_not_idle_and_gives_it_back_when_it_dies(children):
+    connection = children.open_connection("peer", 0.0)
+    fork(children, 100, connection)
+    assert (children.idle, len(children)) == (0, 1)
+    buried = children.died(100)
+    assert buried
+    assert buried[1] == "peer"
+    assert (children.idle, len(children)) == (0, 0)
+
+
+def test_a_spare_child_is_idle_until_a_connection_is_forwarded(children):
+    spare = fork(children, 100)
+    assert children.idle == 1
+    connection = children.open_connection("peer", 0.0)
+    children.forwarded()
+    spare.slot.connection = connection
+    assert children.idle == 0
+    buried = children.died(100)
+    assert buried
+    assert buried[1] == "peer"
+    assert children.idle == 0
+
+
+def test_a_spare_child_that_takes_a_connection_before_its_birth_is_noted_counts_as_idle_once(children):
+    fork(children, 100)
+    connection = children.open_connection("peer", 0.0)
+    children.forwarded()
+    child = children.prepare(None)
+    child.slot.connection = connection  # the child runs, and takes it, while the master is still in fork(2)
+    children.born(child, 101)
+    assert children.idle == 1, "one waits, and of two children one has the connection"
+
+
+def test_an_announcement_makes_a_child_idle_and_its_place_free(children):
+    connection = children.open_connection("peer", 0.0)
+    child = fork(children, 100, connection)
+    assert children.available(child.number, connection) == "peer"
+    assert children.idle == 1
+    buried = children.died(100)
+    assert buried
+    assert buried[1] is None, "its connection was given back before"
+    assert children.idle == 0
+
+
+def test_an_announcement_that_is_read_after_its_childs_death_does_not_make_the_dead_idle(children):
+    connection = children.open_connection("peer", 0.0)
+    child = fork(children, 100, connection)
+    children.died(100)
+    assert children.available(child.number, connection) is None
+    assert children.idle == 0
+
+
+def test_a_child_killed_with_its_second_connection_gives_that_one_back(children):
+    first = children.open_connection("a", 0.0)
+    child = fork(children, 100, first)
+    children.available(child.number, first)
+    second = children.open_connection("b", 0.0)
+    children.forwarded()
+    child.slot.connection = second
+    buried = children.died(100)
+    assert buried
+    assert buried[1] == "b"
+    assert children.idle == 0
+
+
+def test_a_child_killed_before_it_noted_its_connection_errs_to_too_few_idle_and_the_connection_is_found_lost(children):
+    fork(children, 100)
+    connection = children.open_connection("peer", 1.0)
+    children.forwarded()
+    children.died(100)
+    assert children.idle == -1
+    assert children.lost(before=1.0) == []
+    assert children.lost(before=1.1) == [connection]
+    assert children.close_connection(connection) == "peer"
+    assert children.lost(before=9.9) == []
+
+
+def test_a_connection_that_a_live_child_has_is_not_lost(children):
+    fork(children, 100, children.open_connection("peer", 0.0))
+    assert children.lost(before=9.9) == []
+
+
+def test_places_are_as_many_as_the_capacity_and_come_back(children):
+    for pid in (100, 101, 102):
+        fork(children, pid)
+    assert children.full
+    children.died(101)
+    assert not children.full
+    children.unborn(children.prepare(None))
+    assert not children.full
+    fork(children, 103)
+    assert children.full
+
+
+def test_a_process_that_is_not_ours_is_not_a_child(children):
+    assert children.died(4711) is None
+
+
+def test_a_slot_is_clean_for_its_next_child(children):
+    child = fork(children, 100)
+    child.slot.count_sent(7)
+    child.slot.count_request()
+    children.died(100)
+    slots = [children.prepare(None).slot for _ in range(3)]
+    assert [(slot.connection, slot.sent_bytes, slot.requests) for slot in slots] == [(0, 0, 0)] * 3

@@ -1,0 +1,102 @@
+"""The policies without sockets and processes: admission, throttle, back-off, verdicts, pace."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from forkserver.child import clock
+from forkserver.errors import ExitStatus
+from forkserver.master.admission import Admission, peer_key
+from forkserver.master.throttle import Throttle
+from forkserver.master.verdict import judge
+from forkserver.supervisor.backoff import Backoff
+
+
+def test_a_peer_has_as_many_connections_as_it_may_have_and_no_more():
+    admission = Admission(2)
+    assert [admission.admit("a") for _ in range(3)] == [True, True, False]
+    assert admission.admit("b")
+    admission.release("a")
+    assert admission.admit("a")
+    assert not admission.admit("a")
+
+
+def test_a_peer_that_is_gone_leaves_nothing_in_the_table():
+    admission = Admission(1)
+    for number in range(1000):
+        assert admission.admit(str(number))
+        admission.release(str(number))
+    assert vars(admission)["_connections"] == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2", True),
+    ],
+)
+def test_an_ipv6_peer_is_its_64_bit_network(one, other, same):
+    assert (peer_key(one) == peer_key(other)) is same
+
+
+def test_the_throttle_doubles_up_to_its_cap_and_is_forgiven_by_work():
+    throttle = Throttle()
+    pauses = []
+    now = 10.0
+    for _ in range(8):
+        pauses.append(throttle.penalise(now))
+        assert throttle.until == now + pauses[-1]
+        now = throttle.until
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+    throttle.forgive()
+    assert throttle.penalise(now) == pytest.approx(0.1)
+
+
+def test_many_deaths_at_once_are_one_reason_to_pause():
+    throttle = Throttle()
+    assert [throttle.penalise(5.0) for _ in range(3)] == [0.1, 0.1, 0.1]
+
+
+def test_the_first_master_that_dies_is_replaced_at_once_and_the_next_ones_later():
+    backoff = Backoff()
+    backoff.started(0.0)
+    assert [backoff.delay_s(1.0) for _ in range(8)] == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0])
+    backoff.started(100.0)
+    assert backoff.delay_s(110.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("wait_status", "word", "ordinary"),
+    [
+        (0, "done", True),
+        (ExitStatus.RETIRED << 8, "retired", True),
+        (ExitStatus.PEER_GONE << 8, "peer-gone", True),
+        (ExitStatus.PEER_TOO_SLOW << 8, "peer-too-slow", True),
+        (ExitStatus.BUG << 8, "bug", False),
+        (99 << 8, "exit-99", False),
+        (signal.SIGKILL, "SIGKILL", False),
+        (signal.SIGSEGV | 0x80, "SIGSEGV", False),
+        (40, "signal-40", False),
+    ],
+)
+def test_every_end_of_a_child_has_a_name_and_only_those_out_of_order_a_penalty(wait_status, word, ordinary):
+    verdict = judge(int(wait_status))
+    assert (verdict.word, verdict.ordinary, verdict.penalty) == (word, ordinary, not ordinary)
+
+
+def test_a_pace_is_the_nearer_of_stall_and_average(monkeypatch):
+    moment = [100.0]
+    monkeypatch.setattr(clock, "now", lambda: moment[0])
+    pace = clock.Pace(stall_s=10.0, min_rate_bytes=100)
+    assert pace.deadline() == 110.0
+    moment[0] = 105.0
+    assert pace.deadline() == 110.0, "nothing was taken: the average is due"
+    pace.sent(1000)
+    assert pace.deadline() == 115.0, "1000 bytes are worth ten seconds, and a stall is due before"
+    assert clock.Pace(stall_s=10.0, min_rate_bytes=0).deadline() == 115.0
