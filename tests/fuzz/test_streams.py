@@ -29,12 +29,12 @@ FRAGMENTS = [
         b"dir /",
     ),
 ]
-PIECES = st.sampled_from(FRAGMENTS) | st.binary(max_size=8)
+PIECES = st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=8), max_size=5).map(b"".join)
 BEGINNINGS = st.sampled_from(
     [b"GET /", b"LIST /%4", b"FS1 200 ok length=", b"FS1 END truncated sent=", b"GET /" + b"y" * 8186]
 )
-LINES = st.tuples(BEGINNINGS, st.lists(PIECES, max_size=4).map(b"".join)).map(lambda parts: b"".join([*parts, b"\n"]))
-BYTES = st.lists(LINES | PIECES, max_size=10).map(b"".join)
+LINES = st.tuples(BEGINNINGS, PIECES, st.just(b"\n")).map(b"".join)
+BYTES = st.tuples(st.lists(LINES, max_size=4).map(b"".join), PIECES).map(b"".join)
 SPLITS = st.lists(st.integers(0, 400), max_size=6)
 
 Outcome = list[object]
@@ -89,7 +89,7 @@ def read_replies(fed: list[bytes], verbs: list[str]) -> Outcome:
     return outcome
 
 
-BOUNDED = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+BOUNDED = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @BOUNDED
