@@ -12,21 +12,28 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 REPOSITORY = Path(__file__).parents[1]
+# Under coverage the server runs through a front of its own, for the real master's isolation shuts coverage out.
+MEASURED = "COVERAGE_RUN" in os.environ
+PROGRAM = [str(REPOSITORY / "tests" / "measured_server.py")] if MEASURED else ["-m", "forkserver.front.cli"]
 PATIENCE_S = 20.0
 
 
 class Server:
     """``forkserver serve`` as a process. ``lines`` is its log so far; waits are for lines, never for time."""
 
-    def __init__(self, root: Path, *options: str) -> None:
+    def __init__(self, root: Path, *options: str, prefix: Sequence[str] = (), pass_fds: Sequence[int] = ()) -> None:
         self.root = root
-        command = [sys.executable, "-m", "forkserver.front.cli", "serve", "--root", str(root), "--port", "0", *options]
+        command = [*prefix, sys.executable, *PROGRAM, "serve", "--root", str(root), "--port", "0", *options]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, pass_fds=pass_fds)
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -158,8 +165,8 @@ def servers_in(root: Path):
     """Start servers: each must end in order, with status 0, and leave no process behind."""
     servers: list[Server] = []
 
-    def start(*options: str) -> Server:
-        servers.append(Server(root, *options))
+    def start(*options: str, **how: Any) -> Server:
+        servers.append(Server(root, *options, **how))
         return servers[-1]
 
     try:

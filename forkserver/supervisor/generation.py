@@ -17,6 +17,8 @@ from forkserver.errors import OperatorError
 from forkserver.settings import Settings
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(forkserver.__file__)), "master", "__main__.py")
+COMMAND: tuple[str, ...] = (sys.executable, "-I", "-S", "-E", _PROGRAM)
+"""Isolated, without site-packages and environment: what the master imports, every child pays for."""
 
 
 class Generation:
@@ -32,7 +34,7 @@ class Generation:
             socket.send_fds(self.channel, [settings.encode()], [listener.fileno() for listener in listeners])
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own program, with our own interpreter
-                    [sys.executable, "-I", "-S", "-E", _PROGRAM, str(theirs.fileno())],
+                    [*COMMAND, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
@@ -42,7 +44,7 @@ class Generation:
                 )
             except OSError as error:
                 self.channel.close()
-                raise OperatorError(f"cannot start a master with {sys.executable}: {error.strerror}") from error
+                raise OperatorError(f"cannot start a master with {COMMAND[0]}: {error.strerror}") from error
         self.channel.setblocking(False)
 
     @property

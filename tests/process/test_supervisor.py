@@ -1,0 +1,114 @@
+"""The supervisor: sockets it is given, masters that cannot start, settings that cannot be served."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+ADOPT = """
+import os, sys
+fd, program = int(sys.argv[1]), sys.argv[2:]
+os.dup2(fd, 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="files")
+os.execv(program[0], program)
+"""
+
+
+@pytest.fixture
+def listener():
+    """A listening socket of the service manager's, which the test plays."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def adopting(given: socket.socket) -> dict[str, object]:
+    return {"prefix": [sys.executable, "-c", ADOPT, str(given.fileno())], "pass_fds": [given.fileno()]}
+
+
+def test_a_socket_passed_by_the_service_manager_is_served_and_outlives_the_server(serve, listener):
+    server = serve("--bind", "192.0.2.1", **adopting(listener))
+    assert server.port == listener.getsockname()[1]
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+    assert server.stop() == 0
+    with server.connect(), listener.accept()[0]:
+        pass
+
+
+def test_the_variables_of_socket_activation_are_not_left_for_the_master(serve, listener):
+    server = serve(**adopting(listener))
+    with open(f"/proc/{server.master_pid}/environ", "rb") as file:
+        assert b"LISTEN_" not in file.read()
+
+
+def test_a_passed_socket_that_does_not_listen_is_refused_with_the_remedy(root):
+    with socket.socket() as useless:
+        command = [sys.executable, "-c", ADOPT, str(useless.fileno()), sys.executable, "-m", "forkserver.front.cli"]
+        run = subprocess.run(
+            [*command, "serve", "--root", root],
+            capture_output=True,
+            pass_fds=[useless.fileno()],
+            check=False,
+            timeout=20,
+        )
+    assert run.returncode == 78
+    assert run.stderr.count(b"\n") == 1
+    assert b"ListenStream=" in run.stderr
+
+
+def test_a_master_that_dies_is_replaced_and_announced_again(serve):
+    server = serve()
+    first = server.master_pid
+    os.kill(first, signal.SIGKILL)
+    server.wait_for(" ready ", 2)
+    assert server.master_pid != first
+    assert f"master-died pid={first} " in server.wait_for("master-died")
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+
+
+def test_masters_that_cannot_start_again_are_tried_again_later_each_time_and_say_why(serve, root):
+    server = serve()
+    away = root.with_name("away")
+    root.rename(away)
+    os.kill(server.master_pid, signal.SIGKILL)
+    server.wait_for("master-died", 3)
+    complaints = server.log("master-died")
+    assert "reason=" in complaints[1]
+    assert "cannot be opened" in complaints[1]
+    assert [line.rpartition("restart_s=")[2] for line in complaints[:3]] == ["0.0", "0.1", "0.2"]
+    away.rename(root)
+    server.wait_for(" ready ", 2)
+    assert server.ask(b"GET /hello.txt\n").startswith(b"FS1 200 ok ")
+
+
+def test_a_hangup_is_ignored_and_says_what_to_do(serve):
+    server = serve()
+    server.process.send_signal(signal.SIGHUP)
+    assert "restart the server" in server.wait_for("SIGHUP")
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+
+
+def test_a_root_that_vanished_between_check_and_start_is_the_operators_error(root):
+    shutil.rmtree(root)
+    command = [sys.executable, "-c", LATE, str(root)]
+    run = subprocess.run(command, capture_output=True, check=False, timeout=20)
+    assert run.returncode == 78
+    assert run.stderr.endswith(b"No such file or directory; give an existing directory\n")
+
+
+LATE = """
+import sys
+from forkserver.errors import OperatorError
+from forkserver.settings import Settings
+from forkserver.supervisor import supervise
+try:
+    supervise.main(Settings(root=sys.argv[1], port=0))
+except OperatorError as error:
+    print(error, file=sys.stderr)
+    sys.exit(78)
+"""
