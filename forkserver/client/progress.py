@@ -1,22 +1,25 @@
-"""How far a transfer is, on a terminal. Runs at the user's."""
+"""How far a transfer is, as a bar on a terminal. Runs at the user's."""
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from forkserver.client.display import count, escape
+import click
+
+from forkserver.client.display import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click._termui_impl import ProgressBar
+
 FIRST_AFTER_S = 1.0
-EVERY_S = 0.2
+EVERY_S = 0.1
 
 
 class Progress:
-    """One line, written over and over, on a terminal; says nothing of what is done within a second.
+    """Says nothing of what is done within a second.
 
     ``terminal`` is None where nobody watches. ``clock`` gives seconds that never go back.
     """
@@ -27,39 +30,26 @@ class Progress:
         self._clock = clock
         self._started = clock()
         self._next = self._started + FIRST_AFTER_S
-        self._width = 0
+        self._bar: ProgressBar[int] | None = None
+        self._shown = False
 
     def __call__(self, received: int, size: int) -> None:
         """``received`` of ``size`` bytes are here; ``size`` is not 0."""
-        now = self._clock()
-        if self._terminal is None or now < self._next:
+        if self._terminal is None:
             return
-        self._next = now + EVERY_S
-        rate = received / (now - self._started)
-        left_s = int((size - received) / rate) if rate else 0
-        text = (
-            f"{self._name}: {100 * received // size:3d} %, {count(received)} of {count(size)} bytes, "
-            f"{rate / 1e6:,.1f} MB/s, {left_s // 60}:{left_s % 60:02d} left"
-        )
-        # Spaces over the rest of the line before, not an escape sequence: there are terminals without.
-        text = text[: _columns(self._terminal) - 1]
-        _overwrite(self._terminal, text.ljust(self._width))
-        self._width = len(text)
+        if self._bar is None:  # made now, so that it times the whole transfer; shown later, or never
+            self._bar = click.progressbar(length=size, label=self._name, item_show_func=self._rate, file=self._terminal)
+        now = self._clock()
+        if now >= self._next or (self._shown and received == size):
+            self._next = now + EVERY_S
+            self._shown = True
+            self._bar.update(received - self._bar.pos, received)
 
     def clear(self) -> None:
-        """Take the line away, so that another can be written in its place."""
-        if self._terminal is not None and self._width:
-            _overwrite(self._terminal, " " * self._width + "\r")
-            self._width = 0
+        """The transfer is over, well or not: give the terminal its cursor and a fresh line."""
+        if self._bar is not None and self._shown:
+            self._bar.render_finish()
+            self._shown = False
 
-
-def _overwrite(terminal: TextIO, text: str) -> None:
-    terminal.write("\r" + text)
-    terminal.flush()
-
-
-def _columns(terminal: TextIO) -> int:
-    try:
-        return os.get_terminal_size(terminal.fileno()).columns or 80
-    except OSError:
-        return 80
+    def _rate(self, received: int | None) -> str:
+        return f"{(received or 0) / max(self._clock() - self._started, 0.001) / 1e6:,.1f} MB/s"

@@ -147,7 +147,9 @@ def begin(place: Path, environment: dict[str, str]) -> Iterator[Callable[..., su
 
         def start(*arguments: str, first: str = "", **options: object) -> subprocess.Popen[bytes]:
             options = {"cwd": place, "env": environment} | options
-            process = subprocess.Popen([*program(first), *arguments], **options)  # type: ignore[call-overload]
+            process: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
+                [*program(first), *arguments], **options
+            )
             stack.enter_context(process)
             stack.callback(process.kill)
             return process
