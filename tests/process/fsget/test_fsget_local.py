@@ -200,10 +200,10 @@ def test_on_a_terminal_end_of_file_ends_the_asking(begin, terminal):
 
 
 def test_on_a_terminal_a_long_transfer_shows_how_far_it_is(begin, lying_server, says, terminal):
-    # A byte at a time, this takes far longer than the second after which the line appears.
+    # A byte at a time, this takes far longer than the second after which the bar appears.
     server = lying_server(itertools.chain([says.ask, says.header(100_000_000)], itertools.repeat(b"x")))
     process = begin("-s", server.address, "f", stderr=terminal.program, stdout=subprocess.DEVNULL)
-    terminal.see(b" of 100,000,000 bytes, ")
+    terminal.see(b"f  [----")
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
 
