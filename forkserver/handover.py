@@ -17,6 +17,8 @@ _RECORD_BYTES = 16
 _MAX_PACKET_BYTES = 256
 _MAX_RECORDS = 256
 
+IDLE_CHILD_S = 60
+
 
 class Intake:
     """The child's half: a queue to receive from, a pipe to announce oneself on."""
@@ -32,10 +34,17 @@ class Intake:
         return self._queue.fileno(), self._available_fd
 
     def take(self) -> tuple[socket.socket, int, str] | None:
-        """Wait for a connection: socket, number, peer. None: the master drains or is gone."""
-        packet, ancillary, _flags, _address = self._queue.recvmsg(
-            _MAX_PACKET_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
-        )
+        """Wait for a connection: socket, number, peer. None: end this child.
+
+        The master drains or is gone, or there was nothing to do for too long. A connection that is queued in this very
+        moment is not lost: another child takes it, or the master, seeing one less, forks one that does.
+        """
+        try:
+            packet, ancillary, _flags, _address = self._queue.recvmsg(
+                _MAX_PACKET_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return None
         if not packet:
             return None
         number, _, peer = packet.decode("ascii").partition(" ")
@@ -55,10 +64,15 @@ class Intake:
 
 
 class Handover:
-    """The master's half. Raises OSError where no descriptors are to be had."""
+    """The master's half. A child that waits longer than ``idle_s`` (whole seconds) ends: crowds leave none behind.
 
-    def __init__(self) -> None:
+    Raises OSError where no descriptors are to be had.
+    """
+
+    def __init__(self, idle_s: int = IDLE_CHILD_S) -> None:
         self._queue, child_queue = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # struct timeval. The kernel's own timeout costs a child no further system call.
+        child_queue.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, idle_s.to_bytes(8, sys.byteorder) + bytes(8))
         self._queue.setblocking(False)
         self.available_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.available_fd, False)
