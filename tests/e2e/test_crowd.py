@@ -1,0 +1,106 @@
+"""Two hundred clients at once: each is served in the end, by a process of its own, and nothing is left of it."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import os
+import random
+import re
+import signal
+
+import pytest
+
+from forkserver.client.address import Address
+from forkserver.client.connection import Session
+from forkserver.client.fetch import fetch
+from forkserver.client.target import LocalFile
+
+CROWD = 200
+PROGRAMS = 30
+MAX_CHILDREN = 50
+SIZES = (0, 100, 30_000, 1_000_000)
+
+
+@pytest.fixture
+def contents(root) -> list[bytes]:
+    generator = random.Random(200)
+    made = [generator.randbytes(size_bytes) for size_bytes in SIZES]
+    for number, content in enumerate(made):
+        (root / str(number)).write_bytes(content)
+    return made
+
+
+@pytest.fixture
+def crowd(tmp_path, begin, backlog, eventually, contents):
+    """Let a crowd fetch, ``programs`` of it real ``fsget``, the others threads that run its code; all must succeed."""
+
+    def name(number: int) -> str:
+        return str(number % len(contents))
+
+    def thread(server, number: int) -> None:
+        session = Session(Address(server.host, server.port), timeout_s=30, retries=30)
+        with LocalFile(os.fsencode(tmp_path / f"{number}" / name(number))) as target:
+            fetch(session, b"/" + name(number).encode(), target, lambda _received, _size: None)
+        session.close()
+
+    def run(server, programs: int) -> None:
+        for number in range(CROWD):
+            (tmp_path / str(number)).mkdir()
+        # All at once indeed: while the master is stopped they pile up before its door.
+        os.kill(server.master_pid, signal.SIGSTOP)
+        with concurrent.futures.ThreadPoolExecutor(CROWD) as threads:
+            try:
+                others = [threads.submit(thread, server, number) for number in range(programs, CROWD)]
+                runs = [
+                    begin(server, "--retries", "30", name(number), place=tmp_path / str(number))
+                    for number in range(programs)
+                ]
+                eventually(lambda: backlog(server) == CROWD, "all clients have connected")
+            finally:
+                os.kill(server.master_pid, signal.SIGCONT)
+            results = [each.result() for each in runs]
+            for each in others:
+                each.result()
+        assert [(result.status, result.err) for result in results] == [(0, "")] * programs
+        for number in range(CROWD):
+            content = contents[number % len(contents)]
+            assert (tmp_path / str(number) / name(number)).read_bytes() == content
+            assert len(os.listdir(tmp_path / str(number))) == 1
+        assert len(server.log(" status=200 outcome=ok ")) == CROWD
+
+    return run
+
+
+@pytest.mark.timeout(120)  # two hundred interpreters start on a busy machine
+def test_two_hundred_fsgets_of_which_most_are_refused_at_first_all_succeed(serve, crowd, accounted):
+    server = serve("--max-children", str(MAX_CHILDREN))
+    crowd(server, CROWD)
+    assert server.log(" status=429 reason=too-many-connections"), "half of max_children is what one peer may have"
+    accounted(server, CROWD)
+
+
+def test_two_hundred_clients_wait_in_the_backlog_where_all_of_them_may_be_served(serve, crowd, accounted):
+    server = serve("--max-children", str(MAX_CHILDREN), "--max-per-peer", str(CROWD))
+    crowd(server, PROGRAMS)
+    assert not server.log(" refused ")
+    accounted(server, CROWD)
+    assert len({pid_of(line) for line in server.log(" end ")}) == CROWD, "a child of its own for everyone"
+
+
+def test_two_hundred_clients_are_served_by_spare_children_that_take_five_each(serve, crowd, accounted, states):
+    options = ("--max-per-peer", str(CROWD), "--spare", "8", "--connections-per-child", "5")
+    server = serve("--max-children", str(MAX_CHILDREN), *options)
+    crowd(server, PROGRAMS)
+    assert not server.log(" refused ")
+    accounted(server, CROWD, idle=MAX_CHILDREN)
+    served = collections.Counter(pid_of(line) for line in server.log(" end "))
+    assert max(served.values()) == 5, "no child serves more than it may, and some serve all they may"
+    server.wait_until(lambda: "Z" not in states(server.children()), "no zombie")
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok "), "it goes on"
+
+
+def pid_of(line: str) -> str:
+    found = re.search(r" pid=(\d+) ", line)
+    assert found
+    return found[1]
