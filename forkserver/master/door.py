@@ -68,6 +68,10 @@ class Door:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        if self._reserve_fd is not None:
+            # It is one of those sockets: as long as it is open the kernel goes on taking connections, for nobody.
+            os.close(self._reserve_fd)
+            self._reserve_fd = None
         self.closed = True
 
     def _shed(self, listener: socket.socket, now: float) -> None:

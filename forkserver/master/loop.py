@@ -114,7 +114,7 @@ class Master:
         if word == control.STOP:
             self._close(STOPPING)
             self._last_signals = [(now + _TERM_AFTER_S, signal.SIGTERM), (now + _KILL_AFTER_S, signal.SIGKILL)]
-        elif self._drain_left is None:
+        elif word in (control.DRAIN, b"") and self._drain_left is None:
             self._drain_left = _DRAIN_ACCEPTS
 
     def _close(self, wish: int) -> None:

@@ -5,6 +5,7 @@ It owns what outlives a master, the sockets and the settings. It never accepts a
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import time
@@ -27,11 +28,21 @@ _KILL_AGAIN_S = 0.5
 
 def main(settings: Settings) -> int:
     """Serve until told to stop; returns the exit status. Raises OperatorError where it cannot start."""
+    _open_standard_streams()
     log = Log()
     prctl.set_child_subreaper()
     passed = systemd.passed_sockets()
     listeners = [listener.adopt(each) for each in passed] if passed else listener.bind(settings)
     return Supervisor(Succession(settings, listeners, log), settings.drain_s, log).run()
+
+
+def _open_standard_streams() -> None:
+    """Were descriptor 2 closed, the next socket would get it, and a client the log."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, this one
 
 
 class Supervisor:

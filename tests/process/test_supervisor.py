@@ -27,6 +27,10 @@ def listener():
         yield server
 
 
+def read_all(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
 def adopting(given: socket.socket) -> dict[str, object]:
     return {"prefix": [sys.executable, "-c", ADOPT, str(given.fileno())], "pass_fds": [given.fileno()]}
 
@@ -44,6 +48,24 @@ def test_the_variables_of_socket_activation_are_not_left_for_the_master(serve, l
     server = serve(**adopting(listener))
     with open(f"/proc/{server.master_pid}/environ", "rb") as file:
         assert b"LISTEN_" not in file.read()
+
+
+def test_started_with_its_standard_streams_closed_it_sends_no_client_its_log(root, listener):
+    program = [sys.executable, "-m", "forkserver.front.cli", "serve", "--root", str(root), "--max-children", "1"]
+    closing = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    command = [sys.executable, "-c", ADOPT, str(listener.fileno()), *closing, *program]
+    with subprocess.Popen(command, pass_fds=[listener.fileno()]) as process:
+        try:
+            for _ in range(3):
+                with socket.create_connection(listener.getsockname(), 20) as connection:
+                    connection.sendall(b"PING\nPING\n")
+                    connection.shutdown(socket.SHUT_WR)
+                    lines = read_all(connection).splitlines()
+                assert [line[:11] for line in lines] == [b"FS1 200 ok "] * 2
+            assert {os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)} == {os.devnull}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
 
 
 def test_a_passed_socket_that_does_not_listen_is_refused_with_the_remedy(root):
