@@ -116,10 +116,16 @@ class Master:
             self._last_signals = [(now + _TERM_AFTER_S, signal.SIGTERM), (now + _KILL_AFTER_S, signal.SIGKILL)]
         elif word in (control.DRAIN, b"") and self._drain_left is None:
             self._drain_left = _DRAIN_ACCEPTS
+            # Now, not when the door closes: idle connections may have the very places the backlog waits for.
+            self._tell(DRAINING)
 
     def _close(self, wish: int) -> None:
         self._door.close()
-        self._nursery.close(wish)
+        self._tell(wish)
+        self._nursery.close()
+
+    def _tell(self, wish: int) -> None:
+        self._nursery.wish(wish)
         self._nursery.signal(signal.SIGUSR1)
 
     def _keep_time(self, now: float) -> None:

@@ -97,12 +97,15 @@ class Nursery:
             elif verdict.penalty:
                 self._pause("a child died before it served anything", now)
 
-    def close(self, wish: int) -> None:
-        """No child more. The wish first, then the tap: a child reads the one when it feels the other."""
+    def wish(self, wish: int) -> None:
+        """Say what is wanted of the children; a signal must follow: a child reads the one when it feels the other."""
+        self._table.wish = wish
+
+    def close(self) -> None:
+        """No child more, and an end to those that wait."""
         if not self._closed:
             self._closed = True
             self._handover.close()
-        self._table.wish = wish
 
     def signal(self, number: signal.Signals) -> None:
         """Signal every child. Each keeps its PID until it is reaped: no stranger can be hit."""
