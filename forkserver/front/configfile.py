@@ -172,7 +172,7 @@ def _absolute_root(source: _Source, root: str) -> str:
     except OSError as error:
         reason = f"cannot be looked at: {error.strerror}; give this user the way to it"
     else:
-        reason = "is not a directory"
+        reason = "is not a directory; replace it"
     raise source.error("root", f"{escape(path)}: {reason}, or name another directory")
 
 
