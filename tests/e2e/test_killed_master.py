@@ -1,0 +1,192 @@
+"""A master killed outright, and a supervisor: what the clients notice, and what is left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from forkserver.kernel import libc
+
+CLIENTS = 16
+STALLED = 4
+KILLS = 3
+SIZE_BYTES = 3_000_000
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Crowd:
+    """Clients that fetch one file after the other, each over a connection of its own, until told to stop.
+
+    ``whole`` transfers were byte-exact; ``unanswered`` connections ended before the first byte of an answer, as one may
+    that the killed master held in its hand; ``wrong`` is everything else, and must stay empty.
+    """
+
+    def __init__(self, server, content: bytes, count: int) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        self._expected = content + f"FS1 END ok digest=sha256:{digest}\n".encode()
+        self._server = server
+        self._stop = threading.Event()
+        self._news = threading.Condition()
+        self.whole: list[int] = []
+        self.unanswered = 0
+        self.wrong: list[str] = []
+        self._threads = [threading.Thread(target=self._fetch_on) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many transfers more are whole."""
+        with self._news:
+            count += len(self.whole)
+            assert self._news.wait_for(lambda: len(self.whole) >= count or self.wrong, 30)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _fetch_on(self) -> None:
+        while not self._stop.is_set():
+            try:
+                answer = self._fetch()
+            except OSError as error:
+                answer, problem = b"", repr(error)
+            else:
+                problem = f"{len(answer)} bytes, the last of them {answer[-100:]!r}"
+            with self._news:
+                head, _, rest = answer.partition(b"\n")
+                if rest == self._expected:
+                    self.whole.append(int(re.findall(rb" pid=(\d+) ", head)[0]))
+                elif problem.startswith("0 bytes"):
+                    self.unanswered += 1
+                else:
+                    self.wrong.append(problem)
+                self._news.notify_all()
+
+    def _fetch(self) -> bytes:
+        with self._server.connect() as connection:
+            pieces = []
+            try:
+                connection.sendall(b"GET /file digest=sha256\n")
+                connection.shutdown(socket.SHUT_WR)
+                while piece := connection.recv(1 << 18):
+                    pieces.append(piece)
+            except OSError:
+                if pieces:
+                    raise
+            return b"".join(pieces)
+
+
+@pytest.fixture
+def crowd(root):
+    content = os.urandom(SIZE_BYTES)
+    (root / "file").write_bytes(content)
+    crowds = []
+
+    def start(server, count: int) -> Crowd:
+        crowds.append(Crowd(server, content, count))
+        return crowds[-1]
+
+    yield start
+    for each in crowds:
+        each.stop()
+
+
+@pytest.mark.parametrize("options", [(), ("--spare", "8", "--connections-per-child", "5")], ids=["forked", "spare"])
+def test_a_killed_master_costs_nobody_a_transfer_and_is_replaced_within_a_second(  # noqa: PLR0913, PLR0917 - fixtures
+    serve, root, get, large, crowd, states, options
+):
+    (root / "large").write_bytes(large)
+    server = serve(*options)
+    clients = crowd(server, CLIENTS - STALLED)
+    orphaned = []
+    for kill in range(1, KILLS + 1):
+        clients.wait_for(CLIENTS)
+        stalled = [get(server, b"GET /large") for _ in range(STALLED)]
+        before = server.master_pid
+        killed_at = time.monotonic()
+        os.kill(before, signal.SIGKILL)
+        server.wait_for(" ready ", kill + 1)
+        assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+        assert time.monotonic() - killed_at < 1
+        assert server.master_pid != before
+        assert f" master-died pid={before} reason=" in server.wait_for(" master-died ", kill)
+        clients.wait_for(CLIENTS)
+        for transfer in stalled:
+            assert transfer.rest() == (large, b"FS1 END ok\n")
+            transfer.close()
+            orphaned.append(transfer.pid)
+    clients.stop()
+    assert clients.wrong == []
+    assert clients.unanswered <= KILLS, "a master has one connection at a time in its hand"
+    for pid in orphaned:
+        # 0: it has served all it was made for; 10: it would have served more, but there was no master any more.
+        assert server.wait_for(f" orphan pid={pid} ").endswith((" exit=0", " exit=10") if options else " exit=0")
+    # How many idle children a crowd leaves behind depends on the scheduler; they end when they have waited long enough.
+    server.quiet(idle=256 if options else 0)
+    server.wait_until(lambda: set(states([*server.children(), server.master_pid])) == {"S"}, "no zombie of the master")
+    server.wait_until(lambda: children_of(server.process.pid) == [server.master_pid], "no orphan, no zombie")
+    transfers = len(clients.whole) + KILLS * STALLED
+    server.wait_until(lambda: len(server.log(" outcome=ok ")) >= transfers, "a line for every transfer")
+    assert len(server.log(" outcome=ok ")) == transfers + KILLS, "and for every PING"
+    assert not server.log(" died ")
+
+
+def test_fsget_asks_again_when_the_master_dies_with_its_connection(serve, root, begin, eventually, backlog):
+    (root / "f").write_bytes(b"x" * 1000)
+    server = serve()
+    os.kill(server.master_pid, signal.SIGSTOP)
+    runs = [begin(server, "-o", f"f{number}", "f") for number in range(8)]
+    eventually(lambda: backlog(server) == len(runs), "all clients wait for the master")
+    os.kill(server.master_pid, signal.SIGKILL)
+    assert [(run.result().status, run.result().err) for run in runs] == [(0, "")] * len(runs)
+
+
+@pytest.fixture
+def subreaper():
+    """Orphans of the supervisor become children of the test, which can see how they end."""
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+@pytest.mark.usefixtures("subreaper")
+@pytest.mark.parametrize("options", [(), ("--spare", "3")], ids=["forked", "spare"])
+def test_without_its_supervisor_a_master_lets_transfers_finish_and_then_nothing_remains(  # noqa: PLR0913, PLR0917
+    serve, root, get, large, backlog, eventually, options
+):
+    (root / "large").write_bytes(large)
+    server = serve(*options)
+    transfers = [get(server, b"GET /large") for _ in range(STALLED)]
+    master_pid, everybody = server.master_pid, [server.master_pid, *server.children()]
+    try:
+        server.process.kill()
+        server.wait_for(" drain reason=")
+        eventually(lambda: backlog(server) is None, "nobody listens")
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        for transfer in transfers:
+            assert transfer.rest() == (large, b"FS1 END ok\n")
+            transfer.close()
+        pid, status = os.waitpid(master_pid, 0)
+        assert (pid, status) == (master_pid, 0), "it ended in order"
+        assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
+    finally:
+        for pid in everybody:
+            if Path(f"/proc/{pid}").exists():
+                os.kill(pid, signal.SIGKILL)
+    server.stop()
+    assert len(server.log(" end ")) == STALLED
+
+
+def children_of(pid: int) -> list[int]:
+    """By proc_pid_task(5), zombies among them."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
