@@ -6,6 +6,8 @@ import errno
 import os
 import select
 
+from forkserver.logline import Log
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -23,9 +25,10 @@ class Door:
     ``paused_until``: descriptors ran out; accept nothing before that moment of the loop's clock.
     """
 
-    def __init__(self, listeners: list[socket.socket], poll: select.poll) -> None:
+    def __init__(self, listeners: list[socket.socket], poll: select.poll, log: Log) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._poll = poll
+        self._log = log
         self._polled = False
         self._reserve_fd = self._take_reserve()
         self.paused_until = 0.0
@@ -58,6 +61,7 @@ class Door:
         except OSError as error:
             # EAGAIN, ECONNABORTED and the network's errors of accept(2): that connection is gone, others may be well.
             if error.errno in _NO_DESCRIPTORS:
+                self._log.event("throttle", reason=f"accept failed: {error.strerror}", pause_s=f"{_PAUSE_S:.1f}")
                 self._shed(listener, now)
             return None
         return connection, address[0], address[1]

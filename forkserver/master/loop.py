@@ -49,7 +49,7 @@ class Master:
         self._refusals = refusals
         self._log = log
         self._poll = select.poll()
-        self._door = Door(listeners, self._poll)
+        self._door = Door(listeners, self._poll, log)
         for fd in (signals.fd, available_fd, channel.fileno()):
             self._poll.register(fd, select.POLLIN)
         self._drain_left: int | None = None
@@ -62,6 +62,8 @@ class Master:
 
     def _turn(self) -> None:
         now = time.monotonic()
+        # By the same reading of the clock as the timeout below: a moment that passed in between would be slept through.
+        self._keep_time(now)
         self._nursery.replenish(now)
         self._door.want(wanted=self._may_accept(now))
         ready = dict(self._poll.poll(self._timeout_ms(now)))
@@ -73,7 +75,6 @@ class Master:
         if self._channel.fileno() in ready:
             self._obey(now)
         self._admit(ready, now)
-        self._keep_time(now)
 
     def _may_accept(self, now: float) -> bool:
         return now >= self._door.paused_until and self._nursery.has_place(now)
