@@ -82,13 +82,16 @@ class Settings:
                 raise ValueError(f"{name}: there is no such setting")
         for name, field in FIELDS.items():
             object.__setattr__(self, name, _checked(name, field, values.get(name, field.default)))
-        if not self.max_per_peer:
-            object.__setattr__(self, "max_per_peer", max(1, self.max_children // 2))
         if self.spare > self.max_children:
             raise ValueError(f"spare: {self.spare} is more than max_children, {self.max_children}; lower it")
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name}: settings are frozen")
+
+    @property
+    def peer_limit(self) -> int:
+        """The number that ``max_per_peer`` stands for."""
+        return self.max_per_peer or max(1, self.max_children // 2)
 
     def encode(self) -> bytes:
         """One ``name=value`` a line; ``decode`` reads it."""

@@ -5,6 +5,10 @@ It never shows a traceback: see ``run`` for what becomes of each kind of failure
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
     from forkserver.settings import Settings
 
+EX_OUTPUT = 74
+"""Standard output takes nothing: EX_IOERR of sysexits(3)."""
 EX_INTERRUPTED = 130
 """Ended by the operator's Ctrl-C, as shells report it: 128 and SIGINT."""
 
@@ -40,19 +46,48 @@ _OPTIONS = (
 
 def main() -> None:
     """Entry point of the ``forkserver`` command: ``run``, then exit with its status."""
-    sys.exit(run())
+    status = run()
+    if status == EX_OUTPUT and sys.stdout is not None:
+        # Keep the interpreter from complaining once more, as it ends, of what it cannot flush.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command (None: the process's own arguments) and return the exit status.
 
-    2: the command line is wrong. 70: we are, and one line says where. 78: the settings are. 130: Ctrl-C. Else the
-    command's own, 0 when all went well.
+    2: the command line is wrong. 70: we are, and one line says where. 74: standard output is full or closed. 78: the
+    settings are wrong. 130: Ctrl-C. Else the command's own, 0 when all went well.
     """
+    # What is printed is held back till the end, so that a failure to print cannot be taken for one of the server.
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    with contextlib.redirect_stdout(printed):
+        status = _run(arguments)
+    printed.flush()
+    try:
+        _print(printed.buffer.getvalue())
+    except OSError as error:
+        _complain(f"standard output: {error.strerror}")
+        return EX_OUTPUT
+    return status
+
+
+def _print(data: bytes) -> None:
+    if not data:
+        return
+    if sys.stdout is None:  # closed before we were started
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         return int(forkserver.main(arguments, prog_name="forkserver", standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EX_INTERRUPTED
@@ -67,7 +102,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(line: str) -> None:
-    click.echo(f"forkserver: {line}", err=True)
+    with contextlib.suppress(OSError):  # nobody left to tell
+        click.echo(f"forkserver: {line}", err=True)
+
+
+class _OptionsOnly(click.Command):
+    """A command without arguments. A word among its options is most likely the directory to serve."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            words = configfile.escape(" ".join(rest))
+            remedy = (
+                f"did you mean --root {words}?" if len(rest) == 1 and ctx.params["root"] is None else "leave it out"
+            )
+            raise click.UsageError(f"{words}: is not an option; {remedy}", ctx)
+        return rest
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,7 +142,8 @@ def _option(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
         # Both ways, so that the command line can also switch off what the file switches on.
         return click.option(f"{flag}/--no-{name}", default=None, help=meaning)
     if isinstance(default, tuple):
-        several = f"{meaning}; may be given several times  [default: {', '.join(default)}]"
+        more = "an IPv6 address with a port needs its brackets; may be given several times"
+        several = f"{meaning}; {more}  [default: {', '.join(default)}]"
         return click.option(flag, metavar="ADDR", multiple=True, help=several)
     metavar = "DIR" if isinstance(default, str) else "N"
     return click.option(flag, metavar=metavar, type=type(default), help=f"{meaning}  [default: {default}]")
@@ -101,7 +154,7 @@ def _settings(config: str | None, options: dict[str, Any]) -> Settings:
     return configfile.load(config, given)
 
 
-@forkserver.command()
+@forkserver.command(cls=_OptionsOnly)
 @_settings_options
 def serve(config: str | None, **options: Any) -> int:
     """Serve until SIGTERM or Ctrl-C, then let transfers finish."""
@@ -112,7 +165,7 @@ def serve(config: str | None, **options: Any) -> int:
     return supervise.main(settings)
 
 
-@forkserver.command()
+@forkserver.command(cls=_OptionsOnly)
 @_settings_options
 def check(config: str | None, **options: Any) -> int:
     """Check the settings, and print those in effect as a configuration file."""

@@ -43,7 +43,7 @@ def load(path: str | None, options: Mapping[str, Value]) -> Settings:
         settings = Settings(**source.values)
     except (TypeError, ValueError) as error:
         name, _, complaint = str(error).partition(": ")
-        raise source.error(name, complaint) from None
+        raise source.error(name, complaint + _list_of_one(name, source.values.get(name))) from None
     _check_bind(source, settings)
     root = _absolute_root(source, settings.root)
     return Settings(**(source.values | {"root": root}))
@@ -52,10 +52,13 @@ def load(path: str | None, options: Mapping[str, Value]) -> Settings:
 def dump(settings: Settings) -> str:
     """The settings as a file that ``load`` reads back, each under its meaning.
 
-    Raises OperatorError for a root that is not UTF-8: no TOML can hold it.
+    What is derived from other settings stays so, and is told in the comment. Raises OperatorError for a root that is
+    not UTF-8: no TOML can hold it.
     """
+    derived = {} if settings.max_per_peer else {"max_per_peer": f"; in effect: {settings.peer_limit}"}
     return "\n".join(
-        f"# {field.meaning}\n{name} = {_to_toml(name, getattr(settings, name))}\n" for name, field in FIELDS.items()
+        f"# {field.meaning}{derived.get(name, '')}\n{name} = {_to_toml(name, getattr(settings, name))}\n"
+        for name, field in FIELDS.items()
     )
 
 
@@ -142,9 +145,18 @@ def _line_of(text: str, name: str) -> int:
 
 
 def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, FIELDS, n=1)
+    close = difflib.get_close_matches(name, FIELDS)
+    # The same letters in another order are the likeliest slip: prot is port, although root is as close.
+    close.sort(key=lambda other: sorted(other) != sorted(name))
     remedy = f"did you mean {close[0]}?" if close else "forkserver.toml(5) lists those there are"
     return f"there is no such setting; {remedy}"
+
+
+def _list_of_one(name: str, value: object) -> str:
+    """The remedy for a string where a list of strings is due."""
+    if not isinstance(value, str) or not isinstance(FIELDS[name].default, tuple):
+        return ""
+    return f"; write {escape(_to_toml(name, (value,)))}"
 
 
 def _check_bind(source: _Source, settings: Settings) -> None:
@@ -164,16 +176,20 @@ def _absolute_root(source: _Source, root: str) -> str:
     base = os.path.dirname(os.path.abspath(source.path)) if source.path is not None and source.from_file("root") else ""
     path = os.path.abspath(os.path.join(base, root))
     if os.path.isdir(path):
+        # To serve files, their names need not be readable: a root of mode 0711 cannot be listed, and is fine.
+        if not os.access(path, os.X_OK, effective_ids=True):
+            remedy = "give this user its x permission, or name another directory"
+            raise source.error("root", f"{escape(path)}: this user may not enter it; {remedy}")
         return path
     try:
         os.stat(path)
     except FileNotFoundError:
-        reason = "does not exist; create it"
+        reason = "does not exist; create it, or name another directory"
     except OSError as error:
-        reason = f"cannot be looked at: {error.strerror}; give this user the way to it"
+        reason = f"cannot be looked at: {error.strerror}; give this user the way to it, or name another directory"
     else:
-        reason = "is not a directory; replace it"
-    raise source.error("root", f"{escape(path)}: {reason}, or name another directory")
+        reason = "is not a directory; name another directory"
+    raise source.error("root", f"{escape(path)}: {reason}")
 
 
 def _error(path: str, line: int, complaint: str) -> OperatorError:

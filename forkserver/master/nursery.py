@@ -45,7 +45,7 @@ class Nursery:
         self._throttle = Throttle()
         self._sweep_at: float | None = None
         self._closed = False
-        self.admission = Admission(settings.max_per_peer)
+        self.admission = Admission(settings.peer_limit)
 
     def __bool__(self) -> bool:
         """Whether any child lives."""

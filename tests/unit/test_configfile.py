@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from forkserver.front import configfile
 from forkserver.settings import FIELDS, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from forkserver.settings import Value
@@ -87,6 +88,7 @@ def test_a_relative_root_starts_where_it_is_named(
             ["max-children: there is no such setting; did you mean max_children?"],
             id="close-key",
         ),
+        pytest.param("prot = 2057", 1, ["prot: there is no such setting; did you mean port?"], id="letters-swapped"),
         pytest.param("zzz = 1", 1, ["zzz: there is no such setting; forkserver.toml(5)"], id="far-key"),
         pytest.param("'a\\nb' = 1", 1, ["a\\\\nb: there is no such setting"], id="key-to-be-escaped"),
         pytest.param('"\\u001b" = 1', 1, ["\\x1b: there is no such setting"], id="key-that-cannot-be-printed"),
@@ -96,6 +98,7 @@ def test_a_relative_root_starts_where_it_is_named(
         pytest.param("hidden = 1", 1, ["hidden: must be true or false, not 1"], id="number-for-bool"),
         pytest.param("root = true", 1, ["root: must be a string, not True"], id="bool-for-string"),
         pytest.param("bind = '::1'", 1, ["bind: must be a list of strings, not '::1'"], id="string-for-list"),
+        pytest.param("bind = '127.0.0.1'", 1, ["'127.0.0.1'; write [\"127.0.0.1\"]"], id="string-for-list-remedy"),
         pytest.param("bind = [5]", 1, ["bind: must be a list of strings, not [5]"], id="list-of-numbers"),
         pytest.param("port = 2020-02-02", 1, ["port: must be a whole number, not datetime"], id="date"),
         pytest.param("port = 65536", 1, ["port: 65536 is out of bounds; it must be from 0 to 65535"], id="high"),
@@ -108,7 +111,12 @@ def test_a_relative_root_starts_where_it_is_named(
         pytest.param("bind = ['::1', '[::1]:2057']", 1, ["bind: [::1]:2057: is the same address as ::1"], id="twice"),
         pytest.param("root = ''", 1, ["root: must not be empty"], id="empty-root"),
         pytest.param("root = '/nowhere/at/all'", 1, ["root: /nowhere/at/all: does not exist; create it"], id="no-root"),
-        pytest.param("root = '/dev/null'", 1, ["root: /dev/null: is not a directory"], id="root-is-a-file"),
+        pytest.param(
+            "root = '/dev/null'",
+            1,
+            ["root: /dev/null: is not a directory; name another directory"],
+            id="root-is-a-file",
+        ),
         pytest.param("root = '/dev/null/x'", 1, ["root: /dev/null/x: cannot be looked at"], id="root-in-a-file"),
         pytest.param('root = "/\\u001b[31m\\u202e"', 1, ["root: /\\x1b[31m\\u202e: does not exist"], id="evil-root"),
         pytest.param("port = 1\r\nport = 2\r\n", 2, ["is not TOML"], id="crlf"),
@@ -143,6 +151,39 @@ def test_any_number_of_lines_before_a_key_is_counted(write: Write) -> None:
 )
 def test_complaints_about_options_name_the_option(options: dict[str, Value], text: str) -> None:
     assert complaint(None, options) == text
+
+
+@pytest.fixture
+def no_one() -> Iterator[str]:
+    """A directory that an ordinary user owns the way to; its mode is the test's. The test runs as that user."""
+    # Not beneath tmp_path, whose parents only its owner may enter.
+    directory = tempfile.mkdtemp()
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield directory
+    finally:
+        os.seteuid(user)
+        os.rmdir(directory)
+
+
+def chmod_as_owner(path: str, mode: int) -> None:
+    user = os.geteuid()
+    os.seteuid(os.getuid())
+    os.chmod(path, mode)
+    os.seteuid(user)
+
+
+def test_a_root_this_user_may_not_enter_is_told(no_one: str) -> None:
+    chmod_as_owner(no_one, 0o644)
+    remedy = "give this user its x permission, or name another directory"
+    assert complaint(None, {"root": no_one}) == f"--root: {no_one}: this user may not enter it; {remedy}"
+
+
+def test_a_root_that_can_be_entered_and_not_listed_is_fine(no_one: str) -> None:
+    chmod_as_owner(no_one, 0o311)
+    assert configfile.load(None, {"root": no_one}).root == no_one
 
 
 def test_any_free_port_may_be_asked_for_twice() -> None:
@@ -185,8 +226,14 @@ def test_what_is_dumped_is_loaded(write: Write, tmp_path: Path) -> None:
     assert configfile.load(write(configfile.dump(settings)), {}).encode() == settings.encode()
 
 
+def test_a_derived_number_is_told_in_the_comment_and_not_frozen() -> None:
+    settings = Settings(max_children=64)
+    head, derived = configfile.dump(settings).split("\nmax_per_peer = 0\n")[0].rsplit("; in effect: ", 1)
+    assert (head.splitlines()[-1], derived) == (f"# {FIELDS['max_per_peer'].meaning}", "32")
+
+
 def test_each_dumped_setting_stands_under_its_meaning() -> None:
-    lines = configfile.dump(Settings()).splitlines()
+    lines = configfile.dump(Settings(max_per_peer=1)).splitlines()
     for name, field in FIELDS.items():
         place = lines.index(f"# {field.meaning}")
         assert lines[place + 1].startswith(f"{name} = ")

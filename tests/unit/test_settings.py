@@ -19,8 +19,7 @@ NUMBERS = [name for name, field in FIELDS.items() if type(field.default) in (int
 def test_the_defaults_are_valid_and_as_listed() -> None:
     settings = Settings()
     for name, field in FIELDS.items():
-        if name != "max_per_peer":
-            assert getattr(settings, name) == field.default, name
+        assert getattr(settings, name) == field.default, name
 
 
 def test_every_field_has_an_annotation_and_a_meaning() -> None:
@@ -29,8 +28,13 @@ def test_every_field_has_an_annotation_and_a_meaning() -> None:
 
 
 @pytest.mark.parametrize("max_children", [1, 2, 3, 256])
-def test_max_per_peer_zero_is_half_of_max_children(max_children: int) -> None:
-    assert Settings(max_children=max_children).max_per_peer == max(1, max_children // 2)
+def test_max_per_peer_zero_stays_zero_and_stands_for_half_of_max_children(max_children: int) -> None:
+    settings = decode(Settings(max_children=max_children).encode())
+    assert (settings.max_per_peer, settings.peer_limit) == (0, max(1, max_children // 2))
+
+
+def test_a_limit_for_each_peer_may_be_more_than_there_are_children() -> None:
+    assert Settings(max_children=2, max_per_peer=100).peer_limit == 100
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -40,7 +44,7 @@ def test_bounds_are_within(name: str) -> None:
     for bound in (field.low, field.high):
         values: dict[str, Value] = {"max_children": 32768} if name == "spare" else {}
         values[name] = bound if kind is float else int(bound)
-        assert getattr(Settings(**values), name) == bound or name == "max_per_peer"
+        assert getattr(Settings(**values), name) == bound
 
 
 @pytest.mark.parametrize("name", NUMBERS)
