@@ -9,6 +9,7 @@ caught in the middle, logged once as ``bug``, exit 70.
 from __future__ import annotations
 
 import enum
+import signal
 
 EX_BUG = 70
 """Our own fault: EX_SOFTWARE of sysexits(3)."""
@@ -41,3 +42,13 @@ class PeerGone(Exception):
 
 class PeerTooSlow(Exception):
     """The peer met a deadline."""
+
+
+def name_exit(code: int) -> str:
+    """An exit status, or a signal's number below zero, in one word: ``exit-1``, ``SIGKILL``, ``signal-40``."""
+    if code >= 0:
+        return f"exit-{code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal{code}"

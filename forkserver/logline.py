@@ -8,6 +8,7 @@ sequence.
 from __future__ import annotations
 
 import os
+import select
 import time
 
 MAX_VALUE_CHARS = 2000
@@ -15,19 +16,39 @@ MAX_VALUE_CHARS = 2000
 _TRACE_FRAMES = 6
 
 
+LOOP_PATIENCE_S = 0.1
+CHILD_PATIENCE_S = 5.0
+"""How long a full pipe is waited for: a loop has others to serve, a child only this."""
+
+
 class Log:
-    """Writes lines to ``fd``. Never raises: a full disk under the log must not end a transfer."""
+    """Writes lines to ``fd``. Never raises: a full disk under the log must not end a transfer.
 
-    __slots__ = ("_fd",)
+    A reader that stalls must not stop the service either: a line that finds the pipe full for ``patience_s`` is
+    dropped, and the next one that is written says how many were. Until one is written again, no line waits.
+    """
 
-    def __init__(self, fd: int = 2) -> None:
+    __slots__ = ("_dropped", "_fd", "_poll", "patience_s")
+
+    def __init__(self, fd: int = 2, *, patience_s: float = CHILD_PATIENCE_S) -> None:
         self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._dropped = 0
+        self.patience_s = patience_s
 
     def event(self, verb: str, **fields: str | int) -> None:
         """Write one line: ``verb``, then the fields in the order given."""
         now = time.time_ns()
         seconds, rest = divmod(now, 1_000_000_000)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        # A pipe is ready for writing when it takes PIPE_BUF bytes; a file always is.
+        if not self._poll.poll(0 if self._dropped else self.patience_s * 1000):
+            self._dropped += 1
+            return
+        if self._dropped:
+            fields["lines_dropped"] = self._dropped
+            self._dropped = 0
         words = "".join([f" {key}={_value(value)}" for key, value in fields.items()])
         line = f"{stamp}.{rest // 1000:06d}Z forkserver[{os.getpid()}] {verb}{words}\n"
         try:

@@ -71,7 +71,7 @@ def _describe(
     elif stat.S_ISDIR(info.st_mode):
         entry = Entry("dir", name, metadata(info))
         if stack is not None:
-            _descend(docroot, name, entry, stack)
+            _descend(docroot, entry, info, stack)
         yield entry
 
 
@@ -85,20 +85,20 @@ def _describe_link(docroot: Docroot, name: bytes) -> Iterator[Entry]:
     yield Entry("dir", name, {**fields, "link": "1"}) if found.is_directory else Entry("file", name, fields)
 
 
-def _descend(docroot: Docroot, name: bytes, entry: Entry, stack: list[_Level]) -> None:
+def _descend(docroot: Docroot, entry: Entry, seen: os.stat_result, stack: list[_Level]) -> None:
     if len(stack) > MAX_DEPTH:
         entry.fields["error"] = Status.TOO_LONG.word
         return
     try:
-        found = docroot.open(name)
+        found = docroot.open(entry.name)
     except Refusal as refusal:
         entry.fields["error"] = refusal.status.word
         return
-    if not found.is_directory:
-        found.close()  # it was replaced since it was read
+    if (found.info.st_dev, found.info.st_ino) != (seen.st_dev, seen.st_ino):
+        found.close()  # it was replaced since it was looked at, perhaps by a link
         return
     try:
-        stack.append(_Level(name + b"/", found))
+        stack.append(_Level(entry.name + b"/", found))
     except OSError:
         entry.fields["error"] = Status.INTERNAL_ERROR.word
         found.close()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from forkserver.child import clock
-from forkserver.child.wire import Wire
+from forkserver.child.wire import RECEIVE_BYTES, Wire
 from forkserver.errors import PeerTooSlow
-from forkserver.protocol.bare import BareDialect, is_bare
+from forkserver.protocol.bare import MAX_NAME_BYTES, BareDialect, is_bare
 from forkserver.protocol.framing import RequestStream
 from forkserver.protocol.messages import ProtocolError, Request, Status
 from forkserver.settings import Settings
@@ -22,6 +22,8 @@ class RequestReader:
         self._settings = settings
         self._first = True
         self._ended = False
+        # A bare name has no end but that of what the first read gives: it must not be cut.
+        self._receive_bytes = 2 * MAX_NAME_BYTES if settings.bare else RECEIVE_BYTES
         self.dialect: Dialect = RequestStream()
 
     def next_request(self) -> Request | None:
@@ -39,7 +41,7 @@ class RequestReader:
             try:
                 # A drain ends an idle connection at once; it lets finish a request that has begun, and one that was
                 # promised by connecting.
-                data = self._wire.receive(deadline, SERVING if idle else DRAINING)
+                data = self._wire.receive(deadline, SERVING if idle else DRAINING, self._receive_bytes)
             except PeerTooSlow:
                 if idle:
                     return None

@@ -16,9 +16,10 @@ import termios
 
 from forkserver.child import clock
 from forkserver.errors import PeerGone, PeerTooSlow
-from forkserver.slots import SlotTable
+from forkserver.slots import DRAINING, SlotTable
 
-_RECEIVE_BYTES = 512  # a small read stays in one of the allocator's warm pools; more requests take more reads
+RECEIVE_BYTES = 512
+"""A small read stays in one of the allocator's warm pools; more requests take more reads."""
 _LINGER_S = 2.0
 _LINGER_BYTES = 65536
 _PACE_S = 0.1
@@ -40,14 +41,14 @@ class Wire:
         self._patience = 0
         signal.signal(signal.SIGUSR1, self._tap)
 
-    def receive(self, deadline: float, patience: int) -> bytes:
-        """What the peer sent, ``b""`` at its end-of-file.
+    def receive(self, deadline: float, patience: int, size_bytes: int = RECEIVE_BYTES) -> bytes:
+        """What the peer sent, at most ``size_bytes``; ``b""`` at its end-of-file.
 
         Raises PeerTooSlow at the deadline, PeerGone on a reset, Woken once the master's wish exceeds ``patience``.
         """
         while True:
             try:
-                return self._socket.recv(_RECEIVE_BYTES)
+                return self._socket.recv(size_bytes)
             except BlockingIOError:
                 self._wait(select.POLLIN, deadline, patience)
             except OSError as error:
@@ -107,7 +108,7 @@ class Wire:
             self._socket.shutdown(socket.SHUT_WR)
             deadline = clock.now() + _LINGER_S
             left = _LINGER_BYTES
-            while left > 0 and (data := self.receive(deadline, 0)):
+            while left > 0 and (data := self.receive(deadline, DRAINING)):
                 left -= len(data)
         except (PeerGone, PeerTooSlow, Woken, OSError):
             pass  # the peer had its chance

@@ -12,7 +12,7 @@ from forkserver.child.session import Session
 from forkserver.child.wire import Wire
 from forkserver.errors import ExitStatus
 from forkserver.handover import Intake
-from forkserver.logline import Log
+from forkserver.logline import CHILD_PATIENCE_S, Log
 from forkserver.protocol.messages import Identity
 from forkserver.settings import Settings
 from forkserver.signals import SignalPipe
@@ -40,14 +40,22 @@ class Equipment:
         self.log = log
         self.docroot = Docroot(root_fd, hidden=settings.hidden)
         self.descriptors_end = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        cpu_s = settings.child_cpu_s
-        self.limits = (
-            (resource.RLIMIT_CORE, (0, 0)),
-            (resource.RLIMIT_NPROC, (0, 0)),
-            (resource.RLIMIT_CPU, (cpu_s, cpu_s)),
-            (resource.RLIMIT_AS, (settings.child_memory_bytes, settings.child_memory_bytes)),
-            (resource.RLIMIT_NOFILE, (_MAX_DESCRIPTORS, _MAX_DESCRIPTORS)),
-        )
+        self.limits = [
+            (limit, _at_most(limit, wanted))
+            for limit, wanted in (
+                (resource.RLIMIT_CORE, 0),
+                (resource.RLIMIT_NPROC, 0),
+                (resource.RLIMIT_CPU, settings.child_cpu_s),
+                (resource.RLIMIT_AS, settings.child_memory_bytes),
+                (resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS),
+            )
+        ]
+
+
+def _at_most(limit: int, wanted: int) -> int:
+    """``wanted``, or the hard limit we were started with where that is lower: it cannot be raised."""
+    hard = resource.getrlimit(limit)[1]
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
 def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None) -> ExitStatus:
@@ -55,10 +63,11 @@ def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None)
     start_ns = time.time_ns()
     gc.disable()  # a collection would touch, and so copy, every object inherited from the master
     SignalPipe.forget()
+    equipment.log.patience_s = CHILD_PATIENCE_S
     settings = equipment.settings
     _close_all_but(equipment, first)
-    for limit, bounds in equipment.limits:
-        resource.setrlimit(limit, bounds)
+    for limit, value in equipment.limits:
+        resource.setrlimit(limit, (value, value))
     slot = equipment.table.slot(slot_index)
     identity = Identity(os.getpid(), start_ns)
     served = 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+
 from forkserver.kernel import libc
 
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -16,3 +19,9 @@ def set_no_new_privs() -> None:
 def set_child_subreaper() -> None:
     """Orphans among the descendants become children of this process. Not inherited by fork. Raises OSError."""
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_name(name: bytes) -> None:
+    """The command name of this thread, as ps(1) shows it; the kernel cuts it after 15 bytes. Raises OSError."""
+    buffer = ctypes.create_string_buffer(name)
+    libc.prctl(_PR_SET_NAME, ctypes.addressof(buffer))

@@ -22,7 +22,8 @@ from forkserver import control, settings
 from forkserver.child import worker
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
 from forkserver.handover import Handover
-from forkserver.logline import Log
+from forkserver.kernel import prctl
+from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.master import confine
 from forkserver.master.loop import Master
 from forkserver.master.nursery import Nursery
@@ -34,7 +35,7 @@ from forkserver.slots import SlotTable
 
 def main(channel_fd: int) -> int:
     """Be the master of the supervisor at the other end of ``channel_fd``; returns the exit status."""
-    log = Log()
+    log = Log(patience_s=LOOP_PATIENCE_S)
     channel = socket.socket(fileno=channel_fd)
     try:
         master = build(channel, log)
@@ -56,10 +57,11 @@ def main(channel_fd: int) -> int:
 def build(channel: socket.socket, log: Log) -> Master:
     """Receive what the supervisor sends, make the master's parts, lock in. Raises OperatorError and OSError."""
     # A Ctrl-C at the terminal is the supervisor's to act on; SIGUSR1 means something to a child only.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     data, fds, _flags, _address = socket.recv_fds(channel, control.MAX_PACKET_BYTES, control.MAX_LISTENERS)
     values = settings.decode(data)
+    prctl.set_name(b"forkserver")  # and of the children: `ps -C forkserver` shows them all
     listeners = [socket.socket(fileno=fd) for fd in fds]
     for listener in listeners:
         listener.setblocking(False)
@@ -78,6 +80,8 @@ def build(channel: socket.socket, log: Log) -> Master:
         log=log,
     )
     log.event("confined", pid=os.getpid(), no_new_privs=1, landlock_abi=confine.lock_in(root_fd))
+    if os.geteuid() == 0:
+        log.event("warning", reason="running as root; give the server a user of its own that can only read the files")
     return master
 
 

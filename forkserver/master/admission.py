@@ -11,6 +11,8 @@ def peer_key(host: str) -> str | bytes:
     """What counts as one peer: an IPv4 address, or the /64 of an IPv6 one, the least a subscriber gets (RFC 6177)."""
     if ":" not in host:
         return host
+    if "." in host:  # an IPv4 peer of a socket that serves both families, ::ffff:192.0.2.1
+        return host.rpartition(":")[2]
     return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:_IPV6_NETWORK_BYTES]
 
 

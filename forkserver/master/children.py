@@ -1,8 +1,8 @@
 """Who is alive, who is idle, whose connection is whose: pure bookkeeping. Runs in the master.
 
 A child is known by a number that is never used again, a connection too. ``idle`` counts children that wait minus
-connections forwarded to them. It may err downwards, which costs one child too many; it must never err upwards, which
-would leave a connection in the queue with nobody to take it.
+connections forwarded to them. It may err downwards for a second, which costs one child too many; it must never err
+upwards, which would leave a connection in the queue with nobody to take it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,17 @@ class Child:
         self.waits = waits
 
 
+class Connection:
+    """One admitted connection: whose it counts as, its address for the log, when it was opened."""
+
+    __slots__ = ("name", "opened", "peer")
+
+    def __init__(self, peer: Peer, name: str, opened: float) -> None:
+        self.peer = peer
+        self.name = name
+        self.opened = opened
+
+
 class Children:
     """At most ``capacity`` children."""
 
@@ -38,7 +49,8 @@ class Children:
         self._free = list(range(capacity - 1, -1, -1))
         self._by_pid: dict[int, Child] = {}
         self._by_number: dict[int, Child] = {}
-        self._peers: dict[int, tuple[Peer, float]] = {}
+        self._connections: dict[int, Connection] = {}
+        self._written_off: set[int] = set()
         self._last_number = 0
         self._last_connection = 0
         self.idle = 0
@@ -56,16 +68,16 @@ class Children:
         """Whether no child may be added."""
         return not self._free
 
-    def open_connection(self, peer: Peer, now: float) -> int:
-        """A connection was admitted; returns its number."""
+    def open_connection(self, peer: Peer, now: float, name: str = "-") -> int:
+        """A connection was admitted, of ``peer``, whose address in the log is ``name``; returns its number."""
         self._last_connection += 1
-        self._peers[self._last_connection] = (peer, now)
+        self._connections[self._last_connection] = Connection(peer, name, now)
         return self._last_connection
 
     def close_connection(self, number: int) -> Peer | None:
         """A connection has ended; returns whose it was, None if that is known already."""
-        entry = self._peers.pop(number, None)
-        return entry[0] if entry else None
+        connection = self._connections.pop(number, None)
+        return connection.peer if connection else None
 
     def prepare(self, connection: int | None) -> Child:
         """A child is about to be forked, for ``connection`` or, None, to wait. Follow with ``born`` or ``unborn``."""
@@ -99,25 +111,37 @@ class Children:
         if child:  # else it died after it announced itself, and its death was seen first
             child.finished = connection
             self.idle += 1
+            self._take_back(connection)
         return self.close_connection(connection)
 
-    def died(self, pid: int) -> tuple[Child, Peer | None] | None:
-        """A child was reaped: which, and whose connection it had. None: it was not ours."""
+    def died(self, pid: int) -> tuple[Child, Connection | None] | None:
+        """A child was reaped: which, and the connection it had. None: it was not ours."""
         child = self._by_pid.pop(pid, None)
         if child is None:
             return None
         del self._by_number[child.number]
         self._free.append(child.slot_index)
-        connection = child.slot.connection
-        if connection == child.finished:
-            self.idle -= 1  # it was waiting, or had only just received: see `lost`
-        return child, self.close_connection(connection)
+        number = child.slot.connection
+        if number == child.finished:
+            self.idle -= 1  # it was waiting; or had only just received, and then once too often: see `write_off`
+        else:
+            self._take_back(number)
+        return child, self._connections.pop(number, None)
 
-    def lost(self, before: float) -> list[int]:
-        """Connections opened before that moment which no live child has. To be asked only while the queue is empty.
+    def write_off(self, before: float) -> list[Peer]:
+        """Give up connections opened before that moment which no live child has; returns whose they were.
 
         A child killed in the few instructions between receiving a connection and noting its number takes it along
-        unseen.
+        unseen; it looked idle, and was counted out twice. To be asked only while the queue is empty.
         """
         taken = {child.slot.connection for child in self._by_pid.values()}
-        return [number for number, (_, opened) in self._peers.items() if opened < before and number not in taken]
+        lost = [number for number, each in self._connections.items() if each.opened < before and number not in taken]
+        self.idle += len(lost)
+        self._written_off.update(lost)
+        return [self._connections.pop(number).peer for number in lost]
+
+    def _take_back(self, connection: int) -> None:
+        """Undo a wrong ``write_off``: the child was not dead, but stopped in those few instructions."""
+        if connection in self._written_off:
+            self._written_off.remove(connection)
+            self.idle -= 1

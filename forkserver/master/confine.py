@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from forkserver.errors import OperatorError
@@ -33,6 +34,10 @@ def lock_in(root_fd: int) -> int:
     try:
         os.close(openat2(root_fd, b".", OpenHow(os.O_PATH | os.O_CLOEXEC)))
     except OSError as error:
+        if error.errno == errno.EACCES:
+            raise OperatorError(
+                "root: this user may not enter it; give the user the right to, or serve another"
+            ) from error
         raise OperatorError(
             f"openat2(2) does not work here ({error.strerror}); use Linux 5.6 or newer, and no filter that forbids it"
         ) from error

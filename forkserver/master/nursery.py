@@ -12,7 +12,7 @@ from forkserver.handover import Handover
 from forkserver.logline import Log
 from forkserver.master import spawn
 from forkserver.master.admission import Admission
-from forkserver.master.children import Children
+from forkserver.master.children import Child, Children, Connection
 from forkserver.master.throttle import Throttle
 from forkserver.master.verdict import judge
 from forkserver.slots import SlotTable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Taken = tuple[socket.socket, int, str]
     Work = Callable[[int, int, Taken | None], ExitStatus]
 
-_LOST_AFTER_S = 5.0
+_LOST_AFTER_S = 1.0
 
 
 class Nursery:
@@ -60,7 +60,7 @@ class Nursery:
 
         False: no process can be had; the connection is the caller's again, and counted no longer.
         """
-        number = self._children.open_connection(peer, now)
+        number = self._children.open_connection(peer, now, name)
         if self._children.idle > 0 and self._handover.forward(connection, number, name):
             self._children.forwarded()
             return True
@@ -86,11 +86,11 @@ class Nursery:
             buried = self._children.died(death.pid)
             if buried is None:
                 continue  # as PID 1 of a container we reap what we did not make
-            child, peer = buried
-            self._release(peer)
+            child, connection = buried
+            self._release(connection.peer if connection else None)
             verdict = judge(death.wait_status)
             if not verdict.ordinary:
-                self._mourn(death, verdict.word, child.slot.requests, child.slot.sent_bytes)
+                self._mourn(death, verdict.word, child, connection)
                 self._sweep_at = self._sweep_at or now + _LOST_AFTER_S
             if child.slot.requests or child.slot.sent_bytes:
                 self._throttle.forgive()
@@ -117,8 +117,8 @@ class Nursery:
         if self._sweep_at is None or now < self._sweep_at or self._closed or not self._handover.empty:
             return
         self._sweep_at = None
-        for number in self._children.lost(now - _LOST_AFTER_S):
-            self._release(self._children.close_connection(number))
+        for peer in self._children.write_off(now - _LOST_AFTER_S):
+            self._release(peer)
 
     @property
     def moments(self) -> tuple[float | None, float | None]:
@@ -139,9 +139,16 @@ class Nursery:
         self._children.born(child, pid)
         return True
 
-    def _mourn(self, death: spawn.Death, cause: str, requests: int, sent_bytes: int) -> None:
-        cpu_ms = int((death.usage.ru_utime + death.usage.ru_stime) * 1000)
-        self._log.event("died", pid=death.pid, cause=cause, requests=requests, sent=sent_bytes, cpu_ms=cpu_ms)
+    def _mourn(self, death: spawn.Death, cause: str, child: Child, connection: Connection | None) -> None:
+        self._log.event(
+            "died",
+            pid=death.pid,
+            cause=cause,
+            peer=connection.name if connection else "-",
+            requests=child.slot.requests,
+            sent=child.slot.sent_bytes,
+            cpu_ms=int((death.usage.ru_utime + death.usage.ru_stime) * 1000),
+        )
 
     def _pause(self, reason: str, now: float) -> None:
         self._log.event("throttle", reason=reason, pause_s=f"{self._throttle.penalise(now):.1f}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 
-from forkserver.errors import ExitStatus
+from forkserver.errors import ExitStatus, name_exit
 
 
 class Verdict:
@@ -31,15 +30,5 @@ def judge(wait_status: int) -> Verdict:
     code = os.waitstatus_to_exitcode(wait_status)
     if code in _ORDINARY:
         return _ORDINARY[code]
-    return Verdict(_name(code), ordinary=False, penalty=True)
-
-
-def _name(code: int) -> str:
-    if code == ExitStatus.BUG:
-        return "bug"
-    if code > 0:
-        return f"exit-{code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:  # a real-time signal has no name
-        return f"signal-{-code}"
+    word = "bug" if code == ExitStatus.BUG else name_exit(code)
+    return Verdict(word, ordinary=False, penalty=True)

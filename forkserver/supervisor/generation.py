@@ -6,14 +6,13 @@ The master is started as a program; nothing of it is imported here.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 
 import forkserver
 from forkserver import control
-from forkserver.errors import OperatorError
+from forkserver.errors import OperatorError, name_exit
 from forkserver.settings import Settings
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(forkserver.__file__)), "master", "__main__.py")
@@ -29,22 +28,21 @@ class Generation:
         self.number = number
         self.ready = False
         self.complaint = ""
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            socket.send_fds(self.channel, [settings.encode()], [listener.fileno() for listener in listeners])
-            try:
+        try:
+            self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                socket.send_fds(self.channel, [settings.encode()], [listener.fileno() for listener in listeners])
                 self._process = subprocess.Popen(  # noqa: S603 - our own program, with our own interpreter
                     [*COMMAND, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
                     cwd="/",
-                    # A terminal's Ctrl-C is for the supervisor, which then drains.
+                    # A terminal's Ctrl-C is for the supervisor, which then drains; and orphans are known by it.
                     start_new_session=True,
                 )
-            except OSError as error:
-                self.channel.close()
-                raise OperatorError(f"cannot start a master with {COMMAND[0]}: {error.strerror}") from error
+        except OSError as error:
+            raise OperatorError(f"cannot start a master with {COMMAND[0]}: {error.strerror}") from error
         self.channel.setblocking(False)
 
     @property
@@ -77,7 +75,7 @@ class Generation:
         if code is None:
             return None
         self.listen()  # its last words
-        return f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        return name_exit(code)
 
     def kill(self) -> None:
         """End it now, whatever state it is in."""

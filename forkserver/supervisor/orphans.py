@@ -22,28 +22,22 @@ def reap(masters: set[int]) -> list[tuple[int, int]]:
         buried.append(os.waitpid(seen.si_pid, 0))
 
 
-def remain() -> bool:
-    """Whether this process has any child, living or dead and not yet buried."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+def living(sessions: set[int], masters: set[int]) -> list[int]:
+    """PIDs of orphans that live: children of this process, in a session that a master began, and no master themselves.
 
-
-def living(masters: set[int]) -> list[int]:
-    """PIDs of this process's children that are none of ``masters``, from proc_pid_stat(5)."""
+    From proc_pid_stat(5). A process may have been given other children before it ran our program; those it lets live.
+    """
     children = []
     for entry in os.listdir("/proc"):
         if not entry.isdecimal():
             continue
         try:
             with open(f"/proc/{entry}/stat", "rb") as file:
-                # The command name, in parentheses, may hold anything; state and parent follow the last one.
-                parent = int(file.read().rpartition(b")")[2].split()[1])
+                # The command name, in parentheses, may hold anything; state, parent, group and session follow.
+                _, parent, _, session, *_ = file.read().rpartition(b")")[2].split()
         except OSError:
             continue  # ended since the directory was read
-        if parent == os.getpid() and int(entry) not in masters:
+        if int(parent) == os.getpid() and int(session) in sessions and int(entry) not in masters:
             children.append(int(entry))
     return children
 

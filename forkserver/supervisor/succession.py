@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from forkserver import __version__
-from forkserver.errors import OperatorError
+from forkserver.errors import OperatorError, name_exit
 from forkserver.supervisor import listener, orphans
 from forkserver.supervisor.backoff import Backoff
 from forkserver.supervisor.generation import Generation
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from forkserver.logline import Log
     from forkserver.settings import Settings
+
+
+MAX_FAILED_STARTS = 10
+"""In a row, over some twenty seconds; then whoever started the server should know."""
 
 
 class Succession:
@@ -36,14 +40,26 @@ class Succession:
         self._backoff = Backoff()
         self._was_ready = False
         self._closed = False
+        self._failed_starts = 0
+        self._sessions: set[int] = set()
         self.start_at: float | None = None
 
+    def __bool__(self) -> bool:
+        """Whether anything lives: a master, or a child of one that is dead."""
+        return bool(self._generations or self._orphans())
+
     def start(self, now: float) -> None:
-        """Start a master. Raises OperatorError where no process can be made."""
+        """Start a master. Raises OperatorError where that is hopeless: the first time, or too often in a row."""
         self.start_at = None
         self._count += 1
         self._backoff.started(now)
-        self._generations.append(Generation(self._count, self._settings, self._listeners))
+        try:
+            generation = Generation(self._count, self._settings, self._listeners)
+        except OperatorError as error:
+            self._retry(str(error), now)
+        else:
+            self._generations.append(generation)
+            self._sessions.add(generation.pid)
 
     def watch(self, poll: select.poll, events: int) -> None:
         """Add what the masters may say to a poll set."""
@@ -55,6 +71,7 @@ class Succession:
         for generation in self._generations:
             if generation.listen():
                 self._was_ready = True
+                self._failed_starts = 0
                 self._log.event(
                     "ready",
                     address=self._addresses,
@@ -65,7 +82,7 @@ class Succession:
                 )
 
     def bury(self, now: float) -> None:
-        """Bury masters and orphans. Raises OperatorError if no master ever became ready: the next would not either."""
+        """Bury masters, and have the next one started; bury orphans. Raises OperatorError as ``start`` does."""
         for generation in list(self._generations):
             how = generation.ended()
             if how is None:
@@ -73,9 +90,9 @@ class Succession:
             self._generations.remove(generation)
             generation.channel.close()
             if not self._closed:
-                self._replace(generation, generation.complaint or f"the master ended with {how}", now)
+                self._retry(generation.complaint or f"it ended with {how}", now, pid=generation.pid)
         for pid, wait_status in orphans.reap(self._pids()):
-            self._log.event("orphan", pid=pid, exit=os.waitstatus_to_exitcode(wait_status))
+            self._log.event("orphan", pid=pid, cause=name_exit(os.waitstatus_to_exitcode(wait_status)))
 
     def close(self, word: bytes) -> None:
         """Start no master any more, and tell those that live: DRAIN or STOP.
@@ -97,14 +114,22 @@ class Succession:
 
     def signal_orphans(self, number: signal.Signals) -> None:
         """Signal the children of masters that are dead."""
-        orphans.send_signal(orphans.living(self._pids()), number)
+        orphans.send_signal(self._orphans(), number)
 
-    def _replace(self, generation: Generation, complaint: str, now: float) -> None:
+    def _retry(self, complaint: str, now: float, pid: int = 0) -> None:
         if not self._was_ready:
             raise OperatorError(complaint)
+        self._failed_starts += 1
+        if self._failed_starts > MAX_FAILED_STARTS:
+            raise OperatorError(
+                f"no master became ready in {MAX_FAILED_STARTS} starts: {complaint}; mend it and restart"
+            )
         delay_s = self._backoff.delay_s(now)
         self.start_at = now + delay_s
-        self._log.event("master-died", pid=generation.pid, reason=complaint, restart_s=f"{delay_s:.1f}")
+        self._log.event("master-died", pid=pid or "-", reason=complaint, restart_s=f"{delay_s:.1f}")
+
+    def _orphans(self) -> list[int]:
+        return orphans.living(self._sessions, self._pids())
 
     def _pids(self) -> set[int]:
         return {generation.pid for generation in self._generations}

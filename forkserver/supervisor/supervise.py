@@ -12,9 +12,9 @@ import time
 
 from forkserver import control
 from forkserver.kernel import prctl
-from forkserver.logline import Log
+from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.signals import SignalPipe
-from forkserver.supervisor import listener, orphans, systemd
+from forkserver.supervisor import listener, systemd
 from forkserver.supervisor.succession import Succession
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ _KILL_AGAIN_S = 0.5
 def main(settings: Settings) -> int:
     """Serve until told to stop; returns the exit status. Raises OperatorError where it cannot start."""
     _open_standard_streams()
-    log = Log()
+    log = Log(patience_s=LOOP_PATIENCE_S)
     prctl.set_child_subreaper()
     passed = systemd.passed_sockets()
     listeners = [listener.adopt(each) for each in passed] if passed else listener.bind(settings)
@@ -52,6 +52,8 @@ class Supervisor:
         self._masters = masters
         self._drain_s = drain_s
         self._log = log
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)  # their default is to end a process, and they mean nothing here
         self._signals = SignalPipe((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         self._stop_at: float | None = None
         self._kill_at: float | None = None
@@ -59,7 +61,7 @@ class Supervisor:
     def run(self) -> int:
         """The loop; returns the exit status. Raises OperatorError if the first master cannot start."""
         self._masters.start(time.monotonic())
-        while self._stop_at is None or orphans.remain():
+        while self._stop_at is None or self._masters:
             self._turn()
         self._log.event("stopped")
         return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -134,3 +136,91 @@ except OperatorError as error:
     print(error, file=sys.stderr)
     sys.exit(78)
 """
+
+
+def test_a_master_killed_by_a_signal_without_a_name_is_replaced_too(serve):
+    server = serve()
+    os.kill(server.master_pid, signal.SIGRTMIN + 2)
+    assert "it ended with signal-" in server.wait_for("master-died")
+    server.wait_for(" ready ", 2)
+
+
+def test_a_passing_shortage_of_descriptors_when_a_master_dies_is_survived(serve):
+    server = serve()
+    pid = server.process.pid
+    have = len(os.listdir(f"/proc/{pid}/fd"))
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (have, before[1]))
+    os.kill(server.master_pid, signal.SIGKILL)
+    assert "Too many open files" in server.wait_for("Too many open files")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    server.wait_for(" ready ", 2)
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+
+
+def test_masters_that_never_become_ready_again_end_the_supervisor_with_the_reason(tmp_path):
+    command = [sys.executable, "-c", ONLY_ONCE + LATE, str(tmp_path), ONCE_READY, str(tmp_path / "once")]
+    run = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    assert run.returncode == 78
+    assert b"no master became ready in 2 starts: it ended with exit-3; mend it and restart\n" in run.stderr
+
+
+ONLY_ONCE = """
+import sys
+from forkserver.supervisor import generation, succession
+succession.MAX_FAILED_STARTS = 2
+generation.COMMAND = (sys.executable, "-c", sys.argv[2], sys.argv[3])
+"""
+
+ONCE_READY = """
+import os, socket, sys
+socket.socket(fileno=int(sys.argv[2])).send(b"ready") if not os.path.exists(sys.argv[1]) else None
+open(sys.argv[1], "w").close()
+sys.exit(3)
+"""
+
+
+def test_a_child_it_was_born_with_is_no_orphan_and_lives_on(root):
+    born_with = 'sleep 60 & echo $! >&2; exec "$@"'
+    command = [sys.executable, "-m", "forkserver.front.cli", "serve", "--root", str(root), "--port", "0"]
+    with subprocess.Popen(["/bin/sh", "-c", born_with, "sh", *command], stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        sleeper = int(process.stderr.readline())
+        try:
+            while b" ready " not in process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            os.kill(sleeper, 0)
+        finally:
+            os.kill(sleeper, signal.SIGKILL)
+
+
+def test_descriptors_announced_that_are_no_sockets_are_the_operators_error(root):
+    with open(os.devnull, "rb") as useless:
+        command = [sys.executable, "-c", ADOPT, str(useless.fileno()), sys.executable, "-m", "forkserver.front.cli"]
+        run = subprocess.run(
+            [*command, "serve", "--root", root],
+            capture_output=True,
+            pass_fds=[useless.fileno()],
+            check=False,
+            timeout=20,
+        )
+    assert run.returncode == 78
+    assert b"LISTEN_FDS: descriptor 3 is no socket" in run.stderr
+
+
+def test_a_reader_of_the_log_that_stalls_stops_neither_service_nor_stop(root, listener):
+    program = [sys.executable, "-m", "forkserver.front.cli", "serve", "--root", str(root)]
+    read_fd, write_fd = os.pipe()
+    fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-c", ADOPT, str(listener.fileno()), *program]
+    with subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=write_fd) as process:
+        os.close(write_fd)
+        for _ in range(60):
+            with socket.create_connection(listener.getsockname(), 20) as connection:
+                connection.sendall(b"PING\n")
+                assert connection.recv(100).startswith(b"FS1 200 ok ")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    os.close(read_fd)

@@ -23,7 +23,8 @@ def test_a_child_forked_for_a_connection_is_not_idle_and_gives_it_back_when_it_d
     assert (children.idle, len(children)) == (0, 1)
     buried = children.died(100)
     assert buried
-    assert buried[1] == "peer"
+    assert buried[1]
+    assert buried[1].peer == "peer"
     assert (children.idle, len(children)) == (0, 0)
 
 
@@ -36,7 +37,8 @@ def test_a_spare_child_is_idle_until_a_connection_is_forwarded(children):
     assert children.idle == 0
     buried = children.died(100)
     assert buried
-    assert buried[1] == "peer"
+    assert buried[1]
+    assert buried[1].peer == "peer"
     assert children.idle == 0
 
 
@@ -78,25 +80,48 @@ def test_a_child_killed_with_its_second_connection_gives_that_one_back(children)
     child.slot.connection = second
     buried = children.died(100)
     assert buried
-    assert buried[1] == "b"
+    assert buried[1]
+    assert buried[1].peer == "b"
     assert children.idle == 0
 
 
-def test_a_child_killed_before_it_noted_its_connection_errs_to_too_few_idle_and_the_connection_is_found_lost(children):
-    fork(children, 100)
-    connection = children.open_connection("peer", 1.0)
+def kill_unseen(children: Children, pid: int, opened: float) -> int:
+    """A spare child receives a connection, and is killed before it notes its number."""
+    fork(children, pid)
+    connection = children.open_connection("peer", opened)
     children.forwarded()
-    children.died(100)
+    children.died(pid)
+    return connection
+
+
+def test_a_child_killed_before_it_noted_its_connection_errs_to_too_few_idle_until_it_is_written_off(children):
+    connection = kill_unseen(children, 100, opened=1.0)
     assert children.idle == -1
-    assert children.lost(before=1.0) == []
-    assert children.lost(before=1.1) == [connection]
-    assert children.close_connection(connection) == "peer"
-    assert children.lost(before=9.9) == []
+    assert children.write_off(before=1.0) == []
+    assert children.write_off(before=1.1) == ["peer"]
+    assert children.idle == 0
+    assert children.close_connection(connection) is None, "the peer was given back once, and only once"
+    assert children.write_off(before=9.9) == []
 
 
-def test_a_connection_that_a_live_child_has_is_not_lost(children):
+def test_a_connection_that_a_live_child_has_is_not_written_off(children):
     fork(children, 100, children.open_connection("peer", 0.0))
-    assert children.lost(before=9.9) == []
+    assert children.write_off(before=9.9) == []
+
+
+@pytest.mark.parametrize("end", ["announces", "dies"])
+def test_a_child_that_was_only_stopped_before_it_noted_its_connection_is_not_counted_twice(children, end):
+    child = fork(children, 100)
+    connection = children.open_connection("peer", 0.0)
+    children.forwarded()
+    assert children.write_off(before=1.0) == ["peer"]
+    child.slot.connection = connection  # it goes on
+    if end == "announces":
+        assert children.available(child.number, connection) is None
+        assert children.idle == 1
+    else:
+        children.died(100)
+        assert children.idle == 0
 
 
 def test_places_are_as_many_as_the_capacity_and_come_back(children):
