@@ -5,13 +5,15 @@ Every function raises ValueError with one line for people.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
+from forkserver.client.display import escape
 from forkserver.protocol.messages import MAX_REQUEST_BYTES, ProtocolError, Request
 from forkserver.protocol.native import decode_name, encode_request
 from forkserver.settings import DEFAULT_PORT
 
-SCHEME = b"fs://"
+_URL = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)\Z", re.DOTALL)
 _MAX_PORT = 65535
 
 
@@ -52,12 +54,17 @@ def parse_server(text: str) -> Address:
 
 def parse_location(written: bytes, default: Address) -> Location:
     """Read a plain name, which lies on ``default`` and in which nothing is decoded, or ``fs://HOST[:PORT]/NAME``."""
-    if not written.startswith(SCHEME):
+    if not written:
+        raise ValueError("a name is empty")
+    url = _URL.match(written)
+    if url is None:
         name = written if written.startswith(b"/") else b"/" + written
         return Location(default, _sendable(name), written)
-    host, slash, rest = written.removeprefix(SCHEME).partition(b"/")
-    if not slash:
-        raise ValueError("an address is written fs://HOST[:PORT]/NAME")
+    scheme, host, rest = url.groups()
+    if scheme.lower() != b"fs":
+        raise ValueError("only fs:// URLs are known")
+    if not host:
+        raise ValueError("no server between fs:// and /")
     server = parse_server(host.decode("utf-8", "surrogateescape"))
     # decode_name reads a word of the wire, which is ASCII; other bytes of an address stand for themselves.
     word = "".join([chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in rest])  # noqa: PLR2004 - end of ASCII
@@ -67,10 +74,12 @@ def parse_location(written: bytes, default: Address) -> Location:
         raise ValueError(error.message) from error
 
 
-def local_name(name: bytes) -> bytes:
+def local_name(location: Location) -> bytes:
     """The last component, which becomes the local name: of the name asked for, never of anything the server says."""
-    last = name.rpartition(b"/")[2]
-    if last in (b"", b".", b"..") or b"\0" in last:
+    last = location.name.rpartition(b"/")[2]
+    if not last:
+        raise ValueError(f"this names no file; to see a directory: fsget --list {escape(location.shown)}")
+    if last in (b".", b"..") or b"\0" in last:
         raise ValueError("this names no file; the last part of a name becomes the name of the local file")
     return last
 

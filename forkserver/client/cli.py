@@ -17,6 +17,7 @@ from forkserver.client.display import escape
 from forkserver.client.outcome import MEANINGS, Exit, Failure, Interrupted
 from forkserver.client.report import complain
 from forkserver.client.run import Options, Run
+from forkserver.client.target import check_output, output_complaints
 from forkserver.settings import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -30,10 +31,12 @@ _EPILOG = "\b\nExit status; of several failures the one with the highest number:
 
 
 def _server(_context: click.Context, _option: click.Parameter, value: str) -> Address:
+    if not value:
+        raise click.BadParameter("the name is empty")
     try:
         return parse_server(value)
     except ValueError as error:
-        raise click.BadParameter(f"{escape(value)}: {error}") from error
+        raise click.BadParameter(f"'{escape(value)}': {error}") from error
 
 
 def _timeout(_context: click.Context, _option: click.Parameter, value: float) -> float:
@@ -81,7 +84,7 @@ def _timeout(_context: click.Context, _option: click.Parameter, value: float) ->
     show_default=True,
     help="How often to ask a busy server again.",
 )
-@click.version_option(__version__, prog_name="fsget")
+@click.version_option(__version__, prog_name="fsget", message="%(prog)s %(version)s")
 def command(  # noqa: PLR0913 - one parameter an option
     *,
     names: tuple[str, ...],
@@ -105,7 +108,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         raise click.UsageError("--stat and --list exclude each other")
     action = "stat" if stat else "list" if list_ else "fetch"
     if recursive and not list_:
-        raise click.UsageError("--recursive goes with --list")
+        raise click.UsageError("--recursive goes with --list; directories are not fetched")
     if output is not None and (action != "fetch" or len(names) != 1):
         raise click.UsageError("--output goes with fetching exactly one NAME")
     options = Options(
@@ -135,9 +138,9 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
     for name in map(os.fsencode, names):
         try:
             location = parse_location(name, options.server)
-            local = local_name(location.name) if options.action == "fetch" and options.output is None else None
+            local = local_name(location) if options.action == "fetch" and options.output is None else None
         except ValueError as error:
-            raise click.UsageError(f"{escape(name)}: {error}") from error
+            raise click.UsageError(f"{escape(name)}: {error}" if name else str(error)) from error
         if local is not None and (other := taken.setdefault(local, name)) is not name:
             raise click.UsageError(
                 f"{escape(name)} and {escape(other)} would become the same local file; fetch one only"
@@ -150,8 +153,9 @@ def main() -> NoReturn:
     """Run ``fsget`` with the arguments of this process, and exit. No traceback reaches the user."""
     try:
         status: int = _main()
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        with output_complaints():
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except Interrupted as interruption:
         status = 128 + interruption.signal_number
     except (KeyboardInterrupt, click.Abort):
@@ -174,12 +178,15 @@ def _main() -> int:
             # Names hold characters that not every locale has.
             stream.reconfigure(errors="backslashreplace")
     try:
-        parsed = command.main(prog_name="fsget", standalone_mode=False)
+        with output_complaints():
+            parsed = command.main(prog_name="fsget", standalone_mode=False)
+            if isinstance(parsed, int):  # --help or --version has done its work
+                check_output()
+                return parsed
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):  # nobody left to tell
+            error.show()
         return Exit.USAGE
-    if isinstance(parsed, int):  # --help or --version has done its work
-        return parsed
     options, locations = parsed
     for number in _ENDING_SIGNALS:
         # What is ignored stays so: a shell without job control and nohup(1) want it.

@@ -27,17 +27,31 @@ class _NoAnswer(Exception):
     """The server hung up before the first byte of an answer."""
 
 
+class Watcher:
+    """Is told of the waits of one request; this one does not care."""
+
+    def begin(self) -> None:
+        """A request is about to be made."""
+
+    def again(self, text: str) -> None:
+        """``text`` is why and how often it is made again."""
+
+    def clear(self) -> None:
+        """It is answered, or given up."""
+
+
 class Session:
     """All requests of one run to one server go through here, one after the other, over one connection while it lasts.
 
     ``timeout_s`` bounds connecting, and every time without a byte; ``retries`` is how often a busy server is asked
-    again.
+    again, of which ``waiting`` is told.
     """
 
-    def __init__(self, address: Address, *, timeout_s: float, retries: int) -> None:
+    def __init__(self, address: Address, *, timeout_s: float, retries: int, waiting: Watcher | None = None) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._retries = retries
+        self._waiting = waiting or Watcher()
         self._socket: socket.socket | None = None
         self._stream = ReplyStream()
         self._mid_answer = False
@@ -59,7 +73,14 @@ class Session:
         """
         if self._mid_answer:
             self.close()
-        waits = backoff(self._retries)
+        self._waiting.begin()
+        try:
+            return self._ask_patiently(request)
+        finally:
+            self._waiting.clear()
+
+    def _ask_patiently(self, request: Request) -> Reply:
+        waits = enumerate(backoff(self._retries), 1)
         while True:
             reused = self._socket is not None
             try:
@@ -70,14 +91,17 @@ class Session:
                     continue  # It closed an idle connection: that is its right, and no sign of being busy.
                 why = f"{self._address} closed the connection without an answer"
                 failure = Failure(Exit.UNREACHABLE, "no-answer", why)
+                state = "does not answer"
             else:
                 if reply.status not in _BUSY:
                     return reply
                 failure = refusal(reply, self._identity(reply))
-            wait_s = next(waits, None)
-            if wait_s is None:
+                state = "is busy"
+            number, wait_s = next(waits, (0, 0.0))
+            if not number:
                 raise failure
             time.sleep(wait_s)
+            self._waiting.again(f"{self._address} {state}, asking again ({number} of {self._retries})")
 
     def receive(self, wanted: type[_Piece]) -> _Piece | Trailer:
         """The next piece of the answer's rest, ``bytes`` of a GET or ``Entry`` of a LIST; the trailer is the last.

@@ -54,7 +54,7 @@ def fetch(session: Session, name: bytes, target: Target, progress: Callable[[int
         raise violation(error, served) from error
     target.begin(size)
     digest, trailer = _receive(session, size, target, progress)
-    _verify(digest, trailer, served)
+    _verify(digest, trailer, size, served)
     target.finish(mtime_ns)
     return Receipt(served, size, digest, time.monotonic() - started)
 
@@ -96,10 +96,20 @@ def _receive(session: Session, size: int, target: Target, progress: Callable[[in
         progress(received, size)
 
 
-def _verify(digest: str, trailer: Trailer, served: Served) -> None:
+def _verify(digest: str, trailer: Trailer, size: int, served: Served) -> None:
     # Only a trailer that stands after all of the content can be "ok".
     if trailer.end is not End.OK:
-        raise Failure(Exit.INTEGRITY, trailer.end.value, ENDINGS[trailer.end], served)
+        reason = ENDINGS[trailer.end] + _how_far(trailer, size)
+        raise Failure(Exit.INTEGRITY, trailer.end.value, reason, served)
     if trailer.fields.get("digest", "").lower() != digest:
         reason = f"the content arrived damaged: its {DIGEST} is not the one the server sent"
         raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)
+
+
+def _how_far(trailer: Trailer, size: int) -> str:
+    """How much an early trailer says was sent; nothing for one that stands after all of the content."""
+    try:
+        sent = decode_number(trailer.fields.get("sent", ""))
+    except ProtocolError:
+        return ""
+    return f" after {count(sent)} of {count(size)} bytes" if sent < size else ""

@@ -88,4 +88,6 @@ def refusal(reply: Reply, served: Served) -> Failure:
     """The failure that a reply other than ``200`` stands for."""
     kind = Exit.NOT_FOUND if reply.status is Status.NOT_FOUND else Exit.REFUSED
     reason = _SENTENCES.get(reply.status) or reply.message or f"the server answered {reply.status} {reply.status.word}"
+    if reply.status is Status.NOT_A_FILE and "directory" in reply.message:
+        reason += "; directories are not fetched, but listed with --list"
     return Failure(kind, reply.status.word, reason, served)

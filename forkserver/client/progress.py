@@ -1,12 +1,14 @@
-"""How far a transfer is, as a bar on a terminal. Runs at the user's."""
+"""How far a transfer is, and what a run waits for, on a terminal. Runs at the user's."""
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from forkserver.client.connection import Watcher
 from forkserver.client.display import escape
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 FIRST_AFTER_S = 1.0
 EVERY_S = 0.1
+_USUAL_COLUMNS = 80
 
 
 class Progress:
@@ -53,3 +56,45 @@ class Progress:
 
     def _rate(self, received: int | None) -> str:
         return f"{(received or 0) / max(self._clock() - self._started, 0.001) / 1e6:,.1f} MB/s"
+
+
+class Waiting(Watcher):
+    """One line about a server that must be asked again, from the first retry after a second on.
+
+    ``terminal`` is None where nobody watches. ``clock`` gives seconds that never go back.
+    """
+
+    def __init__(self, terminal: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._terminal = terminal
+        self._clock = clock
+        self._started = clock()
+        self._shown = False
+
+    def begin(self) -> None:
+        """A request is about to be made: its time runs."""
+        self._started = self._clock()
+
+    def again(self, text: str) -> None:
+        """It is made again; ``text`` takes the place of what was told before."""
+        if self._clock() - self._started >= FIRST_AFTER_S:
+            self._show(f"fsget: {text}")
+            self._shown = True
+
+    def clear(self) -> None:
+        """It is answered, or given up: take the line away."""
+        if self._shown:
+            self._shown = False
+            self._show("")
+
+    def _show(self, text: str) -> None:
+        if self._terminal is not None:
+            # A line that wraps could not be taken away.
+            self._terminal.write(f"\r{text[: _columns(self._terminal) - 1]}\x1b[K")
+            self._terminal.flush()
+
+
+def _columns(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS

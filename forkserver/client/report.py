@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from forkserver.client import display
 from forkserver.client.outcome import Exit, Failure
-from forkserver.client.target import output_complaints
+from forkserver.client.target import check_output, output_complaints
 
 if TYPE_CHECKING:
     from forkserver.client.address import Location
@@ -40,15 +40,16 @@ class Report:
         self._to_stderr = to_stderr
         self.worst = Exit.OK
 
-    def fetched(self, location: Location, receipt: Receipt) -> None:
-        """A file is here, whole and verified."""
+    def fetched(self, location: Location, receipt: Receipt, place: bytes | None) -> None:
+        """A file is here, whole and verified. ``place`` is where, unless under its own name in this directory."""
         if self._as_json:
             facts = {"size": receipt.size, "digest": receipt.digest, "seconds": round(receipt.seconds, 6)}
             self._object(location.shown, receipt.served, "ok", facts)
         elif not self._quiet:
             algorithm = receipt.digest.partition(":")[0]
+            went = f" -> {display.escape(place)}" if place is not None else ""
             self._line(
-                f"{display.escape(location.shown)}: {display.count(receipt.size)} bytes, {algorithm} verified, "
+                f"{display.escape(location.shown)}{went}: {display.count(receipt.size)} bytes, {algorithm} verified, "
                 f"{receipt.seconds:.2f} s, served by PID {receipt.served.pid}"
             )
         self.flush()
@@ -106,8 +107,10 @@ class Report:
         self._line(json.dumps(head | facts).replace("\x7f", "\\u007f"))
 
     def _line(self, text: str) -> None:
-        stream = sys.stderr if self._to_stderr else sys.stdout
         with output_complaints():
+            if not self._to_stderr:
+                check_output()
+            stream = sys.stderr if self._to_stderr else sys.stdout
             if stream is not None:
                 stream.write(text + "\n")
 

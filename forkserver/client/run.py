@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.address import Address, Location, local_name, parse_location
 from forkserver.client.connection import Session
+from forkserver.client.display import escape
 from forkserver.client.fetch import answered_by, fetch
 from forkserver.client.listing import describe, entries
-from forkserver.client.outcome import Exit, Failure
-from forkserver.client.progress import Progress
+from forkserver.client.outcome import Exit, Failure, Interrupted
+from forkserver.client.progress import Progress, Waiting
 from forkserver.client.report import Report
 from forkserver.client.target import LocalFile, StandardOutput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+GREETING = "Server {}; an empty line or Ctrl-D ends.\n"
 PROMPT = "Name of a file on the server: "
 
 
@@ -47,6 +49,8 @@ class Run:
         self._options = options
         self._report = Report(as_json=options.as_json, quiet=options.quiet, to_stderr=options.output == b"-")
         self._sessions: dict[Address, Session] = {}
+        watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
+        self._terminal = sys.stderr if watched else None
 
     def names(self, locations: Iterable[Location]) -> Exit:
         """Do every one in order, whatever becomes of those before. Gives the exit status of the worst."""
@@ -59,10 +63,9 @@ class Run:
 
     def prompt(self) -> Exit:
         """Ask a person for names until an empty line or end-of-file, each over a connection of its own."""
+        sys.stderr.write(GREETING.format(self._options.server))
         while True:
-            sys.stderr.write(PROMPT)
-            sys.stderr.flush()
-            line = sys.stdin.buffer.readline()
+            line = _ask_person()
             written = line.rstrip(b"\r\n")
             if not written:
                 sys.stderr.write("" if line else "\n")
@@ -70,7 +73,7 @@ class Run:
             try:
                 location = parse_location(written, self._options.server)
                 if self._options.action == "fetch":
-                    local_name(location.name)
+                    local_name(location)
             except ValueError as error:
                 self._report.failed(written, Failure(Exit.USAGE, "usage", str(error)), 0)
                 continue
@@ -80,7 +83,12 @@ class Run:
         started = time.monotonic()
         session = self._sessions.get(location.server)
         if session is None:
-            session = Session(location.server, timeout_s=self._options.timeout_s, retries=self._options.retries)
+            session = Session(
+                location.server,
+                timeout_s=self._options.timeout_s,
+                retries=self._options.retries,
+                waiting=Waiting(self._terminal),
+            )
             self._sessions[location.server] = session
         try:
             if self._options.action == "fetch":
@@ -96,20 +104,35 @@ class Run:
             self._report.failed(location.shown, failure, time.monotonic() - started)
 
     def _fetch(self, session: Session, location: Location) -> None:
-        watched = not self._options.quiet and sys.stderr is not None and sys.stderr.isatty()
-        progress = Progress(location.shown, sys.stderr if watched else None)
+        progress = Progress(location.shown, self._terminal)
+        place = None
         try:
             if self._options.output == b"-":
                 receipt = fetch(session, location.name, StandardOutput(), progress)
             else:
-                path = self._options.output or local_name(location.name)
-                with LocalFile(os.path.join(self._options.directory, path)) as target:
+                output = self._options.output
+                path = os.path.join(self._options.directory, local_name(location) if output is None else output)
+                remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
+                with LocalFile(path, remedy) as target:
                     receipt = fetch(session, location.name, target, progress)
+                place = os.path.normpath(path)
+                if place == location.name.rpartition(b"/")[2]:
+                    place = None
         finally:
             progress.clear()
-        self._report.fetched(location, receipt)
+        self._report.fetched(location, receipt, place)
 
     def _hang_up(self) -> None:
         for session in self._sessions.values():
             session.close()
         self._sessions.clear()
+
+
+def _ask_person() -> bytes:
+    sys.stderr.write(PROMPT)
+    sys.stderr.flush()
+    try:
+        return sys.stdin.buffer.readline()
+    except Interrupted:
+        sys.stderr.write("\n")
+        raise

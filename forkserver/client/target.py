@@ -49,10 +49,12 @@ class LocalFile:
     """A file that takes its name only when it is complete: until then it is a temporary one beside its place.
 
     A context manager: entering checks the place before the server is troubled, leaving removes what is not finished.
+    ``remedy`` is what to do if the place is that of a directory.
     """
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, remedy: str = "") -> None:
         self._path = path
+        self._in_directory = "is a directory, and is left as it is" + (f"; {remedy}" if remedy else "")
         directory, self._name = os.path.split(path)
         self._directory = directory or b"."
         self._directory_fd = -1
@@ -71,16 +73,17 @@ class LocalFile:
 
     def _check_place(self) -> None:
         if self._name in (b"", b".", b".."):
-            raise self._failure("is a directory, and is left as it is")
+            raise self._failure(self._in_directory)
         with self._complaints():
             try:
                 mode = os.lstat(self._name, dir_fd=self._directory_fd).st_mode
             except FileNotFoundError:
                 return
         # A symbolic link is replaced, not followed: nothing is ever written through one.
+        if stat.S_ISDIR(mode):
+            raise self._failure(self._in_directory)
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-            raise self._failure(f"is {what}, and is left as it is")
+            raise self._failure("is not a regular file, and is left as it is")
 
     def begin(self, size: int) -> None:
         """Create the temporary file and reserve its space, so that a full disk shows before anything is transferred."""
@@ -155,12 +158,17 @@ class StandardOutput:
     def write(self, data: bytes) -> None:
         """Pass a piece on."""
         with output_complaints():
-            if sys.stdout is None:  # Closed before we were started: descriptor 1 may be anything by now.
-                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            check_output()
             _write_all(sys.stdout.fileno(), data)
 
     def finish(self, mtime_ns: int) -> None:
         """Nothing to finish."""
+
+
+def check_output() -> None:
+    """Raise OSError if standard output was closed before we were started: descriptor 1 may be anything by now."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkserver.client.address import Address, local_name, parse_location, parse_server
+from forkserver.client.address import Address, Location, local_name, parse_location, parse_server
 
 HERE = Address("here", 1)
 
@@ -58,23 +58,32 @@ def test_a_plain_name_gets_one_leading_slash_and_nothing_is_decoded(written, nam
         (b"fs://h:1/%C3%BC\xff", ("h", 1), b"/\xc3\xbc\xff"),
         (b"fs://[::1]:1//a", ("::1", 1), b"//a"),
         (b"fs://h/", ("h", 2057), b"/"),
+        (b"fs://h:1", ("h", 1), b"/"),
+        (b"FS://h/a", ("h", 2057), b"/a"),
+        (b"Fs://h/a\nb", ("h", 2057), b"/a\nb"),
     ],
 )
 def test_an_fs_address_is_decoded(written, server, name):
     assert parse_location(written, HERE)[:2] == (server, name)
 
 
-@pytest.mark.parametrize("written", [b"fs://h", b"fs:///a", b"fs://h/%", b"fs://h/%0g", b"fs://h:x/a", b"x" * 8192])
+@pytest.mark.parametrize(
+    "written", [b"", b"fs://", b"fs:///a", b"http://h/a", b"fs://h/%", b"fs://h/%0g", b"fs://h:x/a", b"x" * 8192]
+)
 def test_a_name_that_cannot_be_asked_for_is_refused(written):
     with pytest.raises(ValueError, match=r"\w"):
         parse_location(written, HERE)
 
 
+def located(name: bytes) -> Location:
+    return Location(HERE, name, b"as written")
+
+
 def test_the_local_name_is_the_last_component():
-    assert local_name(b"/a/b/c") == b"c"
+    assert local_name(located(b"/a/b/c")) == b"c"
 
 
 @pytest.mark.parametrize("name", [b"/", b"/a/", b"/.", b"/a/..", b"/a\0b"])
 def test_a_name_that_would_leave_the_directory_is_refused(name):
     with pytest.raises(ValueError, match="this names no file"):
-        local_name(name)
+        local_name(located(name))

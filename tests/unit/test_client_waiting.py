@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from forkserver.client.connection import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
-from forkserver.client.progress import Progress
+from forkserver.client.progress import Progress, Waiting
 
 
 def test_waits_double_up_to_a_cap_and_differ_by_chance():
@@ -55,3 +55,40 @@ def test_the_last_byte_is_always_told():
 
 def test_the_terminal_gets_its_cursor_and_a_fresh_line_back():
     assert shown_at(2.0).endswith("\x1b[?25h\n")
+
+
+def told_at(*moments: float) -> str:
+    terminal = Terminal()
+    now = [5.0]
+    waiting = Waiting(terminal, lambda: now[0])
+    waiting.begin()
+    for number, moment in enumerate(moments, 1):
+        now[0] = 5.0 + moment
+        waiting.again(f"h:1 is busy, asking again ({number} of 10)")
+    waiting.clear()
+    waiting.clear()
+    return terminal.getvalue()
+
+
+def test_a_server_busy_for_less_than_a_second_is_not_told():
+    assert told_at(0.1, 0.3, 0.9) == ""
+
+
+def test_a_server_busy_for_longer_is_one_line_that_is_taken_away():
+    first, second = "\rfsget: h:1 is busy, asking again (2 of 10)", "\rfsget: h:1 is busy, asking again (3 of 10)"
+    assert told_at(0.7, 1.0, 2.5) == f"{first}\x1b[K{second}\x1b[K\r\x1b[K"
+
+
+def test_a_line_about_waiting_never_wraps():
+    terminal = Terminal()
+    waiting = Waiting(terminal, iter([0.0, 0.0, 2.0]).__next__)
+    waiting.begin()
+    waiting.again("x" * 200)
+    assert len(terminal.getvalue()) == len("\r\x1b[K") + 79
+
+
+def test_without_a_terminal_waiting_is_silent():
+    waiting = Waiting(None, iter([0.0, 0.0, 2.0]).__next__)
+    waiting.begin()
+    waiting.again("x")
+    waiting.clear()

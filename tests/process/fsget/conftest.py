@@ -24,7 +24,8 @@ REPOSITORY = Path(__file__).parents[3]
 
 def program(first: str) -> list[str]:
     """The command ``fsget``, after ``first`` in a shell: the process between fork and exec, without a fork of ours."""
-    fsget = [sys.executable, "-m", "forkserver.client"]
+    # The tests themselves may run in the background of a shell, which lets SIGINT be ignored.
+    fsget = ["env", "--default-signal=INT", sys.executable, "-m", "forkserver.client"]
     return ["/bin/sh", "-c", first + '; exec "$@"', "sh", *fsget] if first else fsget
 
 
@@ -173,6 +174,8 @@ class Says:
     busy = b'FS1 503 busy pid=4710 start=1763860000.000001 message="all children are busy"\n'
     too_many = b'FS1 429 too-many-connections pid=4710 start=1763860000.000001 message="too many from you"\n'
     directory = b"FS1 200 ok pid=4711 start=1763860000.123456 type=dir mtime=1624000000.500000000 mode=755\n"
+
+    entry = b"file /f size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
 
     @classmethod
     def header(cls, size: int, *, length: int | None = None, mtime: str = "1624000000.000000000") -> bytes:

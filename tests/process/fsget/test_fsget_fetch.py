@@ -59,7 +59,13 @@ def test_the_exit_status_is_that_of_the_worst_failure(fsget, lying_server, says)
 def test_a_refusal_says_why_in_the_servers_words(fsget, lying_server, says):
     server = lying_server([says.ask, b'FS1 409 not-a-file %s message="is a directory"\n' % says.who])
     result = fsget("-s", server.address, "reports")
-    assert (result.status, result.err) == (4, "fsget: reports: is a directory (asked PID 4711)\n")
+    advice = "directories are not fetched, but listed with --list"
+    assert (result.status, result.err) == (4, f"fsget: reports: is a directory; {advice} (asked PID 4711)\n")
+
+
+def test_a_fifo_on_the_server_is_not_taken_for_a_directory(fsget, lying_server, says):
+    server = lying_server([says.ask, b'FS1 409 not-a-file %s message="is no regular file"\n' % says.who])
+    assert fsget("-s", server.address, "f").err == "fsget: f: is no regular file (asked PID 4711)\n"
 
 
 def test_a_name_of_any_bytes_is_asked_for_and_shown_harmless(fsget, lying_server, says, place):
@@ -91,8 +97,24 @@ def test_an_ipv6_server_is_reached(fsget, lying_server, says):
 def test_output_and_directory_choose_the_place(fsget, lying_server, says, place):
     (place / "sub").mkdir()
     server = lying_server(says.file(b"one"))
-    assert fsget("-s", server.address, "-d", "sub", "-o", "mine", "theirs").status == 0
+    result = fsget("-s", server.address, "-d", "sub", "-o", "mine", "theirs")
+    assert result.status == 0
+    assert result.out.startswith("theirs -> sub/mine: 3 bytes, ")
     assert (place / "sub" / "mine").read_bytes() == b"one"
+
+
+def test_the_line_tells_where_a_file_went_unless_it_has_its_own_name_here(fsget, lying_server, says, place):
+    (place / "evil\x1b").mkdir()
+    for options, beginning in (
+        (["-o", "x.txt", "sub/s.txt"], "sub/s.txt -> x.txt: 1 bytes"),
+        (["-o", "./s.txt", "sub/s.txt"], "sub/s.txt: 1 bytes"),
+        (["-d", ".", "sub/s.txt"], "sub/s.txt: 1 bytes"),
+        (["-d", "evil\x1b/", "s.txt"], "s.txt -> evil\\x1b/s.txt: 1 bytes"),
+    ):
+        server = lying_server(says.file(b"x"))
+        result = fsget("-s", server.address, *options)
+        assert result.out.startswith(beginning)
+        assert result.out.endswith(", served by PID 4711\n")
 
 
 def test_standard_output_gets_the_bytes_and_standard_error_the_line(fsget, lying_server, says, place):

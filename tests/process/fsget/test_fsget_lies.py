@@ -44,7 +44,15 @@ def test_a_file_modified_meanwhile_is_told(failing, says):
 def test_a_file_that_became_shorter_is_told_by_the_early_trailer(failing, says):
     result = failing([says.ask, says.header(1000) + b"x" * 12 + TRUNCATED % 12])
     assert result.status == 6
-    assert result.err == "fsget: big.log: the file became shorter while it was being sent (served by PID 4711)\n"
+    assert result.err == (
+        "fsget: big.log: the file became shorter while it was being sent after 12 of 1,000 bytes (served by PID 4711)\n"
+    )
+
+
+def test_a_trailer_after_all_of_the_content_says_nothing_of_how_far_it_came(failing, says):
+    for sent in (b"5", b"x", b"99"):
+        result = failing([says.ask, says.header(5) + b"helloFS1 END draining sent=%s\n" % sent])
+        assert (result.status, result.err) == (6, "fsget: big.log: the server is being stopped (served by PID 4711)\n")
 
 
 def test_an_early_trailer_in_the_wrong_place_is_content_and_the_connection_lost(failing, says):

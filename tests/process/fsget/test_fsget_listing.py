@@ -26,6 +26,12 @@ def test_without_a_name_the_root_is_listed(fsget, lying_server, says):
     assert server.requests == [b"LIST / recursive=1\n"]
 
 
+def test_a_server_without_a_path_means_its_root(fsget, lying_server, says):
+    server = lying_server([says.ask, says.directory + b"FS1 END ok entries=0\n"])
+    assert fsget("--list", f"FS://{server.address}").status == 0
+    assert server.requests == [b"LIST /\n"]
+
+
 def test_a_listing_as_json_has_an_object_an_entry(fsget, lying_server, says):
     server = lying_server([says.ask, says.directory + FILE + EVIL + b"FS1 END ok entries=2\n"])
     file, directory = fsget("-s", server.address, "--json", "--list", "reports").objects

@@ -64,6 +64,14 @@ def test_after_a_local_failure_the_other_files_are_fetched(fsget, lying_server, 
     assert (place / "b").read_bytes() == b"x"
 
 
+def test_an_output_that_is_a_directory_is_told_what_was_meant(fsget, place):
+    (place / "dd").mkdir()
+    for output in ("dd", "dd/"):
+        result = fsget("-o", output, "x")
+        assert result.status == 7
+        assert result.err == f"fsget: x: local file ./{output}: is a directory, and is left as it is; use -d dd\n"
+
+
 def test_a_fifo_in_the_place_of_the_file_is_left_as_it_is(fsget, place):
     os.mkfifo(place / "f")
     result = fsget("f")
@@ -115,6 +123,21 @@ def test_a_standard_output_that_takes_nothing_is_a_local_failure(begin, lying_se
             process = begin("-s", server.address, *options, "f", stdout=full, stderr=subprocess.PIPE)
             assert b"standard output: No space left on device\n" in process.stderr.read()
             assert process.wait() == 7
+
+
+def test_a_closed_standard_output_is_a_local_failure(fsget, lying_server, says):
+    for answer, options in (
+        ([says.ask, says.directory + says.entry + b"FS1 END ok entries=1\n"], ["--list"]),
+        ([says.ask, says.directory], ["--stat", "/"]),
+        (says.file(b"x"), ["f"]),
+        (says.file(b"x"), ["-o", "-", "f"]),
+    ):
+        result = fsget("-s", lying_server(answer).address, *options, first="exec >&-")
+        assert (result.status, "standard output: Bad file descriptor\n" in result.err) == (7, True), options
+
+
+def test_a_closed_standard_output_does_not_hurt_who_writes_nothing(fsget, lying_server, says):
+    assert fsget("-s", lying_server(says.file(b"x")).address, "-q", "f", first="exec >&-").status == 0
 
 
 def test_a_reader_that_has_gone_ends_the_run_quietly(begin, lying_server, says):
@@ -179,7 +202,7 @@ def test_on_a_terminal_names_are_asked_for_until_an_empty_line(begin, lying_serv
     server = lying_server(says.file(b"x"), [says.ask, says.not_found])
     tty = terminal.program
     process = begin("-s", server.address, stdin=tty, stdout=tty, stderr=tty)
-    terminal.see(b"Name of a file on the server: ")
+    terminal.see(f"Server {server.address}; an empty line or Ctrl-D ends.\r\nName of a file on the server: ".encode())
     os.write(terminal.person, b"taxLaw.pdf\n")
     terminal.see(b"served by PID 4711\r\nName of a file on the server: ")
     os.write(terminal.person, b"nofile.pdf\n")
@@ -188,7 +211,17 @@ def test_on_a_terminal_names_are_asked_for_until_an_empty_line(begin, lying_serv
     terminal.see(b"fsget: a/..: this names no file")
     os.write(terminal.person, b"\n")
     assert process.wait() == 3
+    assert terminal.screen.count(b"Ctrl-D") == 1
     assert os.listdir(place) == ["taxLaw.pdf"]
+
+
+def test_on_a_terminal_ctrl_c_ends_the_asking_and_the_line(begin, terminal):
+    tty = terminal.program
+    process = begin(stdin=tty, stdout=tty, stderr=tty)
+    terminal.see(b"on the server: ")
+    process.send_signal(signal.SIGINT)
+    terminal.see(b"on the server: \r\n")
+    assert process.wait() == 130
 
 
 def test_on_a_terminal_end_of_file_ends_the_asking(begin, terminal):
@@ -206,6 +239,15 @@ def test_on_a_terminal_a_long_transfer_shows_how_far_it_is(begin, lying_server, 
     terminal.see(b"f  [----")
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
+
+
+def test_on_a_terminal_a_server_that_stays_busy_is_told_and_the_line_taken_away(begin, lying_server, says, terminal):
+    server = lying_server(*[[says.ask, says.busy]] * 11)
+    process = begin("-s", server.address, "f", stderr=terminal.program, stdout=subprocess.DEVNULL)
+    terminal.see(f"\rfsget: {server.address} is busy, asking again (".encode())
+    terminal.see(b" of 10)\x1b[K\rfsget: ")
+    terminal.see(b"(10 of 10)\x1b[K\r\x1b[Kfsget: f: the server is busy; try again later (asked PID 4710)\r\n")
+    assert process.wait() == 4
 
 
 def test_an_unexpected_exception_is_one_line_and_a_traceback_only_on_demand(fsget, environment, tmp_path):

@@ -14,8 +14,15 @@ from forkserver import __version__
         (["-o", "x", "a", "b"], "exactly one NAME"),
         (["-o", "x", "--stat", "a"], "exactly one NAME"),
         (["--stat", "--list"], "exclude each other"),
-        (["-r", "a"], "goes with --list"),
-        (["-s", "host:port", "a"], "a port is a number"),
+        (["-r", "a"], "--recursive goes with --list; directories are not fetched"),
+        (["-s", "host:port", "a"], "'host:port': a port is a number"),
+        (["-s", "127.0.0.1:", "a"], "'127.0.0.1:': a port is a number"),
+        (["-s", "", "a"], ": the name is empty\n"),
+        (["a", ""], "Error: a name is empty\n"),
+        (["http://h/x"], "http://h/x: only fs:// URLs are known"),
+        (["fs:///x"], "fs:///x: no server between fs:// and /"),
+        (["sub/"], "sub/: this names no file; to see a directory: fsget --list sub/\n"),
+        (["/"], "to see a directory: fsget --list /\n"),
         (["--timeout", "nan", "a"], "must be more than 0"),
         (["--timeout", "0", "a"], "must be more than 0"),
         (["--retries", "-1", "a"], "x>=0"),
@@ -37,4 +44,13 @@ def test_help_and_version_are_there(fsget):
     shown = fsget("--help")
     assert shown.status == 0
     assert "143: terminated" in shown.out
-    assert fsget("--version").out == f"fsget, version {__version__}\n"
+    assert fsget("--version").out == f"fsget {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("redirect", "reason"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+)
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_cannot_be_written_is_one_line_and_a_local_failure(fsget, option, redirect, reason):
+    result = fsget(option, first=f"exec {redirect}")
+    assert (result.status, result.err) == (7, f"fsget: standard output: {reason}\n")
