@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 45.0
 SMALL_BUFFER_BYTES = 65536
-# More than all that the sockets between server and client may take in: tcp_wmem is 4 MiB, and the client's is small.
-LARGE_BYTES = 16 << 20
+# More than all that the sockets between server and client take in: the server's may grow to the last number of
+# tcp_wmem, tcp(7), and the client's is small.
+LARGE_BYTES = 2 * int(Path("/proc/sys/net/ipv4/tcp_wmem").read_text().split()[2]) + (2 << 20)
 
 
 class Get:
@@ -167,9 +168,8 @@ class Running:
         return Result(self.process.returncode, out, err)
 
     def destroy(self) -> None:
-        if self.process.poll() is None:
+        with self.process:  # closes its pipes
             self.process.kill()
-            self.process.communicate()
 
 
 @pytest.fixture

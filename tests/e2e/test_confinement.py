@@ -43,6 +43,8 @@ def serving(serve, connect):
         connection.sendall(b"PING\n")
         found = re.search(rb" pid=(\d+) ", connection.recv(4096))
         assert found
+        # The child may answer before the master has closed its own copy of the connection.
+        server.wait_until(lambda: server.count_descriptors() <= server.descriptors, "as few descriptors as at first")
         return server, int(found[1])
 
     return start
