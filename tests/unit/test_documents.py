@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 
 from forkserver.errors import EX_BUG, EX_CONFIG
 from forkserver.front import cli, configfile
+from forkserver.protocol.messages import End, Identity
 from forkserver.settings import FIELDS, Settings
 
 if TYPE_CHECKING:
@@ -22,7 +24,25 @@ REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMAND_PAGE = (REPOSITORY / "docs/man/forkserver.8").read_text(encoding="utf-8")
 FILE_PAGE = (REPOSITORY / "docs/man/forkserver.toml.5").read_text(encoding="utf-8")
-STATUSES = ["0", "2", str(EX_BUG), str(EX_CONFIG), str(cli.EX_INTERRUPTED)]
+STATUSES = ["0", "2", str(EX_BUG), str(cli.EX_OUTPUT), str(EX_CONFIG), str(cli.EX_INTERRUPTED)]
+
+
+LOG = COMMAND_PAGE.split("\n.Sh LOG\n")[1].split("\n.Sh ")[0]
+
+
+def events() -> dict[str, set[str]]:
+    """The verbs logged in the code, each with the names of its fields."""
+    found: dict[str, set[str]] = {}
+    for path in (REPOSITORY / "forkserver").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "event":
+                verb = node.args[0]
+                assert isinstance(verb, ast.Constant), f"{path}:{node.lineno}: a verb that only shows when it runs"
+                fields = {keyword.arg for keyword in node.keywords if keyword.arg}
+                if len(fields) < len(node.keywords):  # **identity.fields
+                    fields |= set(Identity(1, 1).fields)
+                found.setdefault(str(verb.value), set()).update(fields)
+    return found
 
 
 def as_toml(value: Value) -> str:
@@ -79,3 +99,17 @@ def test_statuses() -> None:
     assert re.findall(r"^\| (\d+) \|", rows, re.MULTILINE) == STATUSES
     section = COMMAND_PAGE.split(".Sh EXIT STATUS")[1].split(".Sh ")[0]
     assert re.findall(r"^\.It (\d+)$", section, re.MULTILINE) == STATUSES
+
+
+def test_the_log_s_verbs_and_their_fields_are_those_of_the_code() -> None:
+    described = {text.split("\n")[0]: text for text in LOG.split("\n.It Li ")[1:]}
+    logged = events()
+    assert set(described) == set(logged)
+    for verb, fields in logged.items():
+        sample = re.search(rf"^\.Dl \S+Z forkserver\[\d+\] {verb}( .*)?$", described[verb], re.MULTILINE)
+        assert sample, verb
+        assert set(re.findall(r"(?:^| )([a-z_]+)=", sample[1] or "")) == fields, verb
+
+
+def test_the_log_s_outcomes_of_a_content_are_told() -> None:
+    assert {end.value for end in End} - set(re.findall(r"[a-z-]+", LOG)) == set()
