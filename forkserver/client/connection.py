@@ -66,6 +66,11 @@ class Session:
             self._socket.close()
             self._socket = None
 
+    @property
+    def received_bytes(self) -> int:
+        """How much of the last content has come."""
+        return self._stream.content_seen
+
     def ask(self, request: Request) -> Reply:
         """Send a request and give the answer's first line; after a 200 with content call ``receive`` for the rest.
 
@@ -171,19 +176,21 @@ class Session:
         except OSError:
             return b""
 
-    def _end_of_file(self) -> Trailer:
+    def _end_of_file(self) -> Reply | Entry | Trailer | bytes:
+        """What the stream still holds: the end of a content that was broken off, and why."""
         self.close()
         if not self._heard:
             raise _NoAnswer
         try:
-            trailer = self._stream.end_of_file()
+            self._stream.end_of_file()
+            event = self._stream.next_event()
         except ProtocolError:
             if not self._speaks:
                 raise
-            trailer = None
-        if trailer is None:
+            event = None
+        if event is None:
             raise Failure(Exit.UNREACHABLE, "connection-lost", "the connection was lost", self.served)
-        return trailer
+        return event
 
     def _identity(self, reply: Reply) -> Served:
         return Served(decode_number(reply.fields.get("pid", "")), reply.fields.get("start", ""))

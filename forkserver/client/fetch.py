@@ -80,20 +80,18 @@ def _receive(session: Session, size: int, target: Target, progress: Callable[[in
     from hashlib import sha256  # noqa: PLC0415 - listings and refusals do without OpenSSL
 
     hasher = sha256()
-    received = 0
     while True:
         try:
             piece = session.receive(bytes)
         except Failure as failure:
             if failure.exit_status is Exit.UNREACHABLE:
-                failure.reason += f" after {count(received)} of {count(size)} bytes"
+                failure.reason += f" after {count(session.received_bytes)} of {count(size)} bytes"
             raise
         if isinstance(piece, Trailer):
             return f"{DIGEST}:{hasher.hexdigest()}", piece
         hasher.update(piece)
         target.write(piece)
-        received += len(piece)
-        progress(received, size)
+        progress(session.received_bytes, size)
 
 
 def _verify(digest: str, trailer: Trailer, size: int, served: Served) -> None:

@@ -72,8 +72,10 @@ class ReplyStream:
         self._expected: list[str] = []
         self._state = "reply"
         self._content_left = 0
-        self._content_seen = 0
-        self._tail = b""
+        self.content_seen = 0
+        """Bytes of the last content that have come, those held back among them."""
+        self._held = b""
+        self._ready: list[bytes | Trailer] = []
 
     def expect(self, request: Request) -> None:
         """Tell what was asked, in order; the form of an answer follows from the verb."""
@@ -86,34 +88,39 @@ class ReplyStream:
     def next_event(self) -> Reply | Entry | Trailer | bytes | None:
         """The next piece of an answer: ``bytes`` is content. None: feed more. Raises ProtocolError.
 
-        An early trailer (one with ``sent``, from here or from ``end_of_file``) was at first taken for content, whole or
-        in part: of the bytes given for this answer only the first ``sent`` are the file's.
+        The last MAX_EARLY_TRAILER_BYTES of a content are held back until a trailer shows where the content ends: no
+        byte of an early trailer is ever given for one. Such a trailer has ``sent``, and is never ``ok``.
         """
+        if self._ready:
+            return self._ready.pop(0)
         if self._state == "content":
-            return self._next_content()
+            content = self._next_content()
+            if content or self._state == "content":
+                return content
         line = _take_line(self._buffer, MAX_REPLY_BYTES, "the server's line is longer than 16384 bytes")
         if line is None:
             return None
         if self._state == "reply":
             return self._begin(native.decode_reply(line))
-        if self._state == "entries" and not line.startswith(b"FS1 "):
+        if line.startswith(b"FS1 "):
+            self._end(self._held, native.decode_trailer(line))
+        elif self._state == "entries":
             return native.decode_entry(line)
-        from_content = self._state == "trailer" and not line.startswith(b"FS1 ")
-        self._state = "reply"
-        # Where fewer bytes are missing than an early trailer has, its beginning has filled the content up.
-        return self._early_trailer(line + b"\n") if from_content else native.decode_trailer(line)
+        else:
+            # Fewer bytes were missing than an early trailer has: its beginning has filled the content up.
+            self._end_early(self._held + line + b"\n")
+        return self._ready.pop(0)
 
-    def end_of_file(self) -> Trailer | None:
-        """The server will send no more. None: every answer is complete.
+    def end_of_file(self) -> None:
+        """The server will send no more. After it ``next_event`` has what was held back, until None.
 
-        Returns the early trailer where a content was broken off with its reason; see ``next_event`` for its ``sent``.
-        Raises ProtocolError for any other break.
+        Raises ProtocolError if the last answer is not complete, and no early trailer gives the reason.
         """
         if self._state in ("content", "trailer") and not self._buffer:
-            return self._early_trailer(b"")
-        if self._expected or self._state != "reply" or self._buffer:
+            self._end_early(self._held)
+            self._expected.clear()
+        elif self._expected or self._state != "reply" or self._buffer:
             raise ProtocolError(Status.BAD_REQUEST, "the connection ended in the middle of an answer")
-        return None
 
     def _begin(self, reply: Reply) -> Reply:
         if not self._expected:
@@ -123,34 +130,43 @@ class ReplyStream:
             self._state = "entries"
         elif reply.status is Status.OK and verb == "GET":
             self._content_left = native.decode_number(reply.fields.get("length", ""))
-            self._content_seen = 0
-            self._tail = b""
+            self.content_seen = 0
+            self._held = b""
             self._state = "content" if self._content_left else "trailer"
         return reply
 
     def _next_content(self) -> bytes | None:
-        if not self._buffer:
-            return None
-        data = bytes(self._buffer[: self._content_left])
-        del self._buffer[: len(data)]
-        self._content_left -= len(data)
-        self._content_seen += len(data)
-        self._tail = (self._tail + data[-MAX_EARLY_TRAILER_BYTES:])[-MAX_EARLY_TRAILER_BYTES:]
+        size = min(len(self._buffer), self._content_left)
+        fresh = max(0, size - MAX_EARLY_TRAILER_BYTES)
+        with memoryview(self._buffer) as view:
+            if fresh:
+                content, self._held = b"".join((self._held, view[:fresh])), bytes(view[fresh:size])
+            else:
+                held = self._held + view[:size]
+                content, self._held = held[:-MAX_EARLY_TRAILER_BYTES], held[-MAX_EARLY_TRAILER_BYTES:]
+        del self._buffer[:size]
+        self._content_left -= size
+        self.content_seen += size
         if not self._content_left:
             self._state = "trailer"
-        return data
+        return content or None
 
-    def _early_trailer(self, rest: bytes) -> Trailer:
-        """The trailer that begins in the content and ends with ``rest``. Raises ProtocolError if there is none."""
-        tail = self._tail + rest
+    def _end_early(self, tail: bytes) -> None:
+        """Find the early trailer at the end of ``tail``, which begins with what is held. Raises ProtocolError."""
         start = tail.rfind(b"FS1 END ")
-        if start >= 0 and tail.endswith(b"\n"):
+        if 0 <= start < len(self._held) and tail.endswith(b"\n"):
             trailer = native.decode_trailer(tail[start:-1])
             sent = native.decode_number(trailer.fields.get("sent", ""))
             # A file may end in such a line: it must stand where it says, and nothing early is ever "ok".
-            if trailer.end is not End.OK and sent == self._content_seen - (len(self._tail) - start):
-                return trailer
+            if trailer.end is not End.OK and sent == self.content_seen - (len(self._held) - start):
+                self._end(tail[:start], trailer)
+                return
         raise ProtocolError(Status.BAD_REQUEST, "the connection ended in the middle of the content")
+
+    def _end(self, content: bytes, trailer: Trailer) -> None:
+        self._state = "reply"
+        self._held = b""
+        self._ready = [content, trailer] if content else [trailer]
 
 
 def _take_line(buffer: bytearray, limit: int, complaint: str) -> bytes | None:

@@ -77,16 +77,22 @@ def read_replies(fed: list[bytes], verbs: list[str]) -> Outcome:
     try:
         for piece in fed:
             stream.feed(piece)
-            for event in iter(stream.next_event, None):
-                last = outcome[-1] if outcome else None
-                if isinstance(event, bytes) and isinstance(last, bytes):
-                    outcome[-1] = last + event
-                else:
-                    outcome.append(event if isinstance(event, bytes) else content(event))
-        outcome.append(content(stream.end_of_file()))
+            take_events(stream, outcome)
+        stream.end_of_file()
+        take_events(stream, outcome)
+        outcome.append(None)
     except ProtocolError as error:
         outcome.append((error.status, error.message))
     return outcome
+
+
+def take_events(stream: ReplyStream, outcome: Outcome) -> None:
+    for event in iter(stream.next_event, None):
+        last = outcome[-1] if outcome else None
+        if isinstance(event, bytes) and isinstance(last, bytes):
+            outcome[-1] = last + event
+        else:
+            outcome.append(event if isinstance(event, bytes) else content(event))
 
 
 BOUNDED = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
