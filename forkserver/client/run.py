@@ -129,9 +129,9 @@ class Run:
 
 
 def _ask_person() -> bytes:
-    sys.stderr.write(PROMPT)
-    sys.stderr.flush()
     try:
+        sys.stderr.write(PROMPT)
+        sys.stderr.flush()
         return sys.stdin.buffer.readline()
     except Interrupted:
         sys.stderr.write("\n")
