@@ -1,8 +1,8 @@
 """Content on its way: sendfile in bounded pieces, digest while sending, trailer. Runs in a child.
 
 The bytes go from the page cache to the socket without passing through the process (sendfile(2)); where a digest is
-wanted the same piece is read and hashed while the peer takes it. A file that changes in between gives a digest that
-does not match, or a ``changed`` trailer: never a transfer that looks complete.
+wanted the same piece is read and hashed while the peer takes it. A file that changes in between gives a ``changed``
+trailer or a digest that does not match. Without a digest, a write in place to bytes already queued is not noticed.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ ENDINGS = {
     End.TRUNCATED: "the file became shorter while it was being sent",
     End.READ_ERROR: "the server could not read the file to the end",
     End.DRAINING: "the server is being stopped",
-    End.INTERNAL_ERROR: "the server failed in the middle of it",
 }
 """What a trailer other than ``ok`` means to people."""
 

@@ -130,18 +130,20 @@ def _to_value(value: object) -> object:
 def _line_of(text: str, name: str) -> int:
     """The line on which the statement that sets the top-level key ``name`` begins.
 
-    tomllib does not tell. But a beginning of the file that is TOML and lacks the key ends before its statement.
+    tomllib does not tell. But what stands before it is TOML and lacks the key, and with its line that is no longer so.
     """
     lines = text.split("\n")
-    before = 0
-    for count in range(1, len(lines)):
-        try:
-            if name in tomllib.loads("\n".join(lines[:count])):
-                break
-        except ValueError:
-            continue  # in the middle of a value of several lines
-        before = count
-    return before + 1
+    for count, line in enumerate(lines):
+        if name in line and _lacks(lines[:count], name) and not _lacks(lines[: count + 1], name):
+            return count + 1
+    return 1  # spelled with escapes
+
+
+def _lacks(lines: list[str], name: str) -> bool:
+    try:
+        return name not in tomllib.loads("\n".join(lines))
+    except ValueError:
+        return False  # they end in the middle of a value of several lines
 
 
 def _unknown(name: str) -> str:

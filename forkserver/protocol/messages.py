@@ -60,7 +60,6 @@ class End(enum.Enum):
     TRUNCATED = "truncated"
     READ_ERROR = "read-error"
     DRAINING = "draining"
-    INTERNAL_ERROR = "internal-error"
 
 
 class ProtocolError(Exception):
