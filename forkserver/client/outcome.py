@@ -33,7 +33,7 @@ MEANINGS = {
     Exit.REFUSED: "the server refused, or stayed busy after all retries",
     Exit.UNREACHABLE: "no connection, connection lost, timeout, or no forkserver",
     Exit.INTEGRITY: "the content arrived incomplete, changed or damaged",
-    Exit.LOCAL_DISK: "the local file could not be written",
+    Exit.LOCAL_DISK: "the local file, or standard output, could not be written",
     Exit.INTERRUPTED: "interrupted (143: terminated, 129: hung up)",
     Exit.BROKEN_PIPE: "the reader of standard output has gone",
 }
