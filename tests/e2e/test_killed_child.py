@@ -38,7 +38,7 @@ def test_a_killed_child_fails_one_client_by_its_pid_and_fifteen_have_their_file(
     held.release()
     results = [run.result() for run in runs]
     failed = [number for number, result in enumerate(results) if result.status]
-    assert len(failed) == 1
+    assert len(failed) == 1, [result.err for result in results]
     result, place = results[failed[0]], places[failed[0]]
     assert result.status == 5
     assert re.fullmatch(

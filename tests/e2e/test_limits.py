@@ -171,8 +171,7 @@ def test_where_no_process_is_to_be_had_clients_are_told_and_served_later(serve, 
     limit_processes(no_root, server.master_pid, "hard")
     assert (run.result().status, run.result().err) == (0, "")
     for _ in range(3):  # more than max_per_peer: whoever was refused is counted no longer
-        assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
-        server.wait_until(lambda: len(server.children()) <= len(options), "the child's end")
+        assert begin(server, "--retries", "100", "hello.txt").result().status == 0
     server.quiet(idle=len(options))
 
 
