@@ -43,6 +43,7 @@ class Nursery:
         self._log = log
         self._children = Children(settings.max_children, table)
         self._throttle = Throttle()
+        self._last_crash = 0.0
         self._sweep_at: float | None = None
         self._closed = False
         self.admission = Admission(settings.peer_limit)
@@ -91,6 +92,7 @@ class Nursery:
             verdict = judge(death.wait_status)
             if not verdict.ordinary:
                 self._mourn(death, verdict.word, child, connection)
+                self._last_crash = now
                 self._sweep_at = self._sweep_at or now + _LOST_AFTER_S
             if child.slot.requests or child.slot.sent_bytes:
                 self._throttle.forgive()
@@ -116,7 +118,8 @@ class Nursery:
         """Some time after a child was killed, give back a connection that it may have taken unseen."""
         if self._sweep_at is None or now < self._sweep_at or self._closed or not self._handover.empty:
             return
-        self._sweep_at = None
+        again = self._last_crash + _LOST_AFTER_S
+        self._sweep_at = again if again > now else None
         for peer in self._children.write_off(now - _LOST_AFTER_S):
             self._release(peer)
 
