@@ -61,7 +61,8 @@ class Session:
         except Woken:
             status = ExitStatus.RETIRED
         self.receipt.close(status)
-        self.wire.close()
+        # A peer that is gone, or took nothing for too long, will not take the rest now.
+        self.wire.close(linger=status in (ExitStatus.DONE, ExitStatus.RETIRED))
         return status
 
     def reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> None:

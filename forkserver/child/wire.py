@@ -102,12 +102,15 @@ class Wire:
             poll.poll(_PACE_POLL_S * 1000)
         poll.poll(_PACE_S * 1000)
 
-    def close(self) -> None:
-        """Close so that nothing sent is lost to a reset: shut down, read on for a bounded while (RFC 1122 4.2.2.13)."""
+    def close(self, *, linger: bool) -> None:
+        """Close; with ``linger`` so that nothing sent is lost to a reset (RFC 1122 4.2.2.13).
+
+        That is, shut down and read on for a bounded while.
+        """
         try:
             self._socket.shutdown(socket.SHUT_WR)
             deadline = clock.now() + _LINGER_S
-            left = _LINGER_BYTES
+            left = _LINGER_BYTES if linger else 0
             while left > 0 and (data := self.receive(deadline, DRAINING)):
                 left -= len(data)
         except (PeerGone, PeerTooSlow, Woken, OSError):

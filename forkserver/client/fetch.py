@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client import metadata
@@ -76,8 +77,6 @@ def _promise(reply: Reply) -> tuple[int, int]:
 
 def _receive(session: Session, size: int, target: Target, progress: Callable[[int, int], None]) -> tuple[str, Trailer]:
     """Pass the content on; gives its digest, and what the server says about it."""
-    from hashlib import sha256  # noqa: PLC0415 - listings and refusals do without OpenSSL
-
     hasher = sha256()
     while True:
         try:
