@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,7 @@ import pytest
 
 from forkserver import __version__
 from forkserver.errors import OperatorError
-from forkserver.front import cli, configfile
+from forkserver.front import cli
 from forkserver.settings import FIELDS, Settings
 from forkserver.supervisor import supervise
 
@@ -150,22 +148,6 @@ def test_our_own_bug_is_one_line_and_70(monkeypatch: pytest.MonkeyPatch, capsys:
     assert errors.count("\n") == 1
 
 
-COMMAND = [sys.executable, "-m", "forkserver.front.cli"]
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(os.path.dirname(cli.__file__)))}
-
-
-@pytest.mark.parametrize("arguments", ["check", "--version", "serve --help"])
-@pytest.mark.parametrize(
-    ("place", "reason"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
-)
-def test_a_standard_output_that_takes_nothing_is_one_line_and_74(arguments: str, place: str, reason: str) -> None:
-    script = f'exec "$@" {arguments} {place}'
-    ended = subprocess.run(
-        ["/bin/sh", "-c", script, "sh", *COMMAND], env=ENVIRONMENT, capture_output=True, check=False, text=True
-    )
-    assert (ended.returncode, ended.stderr) == (74, f"forkserver: standard output: {reason}\n")
-
-
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
@@ -180,10 +162,3 @@ def test_a_word_among_the_options_is_told_what_it_may_have_meant(
 ) -> None:
     assert cli.run(["serve", *arguments]) == 2
     assert remedy in capsys.readouterr().err
-
-
-def test_the_module_is_the_command(tmp_path: Path) -> None:
-    command = [*COMMAND, "check"]
-    ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=True, text=True)
-    assert ended.stdout == configfile.dump(Settings(root=str(tmp_path)))
-    assert ended.stderr == ""
