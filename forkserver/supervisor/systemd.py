@@ -1,13 +1,17 @@
-"""What systemd says to a service: sockets passed on, sd_listen_fds(3). Runs in the supervisor."""
+"""What systemd and a service say to each other: sd_listen_fds(3), sd_notify(3). Runs in the supervisor."""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 
 from forkserver.errors import OperatorError
 
 _FIRST_FD = 3
+_STATUS_PAUSE_S = 1.0
+_SEND_PATIENCE_S = 1.0
+"""Longer than the service manager ever takes; a loop that waited for ever for a stuck one would be stuck itself."""
 
 
 def passed_sockets() -> list[socket.socket]:
@@ -29,3 +33,78 @@ def passed_sockets() -> list[socket.socket]:
         except OSError as error:
             raise OperatorError(f"LISTEN_FDS: descriptor {fd} is no socket ({error.strerror}); unset it") from error
     return sockets
+
+
+class Notifier:
+    """Tells the service manager how the service is; says nothing where there is none. No call fails.
+
+    Its making takes the variables out of the environment, as ``passed_sockets`` does. ``now`` is always the caller's
+    monotonic clock, in seconds. ``due`` is the moment when ``keep_time`` must be called, None: never.
+    """
+
+    def __init__(self, now: float) -> None:
+        name = os.environ.pop("NOTIFY_SOCKET", "")
+        usec = os.environ.pop("WATCHDOG_USEC", "")
+        pid = os.environ.pop("WATCHDOG_PID", "")
+        # An @ stands for the NUL byte that begins an abstract name, unix(7).
+        self._address = "\0" + name[1:] if name.startswith("@") else name
+        self._heard = name.startswith(("/", "@"))
+        watched = self._heard and usec.isdecimal() and int(usec) > 0 and pid in ("", str(os.getpid()))
+        self._beat_s = int(usec) / 2_000_000 if watched else None
+        self._beat_at = now
+        self._told = ""
+        self._wanted = ""
+        self._status_at = now
+
+    @property
+    def due(self) -> float | None:
+        """See the class."""
+        moments = [self._beat_at] if self._beat_s is not None else []
+        if self._wanted != self._told:
+            moments.append(self._status_at)
+        return min(moments, default=None)
+
+    def keep_time(self, now: float) -> None:
+        """Send what is due: the watchdog's sign of life, a status that was held back."""
+        if self._beat_s is not None and now >= self._beat_at:
+            self._beat_at = now + self._beat_s
+            self._send("WATCHDOG=1")
+        if self._wanted != self._told and now >= self._status_at:
+            self._status_at = now + _STATUS_PAUSE_S
+            self._told = self._wanted
+            self._send(f"STATUS={self._told}")
+
+    def ready(self) -> None:
+        """The service serves: for the first time, or again after ``reloading``."""
+        self._send("READY=1")
+
+    def status(self, text: str, now: float) -> None:
+        """One line for people. Sent if it says something new, at most once a second, the last one certainly."""
+        if self._heard:
+            # A line feed would begin another assignment, and the manager takes no other bytes than UTF-8.
+            line = text.encode("utf-8", "backslashreplace").decode("utf-8")
+            self._wanted = "".join([char if char.isprintable() else "?" for char in line])
+            self.keep_time(now)
+
+    def reloading(self) -> None:
+        """The settings are being read again; ``ready`` ends it."""
+        # The manager compares it with its own CLOCK_MONOTONIC, so it is not the caller's idea of now.
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """The service drains, then ends."""
+        self._send("STOPPING=1")
+
+    def extend_timeout(self, seconds: float) -> None:
+        """What goes on, be it the start or the stop, may take this long from now, whatever the unit file says."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+
+    def _send(self, message: str) -> None:
+        if not self._heard:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                manager.settimeout(_SEND_PATIENCE_S)
+                manager.sendto(message.encode(), self._address)
+        except OSError:
+            pass  # nobody there, or it takes nothing: that is no reason to stop serving

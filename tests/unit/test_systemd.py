@@ -1,0 +1,144 @@
+"""What the service manager hears, on a real datagram socket, at moments the test makes up."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forkserver.supervisor.systemd import Notifier
+
+VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
+class Manager:
+    """The service manager's end."""
+
+    def __init__(self, address: str, monkeypatch) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self._socket.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+
+    def heard(self) -> list[str]:
+        """The datagrams since the last call."""
+        datagrams = []
+        while True:
+            try:
+                datagrams.append(self._socket.recv(4096).decode())
+            except BlockingIOError:
+                return datagrams
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request, tmp_path: Path, monkeypatch) -> Iterator[Manager]:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    address = str(tmp_path / "notify") if request.param == "path" else f"@forkserver-test-{os.getpid()}"
+    manager = Manager(address, monkeypatch)
+    yield manager
+    manager.close()
+
+
+def test_life_is_told_word_by_word(manager: Manager) -> None:
+    notifier = Notifier(0.0)
+    notifier.ready()
+    notifier.extend_timeout(1.5)
+    notifier.stopping()
+    assert manager.heard() == ["READY=1", "EXTEND_TIMEOUT_USEC=1500000", "STOPPING=1"]
+
+
+def test_reloading_carries_the_managers_clock(manager: Manager) -> None:
+    before = time.monotonic_ns() // 1000
+    Notifier(0.0).reloading()
+    (datagram,) = manager.heard()
+    found = re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=(\d+)", datagram)
+    assert found
+    assert before <= int(found[1]) <= time.monotonic_ns() // 1000
+
+
+def test_a_status_is_sent_once_a_second_and_only_if_it_is_new(manager: Manager) -> None:
+    notifier = Notifier(100.0)
+    notifier.status("one", 100.0)
+    notifier.status("one", 100.1)
+    notifier.status("two", 100.2)
+    notifier.status("three", 100.3)
+    assert manager.heard() == ["STATUS=one"]
+    assert notifier.due == 101.0
+    notifier.keep_time(100.9)
+    assert manager.heard() == []
+    notifier.keep_time(101.0)
+    assert manager.heard() == ["STATUS=three"]
+    assert notifier.due is None
+
+
+def test_a_status_that_came_back_to_what_was_told_is_not_sent(manager: Manager) -> None:
+    notifier = Notifier(0.0)
+    for text, now in (("one", 0.0), ("two", 0.1), ("one", 0.2)):
+        notifier.status(text, now)
+    assert notifier.due is None
+    notifier.keep_time(5.0)
+    assert manager.heard() == ["STATUS=one"]
+
+
+def test_a_status_is_one_line(manager: Manager) -> None:
+    Notifier(0.0).status("serving /srv/\udcff\nREADY=1\x1b[m \u202e", 0.0)
+    assert manager.heard() == ["STATUS=serving /srv/\\udcff?READY=1?[m ?"]
+
+
+@pytest.mark.parametrize("pid", ["", str(os.getpid())])
+def test_the_watchdog_hears_twice_in_its_time(manager: Manager, monkeypatch, pid: str) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+    if pid:
+        monkeypatch.setenv("WATCHDOG_PID", pid)
+    notifier = Notifier(10.0)
+    assert notifier.due == 10.0
+    for now in (10.0, 11.0, 11.49, 11.5, 12.0, 13.0):
+        notifier.keep_time(now)
+    assert manager.heard() == ["WATCHDOG=1"] * 3
+    assert notifier.due == 14.5
+
+
+@pytest.mark.parametrize(("usec", "pid"), [("3000000", "1"), ("0", ""), ("-5", ""), ("soon", ""), ("", "")])
+def test_a_watchdog_for_another_or_none_hears_nothing(manager: Manager, monkeypatch, usec: str, pid: str) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", usec)
+    monkeypatch.setenv("WATCHDOG_PID", pid)
+    notifier = Notifier(0.0)
+    notifier.keep_time(1000.0)
+    assert notifier.due is None
+    assert manager.heard() == []
+
+
+@pytest.mark.usefixtures("manager")
+def test_the_variables_are_for_nobody_else(monkeypatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    Notifier(0.0)
+    assert not [name for name in VARIABLES if name in os.environ]
+
+
+@pytest.mark.parametrize("address", ["", "/nowhere/notify", "vsock:2:1234", "\udcff"])
+def test_without_a_manager_nothing_fails(monkeypatch, address: str) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+    notifier = Notifier(0.0)
+    notifier.ready()
+    notifier.status("serving", 0.0)
+    notifier.reloading()
+    notifier.extend_timeout(1.0)
+    notifier.stopping()
+
+
+def test_a_manager_that_goes_away_is_not_missed(manager: Manager) -> None:
+    notifier = Notifier(0.0)
+    manager.close()
+    notifier.status("serving", 0.0)
+    notifier.ready()
