@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import sys
@@ -19,6 +20,7 @@ from forkserver import __version__
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
 from forkserver.front import configfile
 from forkserver.settings import FIELDS
+from forkserver.supervisor import operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 EX_OUTPUT = 74
 """Standard output takes nothing: EX_IOERR of sysexits(3)."""
+RELOAD_TIMEOUT_S = 60.0
 EX_INTERRUPTED = 130
 """Ended by the operator's Ctrl-C, as shells report it: 128 and SIGINT."""
 
@@ -162,7 +165,15 @@ def serve(config: str | None, **options: Any) -> int:
     # Here, and not above, so that `check` and `--help` do not wait for what they do not use.
     from forkserver.supervisor import supervise  # noqa: PLC0415 - see above
 
-    return supervise.main(settings)
+    return supervise.main(settings, functools.partial(_settings, config, options))
+
+
+@forkserver.command()
+@click.option("--pid", type=int, required=True, envvar="MAINPID", help="PID of the server's supervisor  [env: MAINPID]")
+def reload(pid: int) -> int:
+    """Have a running server read its settings anew; returns when they are in force, or says why not."""
+    operator.ask(pid, operator.RELOAD, RELOAD_TIMEOUT_S)
+    return 0
 
 
 @forkserver.command(cls=_OptionsOnly)

@@ -18,7 +18,7 @@ if not __package__:
     # Started by path, isolated: nothing else would tell Python where the package is.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from forkserver import control, settings
+from forkserver import __version__, control, settings
 from forkserver.child import worker
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
 from forkserver.handover import Handover
@@ -39,13 +39,18 @@ def main(channel_fd: int) -> int:
     channel = socket.socket(fileno=channel_fd)
     try:
         master = build(channel, log)
+        say = control.READY + __version__.encode("ascii")
     except (OperatorError, OSError) as error:
-        channel.send(control.FAILED + str(error).encode("utf-8", "surrogateescape"))
+        say = control.FAILED + str(error).encode("utf-8", "surrogateescape")
+    try:
+        channel.send(say)
+    except OSError:
+        return EX_CONFIG  # nobody is left to serve for
+    if say.startswith(control.FAILED):
         return EX_CONFIG
     # What exists now is never collected, and so never written to, in master or child.
     gc.collect()
     gc.freeze()
-    channel.send(control.READY)
     try:
         master.run()
     except Exception as error:  # noqa: BLE001 - the last frame of the process: log it, whatever it is

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import signal
+import socket
 import time
 
 from forkserver import control
@@ -19,10 +20,6 @@ from forkserver.master.refusals import Refusals
 from forkserver.protocol.messages import Status
 from forkserver.signals import SignalPipe
 from forkserver.slots import DRAINING, STOPPING
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import socket
 
 _ACCEPT_BATCH = 64
 _DRAIN_ACCEPTS = 4096  # the backlog of the listeners; under load it would never be seen empty
@@ -52,6 +49,9 @@ class Master:
         self._door = Door(listeners, self._poll, log)
         for fd in (signals.fd, available_fd, channel.fileno()):
             self._poll.register(fd, select.POLLIN)
+        self._told_others = False
+        self._reported = (-1, -1)
+        self._report_at = 0.0
         self._drain_left: int | None = None
         self._last_signals: list[tuple[float, signal.Signals]] = []
 
@@ -77,7 +77,7 @@ class Master:
         self._admit(ready, now)
 
     def _may_accept(self, now: float) -> bool:
-        return now >= self._door.paused_until and self._nursery.has_place(now)
+        return self._told_others and now >= self._door.paused_until and self._nursery.has_place(now)
 
     def _admit(self, ready: dict[int, int], now: float) -> None:
         listeners = self._door.ready(ready)
@@ -107,16 +107,24 @@ class Master:
         self._log.event("refused", peer=name, status=status, reason=status.word)
 
     def _obey(self, now: float) -> None:
-        word = self._channel.recv(control.MAX_PACKET_BYTES)
+        try:
+            word = self._channel.recv(control.MAX_PACKET_BYTES)
+        except ConnectionResetError:  # it died with a word of ours unread
+            word = b""
         if not word:
             # The supervisor is gone, and nobody would ever tell us to stop.
             self._poll.unregister(self._channel.fileno())
             self._log.event("drain", reason="the supervisor is gone")
-        if word == control.STOP:
+        if word.startswith(control.OTHERS):
+            self._nursery.others = int(word.removeprefix(control.OTHERS))
+            self._told_others = True
+        elif word == control.STOP:
             self._close(STOPPING)
             self._last_signals = [(now + _TERM_AFTER_S, signal.SIGTERM), (now + _KILL_AFTER_S, signal.SIGKILL)]
         elif word in (control.DRAIN, b"") and self._drain_left is None:
             self._drain_left = _DRAIN_ACCEPTS
+            self._told_others = True  # there may have been no time to, and the backlog is still ours
+            self._report_at = 0.0  # the next generation waits for the number
             # Now, not when the door closes: idle connections may have the very places the backlog waits for.
             self._tell(DRAINING)
 
@@ -129,7 +137,21 @@ class Master:
         self._nursery.wish(wish)
         self._nursery.signal(signal.SIGUSR1)
 
+    def _report(self, now: float) -> None:
+        """Tell the supervisor that the loop turns, and what it needs for the other generations' limit."""
+        state = self._nursery.state
+        # While draining at once: each child that ends makes room for one of the next generation.
+        if now < self._report_at and not (self._drain_left is not None and state != self._reported):
+            return
+        self._reported = state
+        self._report_at = now + control.HEARTBEAT_S
+        try:
+            self._channel.send(b"%s%d %d" % (control.REPORT, *state), socket.MSG_DONTWAIT)
+        except OSError:
+            pass  # it is gone, or not reading: both show otherwise
+
     def _keep_time(self, now: float) -> None:
+        self._report(now)
         self._refusals.expire(now)
         self._nursery.sweep(now)
         if self._last_signals and now >= self._last_signals[0][0]:
@@ -139,7 +161,7 @@ class Master:
         """Until something is due without an event; None: nothing is."""
         if self._drain_left is not None and self._door.polled:
             return 0
-        moments = [self._door.paused_until, self._refusals.next_moment, *self._nursery.moments]
+        moments = [self._report_at, self._door.paused_until, self._refusals.next_moment, *self._nursery.moments]
         moments += [moment for moment, _ in self._last_signals]
         due = [moment for moment in moments if moment is not None and moment > now]
         return (min(due) - now) * 1000 + 1 if due else None

@@ -46,11 +46,20 @@ class Nursery:
         self._last_crash = 0.0
         self._sweep_at: float | None = None
         self._closed = False
+        self._max_children = settings.max_children
+        self._served = 0
         self.admission = Admission(settings.peer_limit)
+        self.others = 0
+        """Children of other generations, which count against ``max_children``, too."""
 
     def __bool__(self) -> bool:
         """Whether any child lives."""
         return len(self._children) > 0
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """How many children live, and how many connections were served."""
+        return len(self._children), self._served
 
     def has_place(self, now: float) -> bool:
         """Whether one more connection would be served at once."""
@@ -67,7 +76,8 @@ class Nursery:
             return True
         if self._may_spawn(now) and self._spawn((connection, number, name), now):
             return True
-        self._release(self._children.close_connection(number))
+        self._children.close_connection(number)
+        self.admission.release(peer)
         return False
 
     def replenish(self, now: float) -> None:
@@ -129,7 +139,7 @@ class Nursery:
         return self._throttle.until, self._sweep_at
 
     def _may_spawn(self, now: float) -> bool:
-        return not self._children.full and now >= self._throttle.until
+        return len(self._children) + self.others < self._max_children and now >= self._throttle.until
 
     def _spawn(self, first: Taken | None, now: float) -> bool:
         child = self._children.prepare(first[1] if first else None)
@@ -158,4 +168,5 @@ class Nursery:
 
     def _release(self, peer: str | bytes | None) -> None:
         if peer is not None:
+            self._served += 1
             self.admission.release(peer)

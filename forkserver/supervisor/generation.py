@@ -15,6 +15,10 @@ from forkserver import control
 from forkserver.errors import OperatorError, name_exit
 from forkserver.settings import Settings
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from forkserver.supervisor.listener import Listeners
+
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(forkserver.__file__)), "master", "__main__.py")
 COMMAND: tuple[str, ...] = (sys.executable, "-I", "-S", "-E", _PROGRAM)
 """Isolated, without site-packages and environment: what the master imports, every child pays for."""
@@ -23,15 +27,27 @@ COMMAND: tuple[str, ...] = (sys.executable, "-I", "-S", "-E", _PROGRAM)
 class Generation:
     """A master with the settings it was started with. ``channel`` is readable when it has said something or is gone."""
 
-    def __init__(self, number: int, settings: Settings, listeners: list[socket.socket]) -> None:
+    def __init__(self, number: int, settings: Settings, listeners: Listeners) -> None:
         """Start the master. Raises OperatorError where no process can be made."""
         self.number = number
+        self.settings = settings
+        self.listeners = listeners
         self.ready = False
+        self.retiring = False
+        self.counted = True
+        """Whether ``children`` is news: not between the word to retire and the report that follows it."""
+        self.version = ""
+        self.children = 0
+        self.served = 0
+        self.missed_beats = 0
+        self._told_others: int | None = None
         self.complaint = ""
         try:
             self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                socket.send_fds(self.channel, [settings.encode()], [listener.fileno() for listener in listeners])
+                socket.send_fds(
+                    self.channel, [settings.encode()], [listener.fileno() for listener in listeners.values()]
+                )
                 self._process = subprocess.Popen(  # noqa: S603 - our own program, with our own interpreter
                     [*COMMAND, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
@@ -52,15 +68,36 @@ class Generation:
 
     def listen(self) -> bool:
         """Take what the master said; returns whether that made it ready."""
-        try:
-            packet = self.channel.recv(control.MAX_PACKET_BYTES)
-        except (BlockingIOError, ConnectionResetError):
-            return False
-        if packet.startswith(control.FAILED):
-            self.complaint = packet.removeprefix(control.FAILED).decode("utf-8", "surrogateescape")
-        became_ready = packet == control.READY and not self.ready
-        self.ready = self.ready or became_ready
+        became_ready = False
+        while packet := self._packet():
+            if packet.startswith(control.REPORT):
+                self.missed_beats = 0
+                self.counted = True
+                self.children, self.served = map(int, packet.removeprefix(control.REPORT).split())
+            elif packet.startswith(control.READY):
+                self.version = packet.removeprefix(control.READY).decode("ascii", "replace")
+                self.ready = became_ready = True
+            elif packet.startswith(control.FAILED):
+                self.complaint = packet.removeprefix(control.FAILED).decode("utf-8", "surrogateescape")
         return became_ready
+
+    def _packet(self) -> bytes:
+        try:
+            return self.channel.recv(control.MAX_PACKET_BYTES)
+        except (BlockingIOError, ConnectionResetError):
+            return b""
+
+    def retire(self) -> None:
+        """Have it accept no more, let its children finish, and end."""
+        self.retiring = True
+        self.counted = False
+        self.tell(control.DRAIN)
+
+    def tell_others(self, count: int) -> None:
+        """Tell how many children other generations have, if that is news."""
+        if count != self._told_others:
+            self._told_others = count
+            self.tell(b"%s%d" % (control.OTHERS, count))
 
     def tell(self, word: bytes) -> None:
         """Send DRAIN or STOP; a master that is gone needs no telling."""

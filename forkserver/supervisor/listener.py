@@ -16,6 +16,7 @@ from forkserver.supervisor import address
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]  # as getaddrinfo(3) gives it
+    Listeners = dict[tuple[int, Place], socket.socket]
 
 BACKLOG = 4096
 """Cut by the kernel to net.core.somaxconn, listen(2)."""
@@ -30,32 +31,48 @@ _REMEDIES = {
 }
 
 
-def bind(settings: Settings) -> list[socket.socket]:
-    """Listen on every address of the settings. Raises OperatorError, and then has left nothing open."""
+def bind(settings: Settings, kept: Listeners | None = None) -> Listeners:
+    """Listen on every address of the settings; of ``kept`` those that are still wanted are taken over as they are.
+
+    Raises OperatorError, and then has left open nothing but ``kept``.
+    """
     places = [place for text in settings.bind for place in _resolve(text, settings.port)]
     if len(places) > MAX_LISTENERS:
         raise OperatorError(f"bind: {len(places)} addresses are more than {MAX_LISTENERS}; name fewer")
-    listeners: list[socket.socket] = []
+    listeners: Listeners = {}
     try:
-        for family, place in places:
-            listeners.append(_listen(family, place))
+        for place in places:
+            listeners[place] = (kept or {}).get(place) or _listen(*place)
     except OperatorError:
-        for listener in listeners:
-            listener.close()
+        close_all_but(listeners, kept or {})
         raise
     return listeners
 
 
-def adopt(listener: socket.socket) -> socket.socket:
-    """Check a socket of the service manager's, and set what accepted connections inherit. Raises OperatorError."""
+def close_all_but(listeners: Listeners, kept: Listeners) -> None:
+    """Close what is not among ``kept``, too."""
+    for place, listener in listeners.items():
+        if place not in kept:
+            listener.close()
+
+
+def adopt(passed: list[socket.socket]) -> Listeners:
+    """Check sockets of the service manager's, and set what accepted connections inherit. Raises OperatorError."""
+    if len(passed) > MAX_LISTENERS:
+        raise OperatorError(f"LISTEN_FDS: {len(passed)} sockets are more than {MAX_LISTENERS}; pass fewer")
+    for listener in passed:
+        _check(listener)
+        _prepare(listener)
+    return {(listener.family, listener.getsockname()): listener for listener in passed}
+
+
+def _check(listener: socket.socket) -> None:
     listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM or not listening:
         raise OperatorError(
             f"descriptor {listener.fileno()} passed by the service manager is no listening TCP socket: "
             "the socket unit needs ListenStream= with a port, and Accept=no"
         )
-    _prepare(listener)
-    return listener
 
 
 def describe(listener: socket.socket) -> str:
@@ -64,7 +81,7 @@ def describe(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _resolve(text: str, default_port: int) -> list[tuple[socket.AddressFamily, Place]]:
+def _resolve(text: str, default_port: int) -> list[tuple[int, Place]]:
     try:
         host, port = address.parse(text, default_port)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -77,7 +94,7 @@ def _resolve(text: str, default_port: int) -> list[tuple[socket.AddressFamily, P
     return [(family, place) for family, _, _, _, place in found]
 
 
-def _listen(family: socket.AddressFamily, place: Place) -> socket.socket:
+def _listen(family: int, place: Place) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,10 +1,9 @@
-"""The masters, one after the other: start one, announce it, bury it, start the next. Runs in the supervisor."""
+"""The masters, one after the other: start one, let it take over, bury it, start the next. Runs in the supervisor."""
 
 from __future__ import annotations
 
 import os
 
-from forkserver import __version__
 from forkserver.errors import OperatorError, name_exit
 from forkserver.supervisor import listener, orphans
 from forkserver.supervisor.backoff import Backoff
@@ -14,28 +13,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
     import signal
-    import socket
+    from collections.abc import Callable
 
     from forkserver.logline import Log
     from forkserver.settings import Settings
+    from forkserver.supervisor.listener import Listeners
 
+    Answer = Callable[[OperatorError | None], None]
 
 MAX_FAILED_STARTS = 10
 """In a row, over some twenty seconds; then whoever started the server should know."""
+MAX_MISSED_BEATS = 8
+"""Heartbeats, each ``control.HEARTBEAT_S`` of the supervisor's own turning, after which a master counts as stuck."""
 
 
 class Succession:
-    """One generation lives at a time for now, in a list: a reload will start the next before the last has drained.
+    """At most one generation accepts; one may be starting to take over from it, and those before it drain.
 
     ``now`` is always the supervisor's clock, in seconds.
     """
 
-    def __init__(self, settings: Settings, listeners: list[socket.socket], log: Log) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, listeners: Listeners, log: Log) -> None:
+        self.settings = settings
         self._listeners = listeners
-        self._addresses = ",".join(map(listener.describe, listeners))
         self._log = log
         self._generations: list[Generation] = []
+        self._candidate: Generation | None = None
+        self._answer: Answer | None = None
         self._count = 0
         self._backoff = Backoff()
         self._was_ready = False
@@ -51,15 +55,29 @@ class Succession:
     def start(self, now: float) -> None:
         """Start a master. Raises OperatorError where that is hopeless: the first time, or too often in a row."""
         self.start_at = None
-        self._count += 1
         self._backoff.started(now)
         try:
-            generation = Generation(self._count, self._settings, self._listeners)
+            self._begin(self.settings, self._listeners)
         except OperatorError as error:
             self._retry(str(error), now)
-        else:
-            self._generations.append(generation)
-            self._sessions.add(generation.pid)
+
+    def reload(self, settings: Settings, *, adopted: bool, answer: Answer) -> None:
+        """Start a master with new settings, to take over once it is ready; ``answer`` is told what became of it.
+
+        Until it is ready nothing changes. ``adopted``: the sockets are the service manager's, and stay. Raises
+        OperatorError where it cannot even be started.
+        """
+        if self._closed:
+            raise OperatorError("the server is being stopped; start it again with the new settings")
+        if self._candidate:
+            raise OperatorError("another reload is under way; try again when it has ended")
+        listeners = self._listeners if adopted else listener.bind(settings, self._listeners)
+        try:
+            self._candidate = self._begin(settings, listeners)
+        except OperatorError:
+            listener.close_all_but(listeners, self._listeners)
+            raise
+        self._answer = answer
 
     def watch(self, poll: select.poll, events: int) -> None:
         """Add what the masters may say to a poll set."""
@@ -67,19 +85,19 @@ class Succession:
             poll.register(generation.channel, events)
 
     def listen(self) -> None:
-        """Hear the masters, and announce one that is ready."""
+        """Hear the masters; one that is ready takes over."""
         for generation in self._generations:
             if generation.listen():
-                self._was_ready = True
-                self._failed_starts = 0
-                self._log.event(
-                    "ready",
-                    address=self._addresses,
-                    master_pid=generation.pid,
-                    root=self._settings.root,
-                    generation=generation.number,
-                    version=__version__,
-                )
+                self._promote(generation)
+        self._tell_others()
+
+    def beat(self) -> None:
+        """To be called every ``control.HEARTBEAT_S``: a master that has said nothing for several of them is killed."""
+        for generation in self._generations:
+            generation.missed_beats += 1
+            if generation.ready and generation.missed_beats > MAX_MISSED_BEATS:
+                self._log.event("master-stuck", pid=generation.pid, reason="its loop does not turn; it is replaced")
+                generation.kill()
 
     def bury(self, now: float) -> None:
         """Bury masters, and have the next one started; bury orphans. Raises OperatorError as ``start`` does."""
@@ -89,8 +107,11 @@ class Succession:
                 continue
             self._generations.remove(generation)
             generation.channel.close()
-            if not self._closed:
-                self._retry(generation.complaint or f"it ended with {how}", now, pid=generation.pid)
+            complaint = generation.complaint or f"it ended with {how}"
+            if generation is self._candidate:
+                self._abandon(complaint)
+            elif not generation.retiring and not self._closed:
+                self._retry(complaint, now, pid=generation.pid)
         for pid, wait_status in orphans.reap(self._pids()):
             self._log.event("orphan", pid=pid, cause=name_exit(os.waitstatus_to_exitcode(wait_status)))
 
@@ -102,8 +123,8 @@ class Succession:
         if not self._closed:
             self._closed = True
             self.start_at = None
-            for each in self._listeners:
-                each.close()
+            self._abandon("the server is being stopped")
+            listener.close_all_but(self._listeners, {})
         for generation in self._generations:
             generation.tell(word)
 
@@ -115,6 +136,69 @@ class Succession:
     def signal_orphans(self, number: signal.Signals) -> None:
         """Signal the children of masters that are dead."""
         orphans.send_signal(self._orphans(), number)
+
+    @property
+    def serving(self) -> bool:
+        """Whether a master is there to accept."""
+        return any(generation.ready and not generation.retiring for generation in self._generations)
+
+    @property
+    def status(self) -> str:
+        """One line for people."""
+        children = sum(generation.children for generation in self._generations)
+        served = sum(generation.served for generation in self._generations)
+        addresses = ",".join(map(listener.describe, self._listeners.values()))
+        return (
+            f"serving {self.settings.root} on {addresses}, {children} of {self.settings.max_children} children, "
+            f"{served:,} served"
+        )
+
+    def _begin(self, settings: Settings, listeners: Listeners) -> Generation:
+        self._count += 1
+        generation = Generation(self._count, settings, listeners)
+        self._generations.append(generation)
+        self._sessions.add(generation.pid)
+        return generation
+
+    def _promote(self, generation: Generation) -> None:
+        self._was_ready = True
+        self._failed_starts = 0
+        for other in self._generations:
+            if other is not generation and not other.retiring:
+                other.retire()
+        if generation is self._candidate:
+            listener.close_all_but(self._listeners, generation.listeners)
+            self.settings, self._listeners = generation.settings, generation.listeners
+            self._candidate = None
+            self.start_at = None  # the master it was to replace is no longer missed
+            self._reply(None)
+        self._log.event(
+            "ready",
+            address=",".join(map(listener.describe, self._listeners.values())),
+            master_pid=generation.pid,
+            root=self.settings.root,
+            generation=generation.number,
+            version=generation.version,
+        )
+
+    def _abandon(self, complaint: str) -> None:
+        if self._candidate:
+            listener.close_all_but(self._candidate.listeners, self._listeners)
+            self._candidate = None
+            self._reply(OperatorError(complaint))
+
+    def _reply(self, error: OperatorError | None) -> None:
+        answer, self._answer = self._answer, None
+        if answer:
+            answer(error)
+
+    def _tell_others(self) -> None:
+        """Tell the master that accepts how many children the others have; a new one accepts only once it knows."""
+        if not all(generation.counted for generation in self._generations):
+            return
+        for generation in self._generations:
+            if generation.ready and not generation.retiring:
+                generation.tell_others(sum(other.children for other in self._generations if other is not generation))
 
     def _retry(self, complaint: str, now: float, pid: int = 0) -> None:
         if not self._was_ready:

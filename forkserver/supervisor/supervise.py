@@ -11,29 +11,39 @@ import signal
 import time
 
 from forkserver import control
+from forkserver.errors import OperatorError
 from forkserver.kernel import prctl
 from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.signals import SignalPipe
 from forkserver.supervisor import listener, systemd
+from forkserver.supervisor.operator import RELOAD, OperatorSocket
 from forkserver.supervisor.succession import Succession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from forkserver.settings import Settings
+    from forkserver.supervisor.succession import Answer
 
 _STOP_S = 5.0
 """How long a master that was told STOP may take: its children get TERM after one second and KILL after three."""
 _KILL_AGAIN_S = 0.5
 
 
-def main(settings: Settings) -> int:
-    """Serve until told to stop; returns the exit status. Raises OperatorError where it cannot start."""
+def main(settings: Settings, load: Callable[[], Settings]) -> int:
+    """Serve until told to stop; returns the exit status. Raises OperatorError where it cannot start.
+
+    ``load`` reads the settings anew for a reload, and raises OperatorError.
+    """
     _open_standard_streams()
     log = Log(patience_s=LOOP_PATIENCE_S)
     prctl.set_child_subreaper()
+    notifier = systemd.Notifier(time.monotonic())
     passed = systemd.passed_sockets()
-    listeners = [listener.adopt(each) for each in passed] if passed else listener.bind(settings)
-    return Supervisor(Succession(settings, listeners, log), settings.drain_s, log).run()
+    listeners = listener.adopt(passed) if passed else listener.bind(settings)
+    masters = Succession(settings, listeners, log)
+    return Supervisor(masters, load, log, notifier, adopted=bool(passed)).run()
 
 
 def _open_standard_streams() -> None:
@@ -46,15 +56,28 @@ def _open_standard_streams() -> None:
 
 
 class Supervisor:
-    """``drain_s``: seconds that transfers have to finish after the first SIGTERM or SIGINT; the second ends them."""
+    """Stops on SIGTERM or SIGINT, at once on the second; reloads on SIGHUP, or when an operator asks."""
 
-    def __init__(self, masters: Succession, drain_s: float, log: Log) -> None:
+    def __init__(
+        self,
+        masters: Succession,
+        load: Callable[[], Settings],
+        log: Log,
+        notifier: systemd.Notifier,
+        *,
+        adopted: bool,
+    ) -> None:
         self._masters = masters
-        self._drain_s = drain_s
+        self._load = load
         self._log = log
+        self._notifier = notifier
+        self._adopted = adopted
+        self._operators = OperatorSocket()
+        self._announced = False
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)  # their default is to end a process, and they mean nothing here
         self._signals = SignalPipe((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+        self._beat_at = 0.0
         self._stop_at: float | None = None
         self._kill_at: float | None = None
 
@@ -69,28 +92,54 @@ class Supervisor:
     def _turn(self) -> None:
         poll = select.poll()
         poll.register(self._signals.fd, select.POLLIN)
+        self._operators.watch(poll)
         self._masters.watch(poll, select.POLLIN)
         poll.poll(self._timeout_ms(time.monotonic()))
         now = time.monotonic()
         for number in self._signals.drain():
             self._heed(number, now)
         self._masters.listen()
+        for word, answer in self._operators.listen():
+            self._reload(answer) if word == RELOAD else answer(OperatorError("only `reload` can be asked for"))
         self._masters.bury(now)
         self._keep_time(now)
+        self._tell_manager(now)
 
     def _heed(self, number: int, now: float) -> None:
         if number == signal.SIGHUP:
-            self._log.event("ignored", signal="SIGHUP", reason="restart the server to change its settings")
+            self._reload(lambda _: None)
         elif number == signal.SIGCHLD:
             pass  # it woke us; every turn buries
         elif self._stop_at is not None:
             self._stop_at = now  # asked twice: at once
         else:
-            self._log.event("drain", reason=signal.Signals(number).name, drain_s=f"{self._drain_s:.1f}")
-            self._stop_at = now + self._drain_s
+            drain_s = self._masters.settings.drain_s
+            self._log.event("drain", reason=signal.Signals(number).name, drain_s=f"{drain_s:.1f}")
+            self._stop_at = now + drain_s
+            self._notifier.stopping()
+            self._notifier.extend_timeout(drain_s + 2 * _STOP_S)
+            self._notifier.status(f"draining, for {drain_s:.0f} s at most", now)
             self._masters.close(control.DRAIN)
 
+    def _reload(self, answer: Answer) -> None:
+        """Read the settings and start their master; whoever asked learns what became of it, and so does the log."""
+
+        def done(error: OperatorError | None) -> None:
+            if error:
+                self._log.event("reload-failed", reason=str(error))
+            self._notifier.ready()
+            answer(error)
+
+        self._notifier.reloading()
+        try:
+            self._masters.reload(self._load(), adopted=self._adopted, answer=done)
+        except OperatorError as error:
+            done(error)
+
     def _keep_time(self, now: float) -> None:
+        if now >= self._beat_at:
+            self._beat_at = now + control.HEARTBEAT_S
+            self._masters.beat()
         if self._masters.start_at is not None and now >= self._masters.start_at:
             self._masters.start(now)
         if self._stop_at is not None and now >= self._stop_at and self._kill_at is None:
@@ -102,7 +151,14 @@ class Supervisor:
             self._masters.kill_masters()
             self._masters.signal_orphans(signal.SIGKILL)
 
-    def _timeout_ms(self, now: float) -> float | None:
-        moments = [self._masters.start_at, self._kill_at or self._stop_at]
-        due = [max(0, moment - now) for moment in moments if moment is not None]
-        return min(due) * 1000 + 1 if due else None
+    def _tell_manager(self, now: float) -> None:
+        if self._masters.serving and self._stop_at is None:
+            self._notifier.status(self._masters.status, now)
+            if not self._announced:
+                self._announced = True
+                self._notifier.ready()
+        self._notifier.keep_time(now)
+
+    def _timeout_ms(self, now: float) -> float:
+        moments = [self._beat_at, self._masters.start_at, self._kill_at or self._stop_at, self._notifier.due]
+        return min(max(0, moment - now) for moment in moments if moment is not None) * 1000 + 1

@@ -110,13 +110,6 @@ def test_masters_that_cannot_start_again_are_tried_again_later_each_time_and_say
     assert server.ask(b"GET /hello.txt\n").startswith(b"FS1 200 ok ")
 
 
-def test_a_hangup_is_ignored_and_says_what_to_do(serve):
-    server = serve()
-    server.process.send_signal(signal.SIGHUP)
-    assert "restart the server" in server.wait_for("SIGHUP")
-    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
-
-
 def test_a_root_that_vanished_between_check_and_start_is_the_operators_error(root):
     shutil.rmtree(root)
     command = [sys.executable, "-c", LATE, str(root)]
@@ -131,7 +124,7 @@ from forkserver.errors import OperatorError
 from forkserver.settings import Settings
 from forkserver.supervisor import supervise
 try:
-    supervise.main(Settings(root=sys.argv[1], port=0))
+    supervise.main(settings := Settings(root=sys.argv[1], port=0), lambda: settings)
 except OperatorError as error:
     print(error, file=sys.stderr)
     sys.exit(78)
@@ -174,7 +167,7 @@ generation.COMMAND = (sys.executable, "-c", sys.argv[2], sys.argv[3])
 
 ONCE_READY = """
 import os, socket, sys
-socket.socket(fileno=int(sys.argv[2])).send(b"ready") if not os.path.exists(sys.argv[1]) else None
+socket.socket(fileno=int(sys.argv[2])).send(b"ready 0") if not os.path.exists(sys.argv[1]) else None
 open(sys.argv[1], "w").close()
 sys.exit(3)
 """

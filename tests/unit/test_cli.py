@@ -109,7 +109,7 @@ def test_serve_hands_over_the_settings_and_exits_as_the_supervisor_says(
 ) -> None:
     seen: list[Settings] = []
 
-    def main(settings: Settings) -> int:
+    def main(settings: Settings, _load: object) -> int:
         seen.append(settings)
         return status
 
@@ -128,7 +128,7 @@ def test_serve_hands_over_the_settings_and_exits_as_the_supervisor_says(
 def test_how_the_supervisor_s_failures_end(
     error: BaseException, status: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: Streams
 ) -> None:
-    def main(_: Settings) -> int:
+    def main(_: Settings, _load: object) -> int:
         raise error
 
     monkeypatch.setattr(supervise, "main", main)
@@ -137,7 +137,7 @@ def test_how_the_supervisor_s_failures_end(
 
 
 def test_our_own_bug_is_one_line_and_70(monkeypatch: pytest.MonkeyPatch, capsys: Streams) -> None:
-    def main(_: Settings) -> int:
+    def main(_: Settings, _load: object) -> int:
         raise ZeroDivisionError("a\nb")
 
     monkeypatch.setattr(supervise, "main", main)

@@ -1,0 +1,186 @@
+"""A reload is a new generation: what it takes over, what it leaves alone, and what becomes of a bad one."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from forkserver.errors import OperatorError
+from forkserver.supervisor import operator
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A configuration file, and a function that writes it anew."""
+    path = tmp_path / "forkserver.toml"
+
+    def write(text: str) -> str:
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def reload(server) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "forkserver.front.cli", "reload", "--pid", str(server.process.pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_a_reload_takes_new_settings_over_and_keeps_socket_and_pid(serve, config, root):
+    server = serve("--config", config("hidden = false\n"))
+    (root / ".secret").write_text("s")
+    first = server.master_pid
+    assert server.ask(b"GET /.secret\n").startswith(b"FS1 404 ")
+    config("hidden = true\n")
+    done = reload(server)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    server.wait_for(" ready ", 2)
+    assert server.master_pid != first
+    assert server.ask(b"GET /.secret\n").startswith(b"FS1 200 ")
+    server.wait_until(lambda: not os.path.exists(f"/proc/{first}"), "end of the old master")
+    assert not server.log("master-died")
+
+
+def test_a_hangup_reloads_too(serve, config):
+    server = serve("--config", config("max_children = 5\n"))
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for(" ready ", 2)
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("prot = 2057\n", "did you mean port?"),
+        ("max_children = 0\n", "out of bounds"),
+        ("this is not TOML", "is not TOML"),
+        ("spare = 300\n", "is more than max_children"),
+        ('bind = ["192.0.2.1"]\n', "this machine has no such address"),
+    ],
+)
+def test_a_bad_reload_changes_nothing_and_fails_with_the_reason(serve, config, text, complaint):
+    server = serve("--config", config(""))
+    first = server.master_pid
+    config(text)
+    done = reload(server)
+    assert done.returncode == 78
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert complaint in server.wait_for("reload-failed")
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+    assert (server.master_pid, len(server.log(" ready "))) == (first, 1)
+
+
+def test_a_transfer_that_spans_reloads_is_whole(serve, config, root):
+    content = os.urandom(1 << 20) * 16
+    (root / "big").write_bytes(content)
+    server = serve("--config", config(""))
+    with server.connect() as connection:
+        connection.sendall(b"GET /big\n")
+        received = connection.recv(100)
+        for count in range(2, 5):
+            assert reload(server).returncode == 0
+            server.wait_for(" ready ", count)
+        connection.shutdown(socket.SHUT_WR)
+        received += b"".join(iter(lambda: connection.recv(1 << 20), b""))
+    assert received.partition(b"\n")[2] == content + b"FS1 END ok\n"
+
+
+def test_addresses_can_come_and_go(serve, config):
+    server = serve("--config", config('bind = ["127.0.0.1"]\n'))
+    config('bind = ["127.0.0.1", "[::1]:0"]\n')
+    assert reload(server).returncode == 0
+    address = re.search(r"address=127\.0\.0\.1:(\d+),\[::1\]:(\d+) ", server.wait_for(" ready ", 2))
+    assert address
+    assert int(address[1]) == server.port, "what was there is kept as it is"
+    with socket.create_connection(("::1", int(address[2])), 20) as connection:
+        connection.sendall(b"PING\n")
+        assert connection.recv(100).startswith(b"FS1 200 ok ")
+    config('bind = ["127.0.0.1"]\n')
+    assert reload(server).returncode == 0
+    server.wait_for(" ready ", 3)
+    server.wait_until(lambda: refuses("::1", int(address[2])), "end of the address")
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+
+
+def refuses(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), 20).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_children_of_older_generations_count_against_the_limit(serve, config, root):
+    (root / "big").write_bytes(bytes(1 << 26))
+    server = serve("--config", config("max_children = 2\nmax_per_peer = 9\n"))
+    with server.connect() as one, server.connect() as other, server.connect() as third:
+        for connection in (one, other):
+            connection.sendall(b"GET /big\n")
+            connection.recv(100)
+        assert reload(server).returncode == 0
+        server.wait_for(" ready ", 2)
+        third.sendall(b"PING\n")
+        third.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            third.recv(100)
+        one.close()
+        third.settimeout(20)
+        assert third.recv(100).startswith(b"FS1 200 ok ")
+
+
+def test_many_reloads_lose_no_connection(serve, config):
+    server = serve("--config", config(""))
+    pids = set()
+    for count in range(2, 12):
+        server.process.send_signal(signal.SIGHUP)
+        while len(server.log(" ready ")) < count:
+            answer = server.ask(b"PING\n")
+            assert answer.startswith(b"FS1 200 ok "), answer
+            pids.add(answer.split(b" pid=")[1].split()[0])
+    assert len(pids) >= 10
+
+
+def test_a_master_whose_loop_does_not_turn_is_replaced(serve):
+    server = serve()
+    os.kill(server.master_pid, signal.SIGSTOP)
+    server.wait_for("master-stuck")
+    server.wait_for(" ready ", 2)
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+
+
+def test_who_is_no_forkserver_cannot_be_asked():
+    with pytest.raises(OperatorError, match="no forkserver of this machine has the PID 1;"):
+        operator.ask(1, operator.RELOAD, 5)
+
+
+def test_what_is_no_word_of_the_operators_is_refused(serve):
+    server = serve()
+    with pytest.raises(OperatorError, match="only `reload` can be asked for"):
+        operator.ask(server.process.pid, b"nonsense", 20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_may_not_ask(serve):
+    server = serve()
+    code = f"from forkserver.supervisor import operator; operator.ask({server.process.pid}, operator.RELOAD, 20)"
+    repository = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    as_nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--clear-groups",
+        "/usr/bin/env",
+        f"PYTHONPATH={repository}",
+        sys.executable,
+    ]
+    if subprocess.run([*as_nobody, "-c", "import forkserver"], cwd="/", capture_output=True, check=False).returncode:
+        pytest.skip("another user cannot run this Python")
+    done = subprocess.run([*as_nobody, "-c", code], cwd="/", capture_output=True, text=True, check=False)
+    assert "only root and its own user may ask" in done.stderr
+    assert len(server.log(" ready ")) == 1
