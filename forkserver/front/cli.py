@@ -18,7 +18,7 @@ import click
 
 from forkserver import __version__
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
-from forkserver.front import configfile
+from forkserver.front import configfile, daemoncli
 from forkserver.settings import FIELDS
 from forkserver.supervisor import operator
 
@@ -183,6 +183,20 @@ def check(config: str | None, **options: Any) -> int:
     text = configfile.dump(_settings(config, options))
     # As bytes: a configuration file is UTF-8 wherever it is written.
     click.echo(text.encode("utf-8"), nl=False)
+    return 0
+
+
+daemoncli.add_to(forkserver, _OptionsOnly, _settings_options)
+
+
+@forkserver.command()
+@click.option("--prefix", metavar="DIR", default="/", help="directory that stands for /  [default: /]")
+def units(prefix: str) -> int:
+    """Write units for systemd, that run this installation, and a configuration file if there is none."""
+    from forkserver.front import units as files  # noqa: PLC0415 - as in `serve`
+
+    for line in files.write(prefix):
+        click.echo(line)
     return 0
 
 

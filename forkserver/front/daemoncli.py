@@ -1,0 +1,94 @@
+"""The commands of the classic daemon: ``start``, ``stop``, ``restart``, ``status``. Runs in the front."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from forkserver.front import lifecycle, pidfile
+from forkserver.front.configfile import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Decorator = Callable[[Callable[..., int]], Callable[..., int]]
+
+_PID_FILE = click.option(
+    "--pid-file",
+    metavar="FILE",
+    default=pidfile.DEFAULT_PATH,
+    show_default=True,
+    help="the server's PID, locked while it runs",
+)
+_TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(0, 86400),
+    metavar="SECONDS",
+    help="how long transfers may take to finish  [default: the server's drain_s]",
+)
+_BIRTH = (
+    click.option("--log-file", metavar="FILE", help="append the log to this file; without it there is none"),
+    click.option("--user", metavar="USER", help="run as this user; only root can"),
+    click.option("--group", metavar="GROUP", help="and with this group  [default: the user's]"),
+)
+
+
+def add_to(group: click.Group, options_only: type[click.Command], settings_options: Decorator) -> None:
+    """Add the commands to ``group``; ``settings_options`` gives a command the options of ``serve``."""
+
+    def with_all_options(command: Callable[..., int]) -> Callable[..., int]:
+        for option in reversed((_PID_FILE, *_BIRTH)):
+            command = option(command)
+        return settings_options(command)
+
+    group.command(cls=options_only)(with_all_options(start))
+    group.command()(_PID_FILE(_TIMEOUT(stop)))
+    group.command(cls=options_only)(with_all_options(_TIMEOUT(restart)))
+    group.command()(_PID_FILE(status))
+
+
+def start(**options: Any) -> int:
+    """Start a daemon, for hosts without systemd; returns when it serves."""
+    return _tell(*lifecycle.start(_order(options)))
+
+
+def stop(pid_file: str, timeout: float | None) -> int:
+    """Stop the daemon; returns when it has ended."""
+    stale = lifecycle.status(pid_file)[0] == 1
+    pid = lifecycle.stop(pid_file, timeout)
+    if pid is not None:
+        return _tell(0, f"stopped, PID {pid}")
+    if not stale:
+        return _tell(0, "not running")
+    pidfile.remove_stale(pid_file)
+    left = "is of no use" if os.path.exists(pid_file) else "is removed"
+    return _tell(0, f"not running; the PID file that a dead one left, {escape(pid_file)}, {left}")
+
+
+def restart(timeout: float | None, **options: Any) -> int:
+    """Check the settings, stop the daemon if it runs, start it."""
+    order = _order(options)
+    lifecycle.stop(order.pid_path, timeout)
+    return _tell(*lifecycle.start(order))
+
+
+def status(pid_file: str) -> int:
+    """Say whether the daemon runs: 0 if so, 1 if it died, 3 if not."""
+    return _tell(*lifecycle.status(pid_file))
+
+
+def _order(options: dict[str, Any]) -> lifecycle.Order:
+    config, pid_path, log_path = (options.pop(name) for name in ("config", "pid_file", "log_file"))
+    user, group = options.pop("user"), options.pop("group")
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    order = lifecycle.Order(config, given, (pid_path, log_path))
+    order.run_as(user, group)
+    return order
+
+
+def _tell(status: int, line: str) -> int:
+    """To standard error what went wrong, like all complaints."""
+    click.echo(f"forkserver: {line}", err=status not in {0, 1, 3})
+    return status

@@ -1,0 +1,209 @@
+"""Start and stop of the classic daemon, as the operator's command does it. Runs in the front.
+
+The daemon itself is ``detach``; this is who waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from forkserver.errors import EX_BUG, OperatorError
+from forkserver.front import configfile, owner, pidfile
+
+if TYPE_CHECKING:
+    from forkserver.settings import Settings
+
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "detach.py")
+_CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): PID, UID, GID
+_MAX_MESSAGE_BYTES = 65536
+_LAST_S = 15.0
+"""Seconds the server has after the second SIGTERM: it takes five, and as many again where masters do not obey."""
+# What a service manager says to its service is not meant for a daemon that leaves it.
+_MANAGERS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+
+
+class Order:
+    """What to start, checked. ``stop`` and ``start`` of a ``restart`` have it in common."""
+
+    def __init__(self, config: str | None, options: dict[str, Any], paths: tuple[str, str | None]) -> None:
+        """Raises OperatorError for settings that are wrong. ``paths``: PID file, log file.
+
+        Moves this process to ``/``, where the daemon will read the settings again.
+        """
+        self.settings: Settings = configfile.load(config, options)
+        pid_path, log_path = paths
+        self.pid_path = os.path.abspath(pid_path)
+        self.log_path = None if log_path is None else os.path.abspath(log_path)
+        self.config = None if config is None else os.path.abspath(config)
+        self.options = dict(options)
+        if "root" in options:
+            self.options["root"] = self.settings.root
+        os.chdir("/")
+        if not self._means_the_same():  # the root is the working directory, by default
+            self.options["root"] = self.settings.root
+        self.user: str | None = None
+        self.group: str | None = None
+
+    def run_as(self, user: str | None, group: str | None) -> None:
+        """Name the user. Raises OperatorError if there is none."""
+        owner.find(user, group)
+        self.user, self.group = user, group
+
+    def encode(self) -> bytes:
+        """As ``detach.main`` reads it."""
+        names = ("config", "options", "log_file", "user", "group")
+        values = (self.config, self.options, self.log_path, self.user, self.group)
+        return json.dumps(dict(zip(names, values, strict=True))).encode("ascii")
+
+    def _means_the_same(self) -> bool:
+        try:
+            return configfile.load(self.config, self.options).root == self.settings.root
+        except OperatorError:
+            return False
+
+
+class _Word:
+    """What the daemon said: ``up``, ``running``, ``failed`` or nothing, and the rest of the line."""
+
+    def __init__(self, line: str) -> None:
+        self.verb, _, self.rest = line.rstrip("\n").partition(" ")
+
+
+class _Manager:
+    """The part of a service manager that hears the supervisor say that it is ready, sd_notify(3)."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.bind("")  # the kernel chooses an abstract name, unix(7)
+        self.name = "@" + self.socket.getsockname()[1:].decode("ascii")
+        self.status = ""
+
+    def hears_ready(self, pid: int) -> bool:
+        """Take one message; whether it makes the service of ``pid`` ready."""
+        message, ancillary, _, _ = self.socket.recvmsg(_MAX_MESSAGE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
+        # Anyone may send to an abstract name; the kernel tells who did.
+        if [_CREDENTIALS.unpack(data)[0] for _, _, data in ancillary] != [pid]:
+            return False
+        lines = message.decode("utf-8", "replace").split("\n")
+        self.status = next((line[len("STATUS=") :] for line in lines if line.startswith("STATUS=")), self.status)
+        return "READY=1" in lines
+
+
+def start(order: Order) -> tuple[int, str]:
+    """Start the daemon; returns when it serves, or does not, with the exit status and a line for people.
+
+    Raises OperatorError.
+    """
+    pid = pidfile.holder(order.pid_path)
+    if pid is not None:
+        return 0, f"already running as PID {pid}"
+    manager = _Manager()
+    read_fd, write_fd = os.pipe()
+    with manager.socket, open(read_fd, encoding="utf-8", errors="surrogateescape") as told:
+        try:
+            _launch(order, write_fd, manager.name)
+        finally:
+            os.close(write_fd)
+        word = _Word(told.readline())
+        if word.verb == "up":
+            if _becomes_ready(int(word.rest), manager, told.fileno(), order.pid_path):
+                # Without the count of its children, which says nothing yet.
+                return 0, f"started, PID {word.rest}, {configfile.escape(manager.status.rsplit(', ', 2)[0])}"
+            word = _Word(told.readline())
+    return _failed(word, order.pid_path)
+
+
+def _becomes_ready(pid: int, manager: _Manager, told_fd: int, path: str) -> bool:
+    """Wait until the daemon is ready: True; or has failed, or ended: False. A Ctrl-C meanwhile ends it, too."""
+    try:
+        while True:
+            ready, _, _ = select.select([told_fd, manager.socket.fileno()], [], [])
+            if manager.socket.fileno() not in ready:
+                return False
+            if manager.hears_ready(pid):
+                return True
+    except KeyboardInterrupt:
+        stop(path, 0)
+        raise
+
+
+def _failed(word: _Word, path: str) -> tuple[int, str]:
+    if word.verb == "running":
+        return 0, f"already running as PID {word.rest}"
+    pidfile.remove_stale(path)  # what a daemon that is no longer root could only empty
+    if word.verb == "failed":
+        status, _, complaint = word.rest.partition(" ")
+        return int(status), complaint
+    return EX_BUG, "the server ended before it was ready; what it said last is in its log"
+
+
+def _launch(order: Order, write_fd: int, notify: str) -> None:
+    """Run what becomes the daemon, until it has detached or failed."""
+    # -P: whoever starts it as root in a directory of somebody else must not import what lies there.
+    command = (sys.executable, "-P", _PROGRAM, str(write_fd), order.pid_path)
+    environment = {name: value for name, value in os.environ.items() if name not in _MANAGERS} | {
+        "NOTIFY_SOCKET": notify
+    }
+    subprocess.run(  # noqa: S603 - our own program, with our own interpreter
+        command,
+        input=order.encode(),
+        stdout=subprocess.DEVNULL,
+        pass_fds=(write_fd,),
+        env=environment,
+        check=False,
+    )
+
+
+def stop(path: str, timeout_s: float | None) -> int | None:
+    """End the server and wait until it has; returns its PID, None if none ran. Raises OperatorError.
+
+    It has as long as its ``drain_s`` gives it, or ``timeout_s``; then it is told to end at once.
+    """
+    pid = pidfile.holder(path)
+    if pid is None:
+        return None
+    with contextlib.ExitStack() as stack:
+        try:
+            pid_fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return pid  # it ended just now
+        stack.callback(os.close, pid_fd)
+        # The descriptor stands for one process, whoever gets its number later; and that one still holds the lock.
+        if pidfile.holder(path) == pid:
+            _end(pid, pid_fd, timeout_s)
+    pidfile.remove_stale(path)
+    return pid
+
+
+def _end(pid: int, pid_fd: int, timeout_s: float | None) -> None:
+    for limit_s in (timeout_s, _LAST_S):
+        try:
+            signal.pidfd_send_signal(pid_fd, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            raise OperatorError(f"PID {pid} belongs to another user; stop it as that user, or as root") from None
+        if select.select([pid_fd], [], [], limit_s)[0]:
+            return
+    raise OperatorError(f"PID {pid} does not end; see its log, and `kill -KILL {pid}` if nothing else helps")
+
+
+def status(path: str) -> tuple[int, str]:
+    """Exit status, as the LSB gives them, and a line for people. Raises OperatorError."""
+    pid = pidfile.holder(path)
+    if pid is not None:
+        return 0, f"running, PID {pid}"
+    pid = pidfile.written(path)
+    if pid is not None:
+        return 1, f"dead: it was PID {pid}, and its PID file {configfile.escape(path)} is still there"
+    return 3, "not running"
