@@ -1,0 +1,65 @@
+"""``forkserver units``: the systemd units, with the path of this very installation. Runs in the front."""
+
+from __future__ import annotations
+
+import os
+import re
+import sysconfig
+
+from forkserver.errors import OperatorError
+
+_SHIPPED_BIN = "/opt/forkserver/bin"
+_UNITS = "etc/systemd/system"
+_CONFIGURATION = "etc/forkserver"
+_PLACES = {
+    "forkserver.service": _UNITS,
+    "forkserver.socket": _UNITS,
+    "forkserver.toml": _CONFIGURATION,
+}
+# What needs no quoting in a unit file, systemd.syntax(7).
+_PLAIN = re.compile(r"/[A-Za-z0-9_./+-]*\Z")
+_HERE = os.path.dirname(os.path.abspath(__file__))
+# Installed, they are in the package; in a checkout, beside it.
+_SOURCES = (os.path.join(_HERE, "systemd"), os.path.join(os.path.dirname(os.path.dirname(_HERE)), "systemd"))
+
+
+def write(prefix: str) -> list[str]:
+    """Write units and sample configuration beneath ``prefix``; returns a line for each file.
+
+    Units are replaced: an operator's changes to them are drop-ins. A configuration that is there is left alone. Raises
+    OperatorError.
+    """
+    scripts = sysconfig.get_path("scripts")
+    if not _PLAIN.match(scripts):
+        raise OperatorError(f"{scripts!r}: a unit cannot name this path plainly; install beneath /opt")
+    told = []
+    for name, place in _PLACES.items():
+        target = os.path.join(prefix, place, name)
+        if place == _CONFIGURATION and os.path.exists(target):
+            told.append(f"{target}: left as it is")
+            continue
+        _write(target, _read(name).replace(_SHIPPED_BIN, scripts))
+        told.append(f"{target}: written")
+    return told
+
+
+def _read(name: str) -> str:
+    for directory in _SOURCES:
+        try:
+            with open(os.path.join(directory, name), encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            continue
+    raise OperatorError(f"{_SOURCES[0]}: {name} is missing; install forkserver anew")
+
+
+def _write(path: str, text: str) -> None:
+    fresh = path + ".new"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(fresh, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+        os.replace(fresh, path)
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot be written: {error.strerror}; see --prefix") from error

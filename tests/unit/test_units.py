@@ -1,0 +1,74 @@
+"""``forkserver units``: what it writes, where, and what it leaves alone."""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from forkserver.errors import OperatorError
+from forkserver.front import cli, units
+from forkserver.settings import FIELDS, Settings
+
+REPOSITORY = Path(__file__).parents[2]
+SERVICE = "etc/systemd/system/forkserver.service"
+CONFIGURATION = "etc/forkserver/forkserver.toml"
+
+
+def test_the_units_run_this_installation(tmp_path: Path, capfd) -> None:
+    assert cli.run(["units", "--prefix", str(tmp_path)]) == 0
+    written = [tmp_path / SERVICE, tmp_path / "etc/systemd/system/forkserver.socket", tmp_path / CONFIGURATION]
+    assert capfd.readouterr().out.splitlines() == [f"{path}: written" for path in written]
+    commands = re.findall(r"^Exec\w+=(\S+) (\w+)", written[0].read_text(), re.MULTILINE)
+    program = f"{sysconfig.get_path('scripts')}/forkserver"
+    assert commands == [(program, "serve"), (program, "reload")]
+
+
+def test_they_are_else_as_shipped(tmp_path: Path) -> None:
+    units.write(str(tmp_path))
+    for path in (tmp_path / "etc").rglob("*.*"):
+        text = path.read_text().replace(sysconfig.get_path("scripts"), "/opt/forkserver/bin")
+        assert text == (REPOSITORY / "systemd" / path.name).read_text()
+        assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_units_are_replaced_and_a_configuration_is_not(tmp_path: Path) -> None:
+    units.write(str(tmp_path))
+    (tmp_path / SERVICE).write_text("old")
+    (tmp_path / CONFIGURATION).write_text("mine")
+    assert f"{tmp_path / CONFIGURATION}: left as it is" in units.write(str(tmp_path))
+    assert (tmp_path / SERVICE).read_text() != "old"
+    assert (tmp_path / CONFIGURATION).read_text() == "mine"
+
+
+def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "etc").write_text("")
+    with pytest.raises(OperatorError, match=r"forkserver.service: cannot be written: Not a directory"):
+        units.write(str(tmp_path))
+
+
+def test_a_path_that_would_need_quoting_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: "/opt/my server/100%")
+    with pytest.raises(OperatorError, match="install beneath /opt"):
+        units.write(str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_sample_configuration_holds_and_tells_the_defaults() -> None:
+    text = (REPOSITORY / "systemd" / "forkserver.toml").read_text()
+    Settings(**tomllib.loads(text))
+    defaults = tomllib.loads("\n".join(re.findall(r"^#(\w+ = .*)", text, re.MULTILINE)))
+    assert defaults
+    assert defaults == {name: FIELDS[name].default for name in defaults}
+
+
+def test_each_directive_has_its_reason() -> None:
+    for name in ("forkserver.service", "forkserver.socket"):
+        told = False
+        for line in (REPOSITORY / "systemd" / name).read_text().splitlines():
+            told = line.startswith("#") or (told and bool(line))
+            header = line.startswith(("[", "Description=", "Documentation=")) or line in {"", "[Install]"}
+            assert told or header or line.startswith(("WantedBy=", "Also=")), line
