@@ -26,7 +26,7 @@ def entries(docroot: Docroot, name: bytes, top: Found, *, recursive: bool) -> It
     try:
         while stack:
             level = stack[-1]
-            item = next(level.items, None)
+            item = level.next()
             if item is None:
                 stack.pop()
                 level.close(keep=top)
@@ -42,12 +42,23 @@ class _Level:
 
     def __init__(self, prefix: bytes, found: Found) -> None:
         self.prefix = prefix
-        self.items = os.scandir(found.fd)
         self._found = found
+        self._items = os.scandir(found.fd)
+        # Read ahead: what cannot be read at all is to be told with its entry, before anything beneath it.
+        try:
+            self._next = next(self._items, None)
+        except OSError:
+            self._items.close()
+            raise
+
+    def next(self) -> os.DirEntry[str] | None:
+        """The next entry; None: there is none. Raises OSError."""
+        item, self._next = self._next, None
+        return item or next(self._items, None)
 
     def close(self, keep: Found) -> None:
         """Give the descriptors back; that of ``keep`` is its owner's."""
-        self.items.close()
+        self._items.close()
         if self._found is not keep:
             self._found.close()
 
@@ -62,8 +73,8 @@ def _describe(
     try:
         # One component, no link followed, beneath a directory that was opened behind the walls: cannot lead astray.
         info = item.stat(follow_symlinks=False)
-    except (FileNotFoundError, PermissionError):
-        return  # gone since it was read, or in a directory that may be read but not searched
+    except OSError:
+        return  # gone since it was read, in a directory that may be read but not searched, on a file system that fails
     if stat.S_ISREG(info.st_mode):
         yield Entry("file", name, metadata(info))
     elif stat.S_ISLNK(info.st_mode):

@@ -15,6 +15,7 @@ from forkserver.client.outcome import Exit, Failure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_RESERVE_BYTES = 1 << 26
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _ORDINARY_MODE = 0o666
 _REASONS = {
@@ -60,6 +61,9 @@ class LocalFile:
         self._directory_fd = -1
         self._fd = -1
         self._temporary: bytes | None = None
+        self._size = 0
+        self._reserved = 0
+        self._written = 0
 
     def __enter__(self) -> Self:
         with self._complaints():
@@ -93,19 +97,38 @@ class LocalFile:
             # Noted first: a signal may end us between the two lines.
             self._temporary = temporary
             self._fd = os.open(temporary, flags, 0o600, dir_fd=self._directory_fd)
-            if size:
-                self._reserve(size)
+            self._size = size
+            self._check_space()
+            self._reserve()
 
-    def _reserve(self, size: int) -> None:
+    def _check_space(self) -> None:
+        disk = os.fstatvfs(self._fd)
+        free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
+        if disk.f_blocks and self._size > free:  # without blocks: a file system that does not tell
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _reserve(self) -> None:
+        """Reserve the next part of the file.
+
+        In parts, for where a file system cannot, the C library writes into every block instead: on the word of a server
+        that may lie, and without heed for a Ctrl-C.
+        """
+        length = min(_RESERVE_BYTES, self._size - self._reserved)
         try:
-            os.posix_fallocate(self._fd, 0, size)
+            if length:
+                os.posix_fallocate(self._fd, self._reserved, length)
         except OSError as error:
             if error.errno not in _NO_FALLOCATE:
                 raise
+            length = self._size - self._reserved
+        self._reserved += length
 
     def write(self, data: bytes) -> None:
         """Append a piece."""
         with self._complaints():
+            self._written += len(data)
+            if self._written > self._reserved:
+                self._reserve()
             _write_all(self._fd, data)
 
     def finish(self, mtime_ns: int) -> None:

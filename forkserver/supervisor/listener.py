@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096
 """Cut by the kernel to net.core.somaxconn, listen(2)."""
-_USER_TIMEOUT_MS = 60_000
+_USER_TIMEOUT_S = 60
 _KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT = 60, 10, 6
 
 _REMEDIES = {
@@ -57,12 +57,11 @@ def close_all_but(listeners: Listeners, kept: Listeners) -> None:
 
 
 def adopt(passed: list[socket.socket]) -> Listeners:
-    """Check sockets of the service manager's, and set what accepted connections inherit. Raises OperatorError."""
+    """Check sockets of the service manager's. Raises OperatorError."""
     if len(passed) > MAX_LISTENERS:
         raise OperatorError(f"LISTEN_FDS: {len(passed)} sockets are more than {MAX_LISTENERS}; pass fewer")
     for listener in passed:
         _check(listener)
-        _prepare(listener)
     return {(listener.family, listener.getsockname()): listener for listener in passed}
 
 
@@ -101,7 +100,6 @@ def _listen(family: int, place: Place) -> socket.socket:
         if family == socket.AF_INET6:
             # IPv4 peers come through IPv4 addresses only, whatever net.ipv6.bindv6only says: a peer has one spelling.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        _prepare(listener)
         listener.bind(place)
         listener.listen(BACKLOG)
     except OSError as error:
@@ -113,13 +111,16 @@ def _listen(family: int, place: Place) -> socket.socket:
     return listener
 
 
-def _prepare(listener: socket.socket) -> None:
-    """Options that accepted connections inherit: notice a peer that died silently."""
-    for level, option, value in (
-        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT),
-        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS),
-    ):
-        listener.setsockopt(level, option, value)
+def prepare(listeners: Listeners, settings: Settings) -> None:
+    """Set what accepted connections inherit: to notice a peer that died silently, but not before ``stall_s``."""
+    # It also bounds how long a living peer may keep its window closed, which is for the child to judge.
+    user_timeout_ms = int(max(_USER_TIMEOUT_S, 2 * settings.stall_s) * 1000)
+    for listener in listeners.values():
+        for level, option, value in (
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, user_timeout_ms),
+        ):
+            listener.setsockopt(level, option, value)

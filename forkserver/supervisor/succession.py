@@ -155,6 +155,7 @@ class Succession:
 
     def _begin(self, settings: Settings, listeners: Listeners) -> Generation:
         self._count += 1
+        listener.prepare(listeners, settings)
         generation = Generation(self._count, settings, listeners)
         self._generations.append(generation)
         self._sessions.add(generation.pid)
