@@ -27,6 +27,7 @@ from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.master import confine
 from forkserver.master.loop import Master
 from forkserver.master.nursery import Nursery
+from forkserver.master.orders import Orders
 from forkserver.master.refusals import Refusals
 from forkserver.protocol.messages import Identity
 from forkserver.signals import SignalPipe
@@ -77,7 +78,7 @@ def build(channel: socket.socket, log: Log) -> Master:
     start_ns = time.time_ns()
     master = Master(
         listeners=listeners,
-        channel=channel,
+        orders=Orders(channel),
         signals=SignalPipe((signal.SIGCHLD,)),
         available_fd=handover.available_fd,
         nursery=Nursery(values, handover, table, functools.partial(worker.work, equipment), log),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 import signal
-import socket
 import time
 
 from forkserver import control
@@ -16,10 +15,15 @@ from forkserver.logline import Log
 from forkserver.master.admission import peer_key
 from forkserver.master.door import Door
 from forkserver.master.nursery import Nursery
+from forkserver.master.orders import Orders
 from forkserver.master.refusals import Refusals
 from forkserver.protocol.messages import Status
 from forkserver.signals import SignalPipe
 from forkserver.slots import DRAINING, STOPPING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
 
 _ACCEPT_BATCH = 64
 _DRAIN_ACCEPTS = 4096  # the backlog of the listeners; under load it would never be seen empty
@@ -33,25 +37,23 @@ class Master:
         self,
         *,
         listeners: list[socket.socket],
-        channel: socket.socket,
+        orders: Orders,
         signals: SignalPipe,
         available_fd: int,
         nursery: Nursery,
         refusals: Refusals,
         log: Log,
     ) -> None:
-        self._channel = channel
+        self._orders = orders
         self._signals = signals
         self._nursery = nursery
         self._refusals = refusals
         self._log = log
         self._poll = select.poll()
         self._door = Door(listeners, self._poll, log)
-        for fd in (signals.fd, available_fd, channel.fileno()):
+        for fd in (signals.fd, available_fd, orders.fileno()):
             self._poll.register(fd, select.POLLIN)
         self._told_others = False
-        self._reported = (-1, -1)
-        self._report_at = 0.0
         self._drain_left: int | None = None
         self._last_signals: list[tuple[float, signal.Signals]] = []
 
@@ -72,8 +74,8 @@ class Master:
         self._nursery.hear()  # before the burials: a child announces itself, then dies
         if signalled:
             self._nursery.bury(now)
-        if self._channel.fileno() in ready:
-            self._obey(now)
+        if self._orders.fileno() in ready:
+            self._obey(self._orders.hear(), now)
         self._admit(ready, now)
 
     def _may_accept(self, now: float) -> bool:
@@ -106,14 +108,10 @@ class Master:
         self._refusals.refuse(connection, status, now)
         self._log.event("refused", peer=name, status=status, reason=status.word)
 
-    def _obey(self, now: float) -> None:
-        try:
-            word = self._channel.recv(control.MAX_PACKET_BYTES)
-        except ConnectionResetError:  # it died with a word of ours unread
-            word = b""
+    def _obey(self, word: bytes, now: float) -> None:
         if not word:
             # The supervisor is gone, and nobody would ever tell us to stop.
-            self._poll.unregister(self._channel.fileno())
+            self._poll.unregister(self._orders.fileno())
             self._log.event("drain", reason="the supervisor is gone")
         if word.startswith(control.OTHERS):
             self._nursery.others = int(word.removeprefix(control.OTHERS))
@@ -124,7 +122,7 @@ class Master:
         elif word in (control.DRAIN, b"") and self._drain_left is None:
             self._drain_left = _DRAIN_ACCEPTS
             self._told_others = True  # there may have been no time to, and the backlog is still ours
-            self._report_at = 0.0  # the next generation waits for the number
+            self._orders.report_at = 0.0  # the next generation waits for the number
             # Now, not when the door closes: idle connections may have the very places the backlog waits for.
             self._tell(DRAINING)
 
@@ -137,21 +135,9 @@ class Master:
         self._nursery.wish(wish)
         self._nursery.signal(signal.SIGUSR1)
 
-    def _report(self, now: float) -> None:
-        """Tell the supervisor that the loop turns, and what it needs for the other generations' limit."""
-        state = self._nursery.state
-        # While draining at once: each child that ends makes room for one of the next generation.
-        if now < self._report_at and not (self._drain_left is not None and state != self._reported):
-            return
-        self._reported = state
-        self._report_at = now + control.HEARTBEAT_S
-        try:
-            self._channel.send(b"%s%d %d" % (control.REPORT, *state), socket.MSG_DONTWAIT)
-        except OSError:
-            pass  # it is gone, or not reading: both show otherwise
-
     def _keep_time(self, now: float) -> None:
-        self._report(now)
+        # While draining each child that ends makes room for one of the next generation.
+        self._orders.report(self._nursery.state, now, eager=self._drain_left is not None)
         self._refusals.expire(now)
         self._nursery.sweep(now)
         if self._last_signals and now >= self._last_signals[0][0]:
@@ -161,7 +147,7 @@ class Master:
         """Until something is due without an event; None: nothing is."""
         if self._drain_left is not None and self._door.polled:
             return 0
-        moments = [self._report_at, self._door.paused_until, self._refusals.next_moment, *self._nursery.moments]
+        moments = [self._orders.report_at, self._door.paused_until, self._refusals.next_moment, *self._nursery.moments]
         moments += [moment for moment, _ in self._last_signals]
         due = [moment for moment in moments if moment is not None and moment > now]
         return (min(due) - now) * 1000 + 1 if due else None
