@@ -16,6 +16,7 @@ from forkserver.kernel import prctl
 from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.signals import SignalPipe
 from forkserver.supervisor import listener, systemd
+from forkserver.supervisor.ending import STOP_S, Ending
 from forkserver.supervisor.operator import RELOAD, OperatorSocket
 from forkserver.supervisor.succession import Succession
 
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
     from forkserver.settings import Settings
     from forkserver.supervisor.succession import Answer
-
-_STOP_S = 5.0
-"""How long a master that was told STOP may take: its children get TERM after one second and KILL after three."""
-_KILL_AGAIN_S = 0.5
 
 
 def main(settings: Settings, load: Callable[[], Settings]) -> int:
@@ -78,13 +75,12 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)  # their default is to end a process, and they mean nothing here
         self._signals = SignalPipe((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         self._beat_at = 0.0
-        self._stop_at: float | None = None
-        self._kill_at: float | None = None
+        self._ending = Ending(masters)
 
     def run(self) -> int:
         """The loop; returns the exit status. Raises OperatorError if the first master cannot start."""
         self._masters.start(time.monotonic())
-        while self._stop_at is None or self._masters:
+        while self._ending.moment is None or self._masters:
             self._turn()
         self._log.event("stopped")
         return 0
@@ -110,16 +106,17 @@ class Supervisor:
             self._reload(lambda _: None)
         elif number == signal.SIGCHLD:
             pass  # it woke us; every turn buries
-        elif self._stop_at is not None:
-            self._stop_at = now  # asked twice: at once
         else:
-            drain_s = self._masters.settings.drain_s
-            self._log.event("drain", reason=signal.Signals(number).name, drain_s=f"{drain_s:.1f}")
-            self._stop_at = now + drain_s
+            self._end(signal.Signals(number).name, now)
+
+    def _end(self, reason: str, now: float) -> None:
+        drain_s = self._masters.settings.drain_s
+        if self._ending.moment is None:
+            self._log.event("drain", reason=reason, drain_s=f"{drain_s:.1f}")
             self._notifier.stopping()
-            self._notifier.extend_timeout(drain_s + 2 * _STOP_S)
+            self._notifier.extend_timeout(drain_s + 2 * STOP_S)
             self._notifier.status(f"draining, for {drain_s:.0f} s at most", now)
-            self._masters.close(control.DRAIN)
+        self._ending.begin(now, drain_s)
 
     def _reload(self, answer: Answer) -> None:
         """Read the settings and start their master; whoever asked learns what became of it, and so does the log."""
@@ -142,17 +139,10 @@ class Supervisor:
             self._masters.beat()
         if self._masters.start_at is not None and now >= self._masters.start_at:
             self._masters.start(now)
-        if self._stop_at is not None and now >= self._stop_at and self._kill_at is None:
-            self._kill_at = now + _STOP_S
-            self._masters.close(control.STOP)
-            self._masters.signal_orphans(signal.SIGTERM)
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = now + _KILL_AGAIN_S  # the masters' children are orphans by then
-            self._masters.kill_masters()
-            self._masters.signal_orphans(signal.SIGKILL)
+        self._ending.keep_time(now)
 
     def _tell_manager(self, now: float) -> None:
-        if self._masters.serving and self._stop_at is None:
+        if self._masters.serving and self._ending.moment is None:
             self._notifier.status(self._masters.status, now)
             if not self._announced:
                 self._announced = True
@@ -160,5 +150,5 @@ class Supervisor:
         self._notifier.keep_time(now)
 
     def _timeout_ms(self, now: float) -> float:
-        moments = [self._beat_at, self._masters.start_at, self._kill_at or self._stop_at, self._notifier.due]
+        moments = [self._beat_at, self._masters.start_at, self._ending.moment, self._notifier.due]
         return min(max(0, moment - now) for moment in moments if moment is not None) * 1000 + 1
