@@ -1,8 +1,9 @@
 """One event, one escaped line, one write(2). Runs in every process of the server.
 
-A line is a time stamp (UTC), the program and the writer's PID, a verb of a closed list, and ``key=value`` fields.
-A value that is not plain printable ASCII is quoted and escaped: no file name and no peer can forge a line or an escape
-sequence.
+A line has a verb of a closed list and fields, and one of three forms (``FORMS``): ``plain``, a time stamp (UTC), the
+program and the writer's PID in front; ``journal``, a priority in front and neither of these, for the journal has both;
+``json``, one object. In each of them a value that is not plain printable ASCII is escaped: no file name and no peer can
+forge a line, a field or an escape sequence. Which form it is, others decide; what was not decided is ``plain``.
 """
 
 from __future__ import annotations
@@ -12,36 +13,52 @@ import select
 import time
 
 MAX_VALUE_CHARS = 2000
-"""Longer values are cut: a line must fit PIPE_BUF, 4096 bytes, to be written in one piece (pipe(7))."""
+"""Longer values are cut."""
+MAX_LINE_BYTES = 4096
+"""PIPE_BUF: a longer line might not be written in one piece (pipe(7)). Where values make it longer, they are cut."""
 _TRACE_FRAMES = 6
-
 
 LOOP_PATIENCE_S = 0.1
 CHILD_PATIENCE_S = 5.0
 """How long a full pipe is waited for: a loop has others to serve, a child only this."""
 
+FORMS = ("plain", "journal", "json")
+
+PRIORITIES = {
+    "bug": 2,
+    "master-died": 3,
+    "reload-failed": 3,
+    "died": 4,
+    "throttle": 4,
+    "warning": 4,
+    "refused": 5,
+}
+"""Of syslog(3), for the journal: critical, error, warning, notice."""
+INFO = 6
+"""The priority of all other verbs."""
+
 
 class Log:
-    """Writes lines to ``fd``. Never raises: a full disk under the log must not end a transfer.
+    """Writes lines to ``fd``, in the form of that name. Never raises: a full disk must not end a transfer.
 
     A reader that stalls must not stop the service either: a line that finds the pipe full for ``patience_s`` is
     dropped, and the next one that is written says how many were. Until one is written again, no line waits.
     """
 
-    __slots__ = ("_dropped", "_fd", "_poll", "patience_s")
+    __slots__ = ("_dropped", "_fd", "_poll", "_second", "_stamp", "form", "patience_s")
 
-    def __init__(self, fd: int = 2, *, patience_s: float = CHILD_PATIENCE_S) -> None:
+    def __init__(self, fd: int = 2, *, patience_s: float = CHILD_PATIENCE_S, form: str = "plain") -> None:
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._dropped = 0
+        self._second = -1
+        self._stamp = ""
         self.patience_s = patience_s
+        self.form = form
 
     def event(self, verb: str, **fields: str | int) -> None:
         """Write one line: ``verb``, then the fields in the order given."""
-        now = time.time_ns()
-        seconds, rest = divmod(now, 1_000_000_000)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
         # A pipe is ready for writing when it takes PIPE_BUF bytes; a file always is.
         if not self._poll.poll(0 if self._dropped else self.patience_s * 1000):
             self._dropped += 1
@@ -49,8 +66,9 @@ class Log:
         if self._dropped:
             fields["lines_dropped"] = self._dropped
             self._dropped = 0
-        words = "".join([f" {key}={_value(value)}" for key, value in fields.items()])
-        line = f"{stamp}.{rest // 1000:06d}Z forkserver[{os.getpid()}] {verb}{words}\n"
+        line = self._line(verb, fields, MAX_VALUE_CHARS)
+        if len(line) > MAX_LINE_BYTES:
+            line = self._line(verb, fields, MAX_LINE_BYTES // 2 // len(fields))
         try:
             os.write(self._fd, line.encode("ascii"))
         except OSError:
@@ -66,15 +84,59 @@ class Log:
             trace = trace.tb_next
         self.event("bug", error=f"{type(error).__name__}: {error}", at=" < ".join(frames[: -_TRACE_FRAMES - 1 : -1]))
 
+    def _line(self, verb: str, fields: dict[str, str | int], limit: int) -> str:
+        if self.form == "json":
+            return self._json_line(verb, fields, limit)
+        words = "".join([f" {key}={_value(value, limit)}" for key, value in fields.items()])
+        if self.form == "journal":
+            return f"<{PRIORITIES.get(verb, INFO)}>{verb}{words}\n"
+        return f"{self._now()} forkserver[{os.getpid()}] {verb}{words}\n"
 
-def _value(value: str | int) -> str:
+    def _json_line(self, verb: str, fields: dict[str, str | int], limit: int) -> str:
+        # `pid` is always the process that the line is about, in most lines its writer.
+        writer = os.getpid()
+        every = {"time": self._now(), "writer": writer, "verb": verb, "pid": writer, **fields}
+        return "{" + ", ".join([f'"{key}": {_json_value(value, limit)}' for key, value in every.items()]) + "}\n"
+
+    def _now(self) -> str:
+        """RFC 3339, UTC."""
+        second, rest = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            # Kept for all lines of the second: a busy master writes thousands.
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{rest // 1000:06d}Z"
+
+
+def _value(value: str | int, limit: int) -> str:
     if isinstance(value, int):
-        return str(value)
-    if len(value) > MAX_VALUE_CHARS:
-        value = value[:MAX_VALUE_CHARS] + "..."
+        return str(int(value))
+    value = _cut(value, limit)
     if value.isascii() and value.isprintable() and value and not set(value) & {" ", '"', "\\"}:
         return value
-    return '"' + "".join([_escape(char) for char in value[: MAX_VALUE_CHARS // 6]]) + '"'
+    return '"' + _joined([_escape(char) for char in value], limit) + '"'
+
+
+def _json_value(value: str | int, limit: int) -> str:
+    if isinstance(value, int):
+        return str(int(value))
+    value = _cut(value, limit)
+    if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+        return f'"{value}"'
+    return '"' + _joined([_json_escape(char) for char in value], limit) + '"'
+
+
+def _cut(value: str, limit: int) -> str:
+    return value if len(value) <= limit else value[:limit] + "..."
+
+
+def _joined(pieces: list[str], limit: int) -> str:
+    """The pieces, or as many as stay within ``limit``; none is cut in two."""
+    text = "".join(pieces)
+    while len(text) > limit + 3:
+        pieces = pieces[: max(len(pieces) * limit // len(text), 0)]
+        text = "".join(pieces) + "..."
+    return text
 
 
 def _escape(char: str) -> str:
@@ -84,3 +146,16 @@ def _escape(char: str) -> str:
         return char
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004 - widths of the escapes
+
+
+def _json_escape(char: str) -> str:
+    """RFC 8259: beyond 16 bits a surrogate pair. A byte that is not UTF-8 stays the lone surrogate that it is here."""
+    if char in '"\\':
+        return "\\" + char
+    if " " <= char <= "~":
+        return char
+    code = ord(char)
+    if code < 0x10000:  # noqa: PLR2004 - width of the escape
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"

@@ -6,17 +6,23 @@ the control channel, in the form ``encode`` and ``decode`` know.
 
 from __future__ import annotations
 
+from forkserver import logline
+
 DEFAULT_PORT = 2057
 MAX_CHILDREN = 32768
 """Also the bound of every other count of processes: pid_max on a small machine."""
 
 
 class Field:
-    """One setting: its default (whose type is the type of the setting), its bounds, and a sentence for people."""
+    """One setting: its default (whose type is the type of the setting), its bounds, and a sentence for people.
 
-    __slots__ = ("default", "high", "low", "meaning")
+    ``choices``: the words it may be, if not any.
+    """
 
-    def __init__(self, default: Value, low: float, high: float, meaning: str) -> None:
+    __slots__ = ("choices", "default", "high", "low", "meaning")
+
+    def __init__(self, default: Value, low: float, high: float, meaning: str, *, choices: tuple[str, ...] = ()) -> None:
+        self.choices = choices
         self.default = default
         self.low = low
         self.high = high
@@ -40,6 +46,9 @@ FIELDS: dict[str, Field] = {
     "max_per_peer": Field(0, 0, MAX_CHILDREN, "most connections of one peer (IPv6: one /64); 0: half of max_children"),
     "hidden": Field(default=False, low=0, high=1, meaning="serve and list names that begin with a dot"),
     "bare": Field(default=False, low=0, high=1, meaning="speak the lab exercise's bare dialect too"),
+    "log_format": Field(
+        "auto", 0, 0, "form of the log's lines: plain, journal, json, or auto", choices=("auto", *logline.FORMS)
+    ),
     "request_s": Field(30.0, 0.1, 3600, "seconds for a request line to be complete"),
     "idle_s": Field(60.0, 0.1, 86400, "seconds a connection may be idle between requests"),
     "stall_s": Field(30.0, 0.1, 3600, "seconds a peer may take nothing of what is sent"),
@@ -68,6 +77,7 @@ class Settings:
     max_per_peer: int
     hidden: bool
     bare: bool
+    log_format: str
     request_s: float
     idle_s: float
     stall_s: float
@@ -119,6 +129,8 @@ def _checked(name: str, field: Field, value: Value) -> Value:
         return float(value)  # type: ignore[arg-type] # only now: an int out of bounds may be too large for a float
     if isinstance(value, str) and (not value or any(char in value for char in "\0\n\r")):
         raise ValueError(f"{name}: must not be empty, nor hold NUL or line feed")
+    if field.choices and value not in field.choices:
+        raise ValueError(f"{name}: {value} is not one of {', '.join(field.choices)}")
     if isinstance(value, tuple) and (not value or any(not item or set(item) & set(" \n\0") for item in value)):
         raise ValueError(f"{name}: must name at least one address, and none may be empty or hold a space")
     return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 
 _WORDS = 8
-_CONNECTION, _SENT, _REQUESTS = range(3)
+_CONNECTION, _SENT, _REQUESTS, _CONNECTIONS, _START, _BEGAN = range(6)
 
 SERVING, DRAINING, STOPPING = range(3)
 """What the master wants of its children: go on; finish what was begun; break off."""
@@ -58,6 +58,31 @@ class Slot:
     @connection.setter
     def connection(self, number: int) -> None:
         self._words[_CONNECTION] = number
+
+    def take(self, number: int) -> None:
+        """Note that the child has connection ``number`` now."""
+        self._words[_CONNECTION] = number
+        self._words[_CONNECTIONS] += 1
+
+    def begin(self, start_us: int, now: float) -> None:
+        """Note the start of the child's life: microseconds since 1970, and the moment of the monotonic clock."""
+        self._words[_BEGAN] = int(now * 1_000_000)
+        self._words[_START] = start_us
+
+    @property
+    def start_us(self) -> int:
+        """Start time of the child, as in its replies; 0: it has not come so far as to note it."""
+        return self._words[_START]
+
+    @property
+    def began(self) -> float:
+        """The same moment by the monotonic clock, which master and child share; in seconds."""
+        return self._words[_BEGAN] / 1_000_000
+
+    @property
+    def connections(self) -> int:
+        """Connections taken in the child's life, the last included."""
+        return self._words[_CONNECTIONS]
 
     @property
     def sent_bytes(self) -> int:

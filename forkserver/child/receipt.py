@@ -55,7 +55,8 @@ class Receipt:
         sent_bytes = self._transfer.sent_bytes if self._transfer else self.listed_bytes
         self._log.event(
             "end",
-            **self._identity.fields,
+            pid=self._identity.pid,
+            start=self._identity.fields["start"],
             peer=self._peer,
             request=request.verb if request else "-",
             path=encode_name(request.name) if request and request.verb != "PING" else "-",

@@ -7,6 +7,7 @@ import os
 import resource
 import time
 
+from forkserver.child import clock
 from forkserver.child.docroot import Docroot
 from forkserver.child.session import Session
 from forkserver.child.wire import Wire
@@ -69,12 +70,13 @@ def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None)
     for limit, value in equipment.limits:
         resource.setrlimit(limit, (value, value))
     slot = equipment.table.slot(slot_index)
+    slot.begin(start_ns // 1000, clock.now())
     identity = Identity(os.getpid(), start_ns)
     served = 0
     while taken := first or equipment.intake.take():
         first = None
         connection, number, peer = taken
-        slot.connection = number
+        slot.take(number)
         wire = Wire(connection, equipment.table)
         session = Session(
             wire,

@@ -43,6 +43,7 @@ _OPTIONS = (
     "max_per_peer",
     "hidden",
     "bare",
+    "log_format",
 )
 """The settings that have an option of their own; the file has them all."""
 
@@ -139,7 +140,7 @@ def _settings_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _option(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    default, meaning = FIELDS[name].default, FIELDS[name].meaning
+    default, meaning, choices = FIELDS[name].default, FIELDS[name].meaning, FIELDS[name].choices
     flag = f"--{name.replace('_', '-')}"
     if isinstance(default, bool):
         # Both ways, so that the command line can also switch off what the file switches on.
@@ -148,6 +149,8 @@ def _option(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
         more = "an IPv6 address with a port needs its brackets; may be given several times"
         several = f"{meaning}; {more}  [default: {', '.join(default)}]"
         return click.option(flag, metavar="ADDR", multiple=True, help=several)
+    if choices:
+        return click.option(flag, metavar="|".join(choices), help=f"{meaning}  [default: {default}]")
     metavar = "DIR" if isinstance(default, str) else "N"
     return click.option(flag, metavar=metavar, type=type(default), help=f"{meaning}  [default: {default}]")
 

@@ -67,6 +67,7 @@ def build(channel: socket.socket, log: Log) -> Master:
         signal.signal(number, signal.SIG_IGN)
     data, fds, _flags, _address = socket.recv_fds(channel, control.MAX_PACKET_BYTES, control.MAX_LISTENERS)
     values = settings.decode(data)
+    log.form = values.log_format
     prctl.set_name(b"forkserver")  # and of the children: `ps -C forkserver` shows them all
     listeners = [socket.socket(fileno=fd) for fd in fds]
     for listener in listeners:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 
 class Child:
-    """One live child. ``waits``: it was made to wait. ``finished`` is the last connection it announced the end of."""
+    """One live child. ``waits``: it was made to wait. ``finished`` is the last connection it announced the end of.
 
-    __slots__ = ("finished", "number", "pid", "slot", "slot_index", "waits")
+    ``last_peer`` is, for the log, whom it served last.
+    """
+
+    __slots__ = ("finished", "last_peer", "number", "pid", "slot", "slot_index", "waits")
 
     def __init__(self, number: int, slot_index: int, slot: Slot, *, waits: bool) -> None:
         self.number = number
@@ -27,6 +30,7 @@ class Child:
         self.slot_index = slot_index
         self.slot = slot
         self.finished = 0
+        self.last_peer = "-"
         self.waits = waits
 
 
@@ -112,6 +116,8 @@ class Children:
             child.finished = connection
             self.idle += 1
             self._take_back(connection)
+            if connection in self._connections:
+                child.last_peer = self._connections[connection].name
         return self.close_connection(connection)
 
     def died(self, pid: int) -> tuple[Child, Connection | None] | None:
@@ -126,7 +132,10 @@ class Children:
             self.idle -= 1  # it was waiting; or had only just received, and then once too often: see `write_off`
         else:
             self._take_back(number)
-        return child, self._connections.pop(number, None)
+        connection = self._connections.pop(number, None)
+        if connection:
+            child.last_peer = connection.name
+        return child, connection
 
     def write_off(self, before: float) -> list[Peer]:
         """Give up connections opened before that moment which no live child has; returns whose they were.

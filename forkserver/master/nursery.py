@@ -11,8 +11,9 @@ import os
 from forkserver.handover import Handover
 from forkserver.logline import Log
 from forkserver.master import spawn
+from forkserver.master.account import account
 from forkserver.master.admission import Admission
-from forkserver.master.children import Child, Children, Connection
+from forkserver.master.children import Children
 from forkserver.master.throttle import Throttle
 from forkserver.master.verdict import judge
 from forkserver.slots import SlotTable
@@ -92,7 +93,7 @@ class Nursery:
             self._release(self._children.available(number, connection))
 
     def bury(self, now: float) -> None:
-        """Reap the dead, give back what they had, log those that did not end in order."""
+        """Reap the dead, give back what they had, write each one's receipt."""
         for death in spawn.reap():
             buried = self._children.died(death.pid)
             if buried is None:
@@ -100,8 +101,10 @@ class Nursery:
             child, connection = buried
             self._release(connection.peer if connection else None)
             verdict = judge(death.wait_status)
-            if not verdict.ordinary:
-                self._mourn(death, verdict.word, child, connection)
+            if verdict.ordinary:
+                self._log.event("receipt", **account(death, verdict.word, child, now))
+            else:
+                self._log.event("died", **account(death, verdict.word, child, now))
                 self._last_crash = now
                 self._sweep_at = self._sweep_at or now + _LOST_AFTER_S
             if child.slot.requests or child.slot.sent_bytes:
@@ -151,17 +154,6 @@ class Nursery:
             return False
         self._children.born(child, pid)
         return True
-
-    def _mourn(self, death: spawn.Death, cause: str, child: Child, connection: Connection | None) -> None:
-        self._log.event(
-            "died",
-            pid=death.pid,
-            cause=cause,
-            peer=connection.name if connection else "-",
-            requests=child.slot.requests,
-            sent=child.slot.sent_bytes,
-            cpu_ms=int((death.usage.ru_utime + death.usage.ru_stime) * 1000),
-        )
 
     def _pause(self, reason: str, now: float) -> None:
         self._log.event("throttle", reason=reason, pause_s=f"{self._throttle.penalise(now):.1f}")

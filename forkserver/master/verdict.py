@@ -8,7 +8,7 @@ from forkserver.errors import ExitStatus, name_exit
 
 
 class Verdict:
-    """``word`` names the end; ``ordinary`` ends are not logged; a ``penalty`` throttles, if nothing had been served."""
+    """``word`` names the end; an ``ordinary`` one was in order; a ``penalty`` throttles, if nothing had been served."""
 
     __slots__ = ("ordinary", "penalty", "word")
 

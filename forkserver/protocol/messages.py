@@ -80,10 +80,11 @@ class Identity:
     ``start_ns`` is in nanoseconds since 1970. Together the two outlive the reuse of a PID.
     """
 
-    __slots__ = ("fields",)
+    __slots__ = ("fields", "pid")
 
     def __init__(self, pid: int, start_ns: int) -> None:
         seconds, rest = divmod(start_ns, 1_000_000_000)
+        self.pid = pid
         self.fields = {"pid": str(pid), "start": f"{seconds}.{rest // 1000:06d}"}
 
 

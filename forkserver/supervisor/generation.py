@@ -14,6 +14,7 @@ import forkserver
 from forkserver import control
 from forkserver.errors import OperatorError, name_exit
 from forkserver.settings import Settings
+from forkserver.supervisor import journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,9 +46,8 @@ class Generation:
         try:
             self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                socket.send_fds(
-                    self.channel, [settings.encode()], [listener.fileno() for listener in listeners.values()]
-                )
+                packet = journal.decided(settings).encode()
+                socket.send_fds(self.channel, [packet], [listener.fileno() for listener in listeners.values()])
                 self._process = subprocess.Popen(  # noqa: S603 - our own program, with our own interpreter
                     [*COMMAND, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,

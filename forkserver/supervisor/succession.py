@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from forkserver.errors import OperatorError, name_exit
-from forkserver.supervisor import listener, orphans
+from forkserver.supervisor import journal, listener, orphans
 from forkserver.supervisor.backoff import Backoff
 from forkserver.supervisor.generation import Generation
 
@@ -170,6 +170,7 @@ class Succession:
         if generation is self._candidate:
             listener.close_all_but(self._listeners, generation.listeners)
             self.settings, self._listeners = generation.settings, generation.listeners
+            self._log.form = journal.form(self.settings.log_format)
             self._candidate = None
             self.start_at = None  # the master it was to replace is no longer missed
             self._reply(None)

@@ -15,7 +15,7 @@ from forkserver.errors import OperatorError
 from forkserver.kernel import prctl
 from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.signals import SignalPipe
-from forkserver.supervisor import listener, systemd
+from forkserver.supervisor import journal, listener, systemd
 from forkserver.supervisor.ending import STOP_S, Ending
 from forkserver.supervisor.operator import RELOAD, OperatorSocket
 from forkserver.supervisor.succession import Succession
@@ -34,7 +34,7 @@ def main(settings: Settings, load: Callable[[], Settings]) -> int:
     ``load`` reads the settings anew for a reload, and raises OperatorError.
     """
     _open_standard_streams()
-    log = Log(patience_s=LOOP_PATIENCE_S)
+    log = Log(patience_s=LOOP_PATIENCE_S, form=journal.form(settings.log_format))
     prctl.set_child_subreaper()
     notifier = systemd.Notifier(time.monotonic())
     passed = systemd.passed_sockets()

@@ -158,7 +158,8 @@ def test_a_second_signal_ends_at_once_what_the_first_would_wait_for(serve, root,
     assert server.process.wait(20) == 0
     assert time.monotonic() - asked_again_at < 5
     server.stop()
-    assert len(server.log(f" pid={transfer.pid} ")) == 1, "one `end` or `died`"
+    lines = server.log(f" end pid={transfer.pid} ") + server.log(f" died pid={transfer.pid} ")
+    assert len(lines) == 1, "one `end` or `died`"
     assert not Path(f"/proc/{transfer.pid}").exists()
 
 

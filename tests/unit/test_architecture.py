@@ -136,11 +136,12 @@ def waits_are_in_spawn_and_orphans(files: Files) -> list[str]:
 
 
 def the_environment_is_read_by_those_who_talk_to_the_operator(files: Files) -> list[str]:
+    places = {"forkserver/supervisor/systemd.py", "forkserver/supervisor/journal.py"}
     return _only_in(
         files,
         "os",
         ENVIRONMENT,
-        lambda path: part(path) in {"front", "client"} or path == "forkserver/supervisor/systemd.py",
+        lambda path: part(path) in {"front", "client"} or path in places,
     )
 
 

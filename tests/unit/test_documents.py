@@ -14,7 +14,8 @@ import pytest
 
 from forkserver.errors import EX_BUG, EX_CONFIG
 from forkserver.front import cli, configfile
-from forkserver.protocol.messages import End, Identity
+from forkserver.logline import FORMS, INFO, PRIORITIES
+from forkserver.protocol.messages import End
 from forkserver.settings import FIELDS, Settings
 
 if TYPE_CHECKING:
@@ -26,7 +27,14 @@ COMMAND_PAGE = (REPOSITORY / "docs/man/forkserver.8").read_text(encoding="utf-8"
 FILE_PAGE = (REPOSITORY / "docs/man/forkserver.toml.5").read_text(encoding="utf-8")
 STATUSES = ["0", "2", str(EX_BUG), str(cli.EX_OUTPUT), str(EX_CONFIG), str(cli.EX_INTERRUPTED)]
 
-
+# The fields of a receipt are the keys of the one dictionary that account.py returns.
+ACCOUNT = {
+    str(ast.literal_eval(key))
+    for node in ast.walk(ast.parse((REPOSITORY / "forkserver/master/account.py").read_text(encoding="utf-8")))
+    if isinstance(node, ast.Dict)
+    for key in node.keys
+    if key
+}
 LOG = COMMAND_PAGE.split("\n.Sh LOG\n")[1].split("\n.Sh ")[0]
 
 
@@ -39,8 +47,8 @@ def events() -> dict[str, set[str]]:
                 verb = node.args[0]
                 assert isinstance(verb, ast.Constant), f"{path}:{node.lineno}: a verb that only shows when it runs"
                 fields = {keyword.arg for keyword in node.keywords if keyword.arg}
-                if len(fields) < len(node.keywords):  # **identity.fields
-                    fields |= set(Identity(1, 1).fields)
+                if len(fields) < len(node.keywords):  # **account(...)
+                    fields |= ACCOUNT
                 found.setdefault(str(verb.value), set()).update(fields)
     return found
 
@@ -109,6 +117,17 @@ def test_the_log_s_verbs_and_their_fields_are_those_of_the_code() -> None:
         sample = re.search(rf"^\.Dl \S+Z forkserver\[\d+\] {verb}( .*)?$", described[verb], re.MULTILINE)
         assert sample, verb
         assert set(re.findall(r"(?:^| )([a-z_]+)=", sample[1] or "")) == fields, verb
+
+
+def test_the_log_s_priorities_are_those_of_the_code() -> None:
+    text = LOG.split("in front:\n")[1].split(".It Cm")[0]
+    told = re.findall(r"^(\d) for\n\.Li (.*) ,$", text, re.MULTILINE)
+    assert {verb: int(level) for level, verbs in told for verb in verbs.split(" , ")} == PRIORITIES
+    assert f"{INFO} for all others" in text
+
+
+def test_the_log_s_forms_are_told() -> None:
+    assert re.findall(r"^\.It Cm (\w+)$", LOG, re.MULTILINE) == [*FORMS, "auto"]
 
 
 def test_the_log_s_outcomes_of_a_content_are_told() -> None:

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import json
 import os
 import re
+import select
+import socket
+import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from forkserver.logline import MAX_VALUE_CHARS, Log
+from forkserver.logline import FORMS, MAX_VALUE_CHARS, PRIORITIES, Log
 
 PIPE_BUF = 4096
 
@@ -77,3 +83,109 @@ def test_a_bug_names_its_exception_and_where_it_was_raised_innermost_first(pipe)
     line = os.read(pipe[0], PIPE_BUF).decode()
     assert 'bug error="KeyError: \'x y\'" at="test_logline.py:' in line
     assert line.index("raise_one") < line.index("test_a_bug")
+
+
+def plain_fields(text: str) -> dict[str, str]:
+    """Undo the quoting of ``key=value`` fields."""
+    found: dict[str, str] = {}
+    pattern = re.compile(r' ([a-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^" ]+))')
+    end = 0
+    while end < len(text):
+        match = pattern.match(text, end)
+        assert match, text[end:]
+        quoted = match[2]
+        found[match[1]] = match[3] if quoted is None else quoted.encode("ascii").decode("unicode_escape")
+        end = match.end()
+    return found
+
+
+def parsed(form: str, line: bytes) -> tuple[str, dict[str, str | int]]:
+    """Verb and fields of a line."""
+    text = line.decode("ascii")
+    if form == "json":
+        values = json.loads(text)
+        del values["time"], values["writer"], values["pid"]
+        return values.pop("verb"), values
+    prefix = r"<\d>" if form == "journal" else r"\S+Z forkserver\[\d+\] "
+    match = re.match(prefix + "([a-z-]+)", text)
+    assert match
+    return match[1], {**plain_fields(text[match.end() : -1])}
+
+
+VALUES = st.one_of(
+    st.text(),
+    st.text(alphabet='"\\\n\r\0\x1b {}:,=<>ux0.\u2028\ud800\udc00\U0001f600'),
+    st.binary().map(lambda data: data.decode("utf-8", "surrogateescape")),
+    st.integers(),
+)
+NAMES = st.sampled_from(["path", "peer", "reason", "sent", "error", "outcome", "request", "cause"])
+
+
+def written(form: str, fields: dict[str, str | int]) -> bytes:
+    """The bytes of one event, and whether they came in one write: a packet socket keeps writes apart."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        Log(theirs.fileno(), form=form).event("end", **fields)
+        line = ours.recv(1 << 20)
+        assert not select.select([ours], [], [], 0)[0], "a second write"
+    return line
+
+
+@pytest.mark.parametrize("form", FORMS)
+# Its first example makes Python's table of characters, which takes a second on a busy machine.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(fields=st.dictionaries(NAMES, VALUES))
+def test_whatever_the_values_a_line_is_one_write_and_reads_back(form, fields):
+    line = written(form, fields)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    assert not set(line[:-1]) - set(range(0x20, 0x7F)), "printable ASCII, whatever came in"
+    verb, found = parsed(form, line)
+    assert verb == "end"
+    assert list(found) == list(fields)
+    if all(isinstance(value, int) or len(value) < 30 for value in fields.values()):
+        wanted = {name: value if form == "json" else str(value) for name, value in fields.items()}
+        if form == "json":
+            # A pair of surrogates is one character to JSON, two to Python.
+            wanted = json.loads(json.dumps(wanted))
+        assert found == wanted
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("char", ["x", "\n", "\U0001f600", '"'])
+def test_many_long_values_leave_a_line_that_a_pipe_takes_whole(form, char):
+    fields: dict[str, str | int] = {f"field_{letter}": char * 100_000 for letter in "abcdefghij"}
+    line = written(form, fields)
+    assert PIPE_BUF // 3 < len(line) <= PIPE_BUF
+    assert list(parsed(form, line)[1]) == list(fields)
+    assert line.count(b"...") == len(fields)
+
+
+@pytest.mark.parametrize(("verb", "priority"), [*PRIORITIES.items(), ("end", 6), ("ready", 6), ("receipt", 6)])
+def test_a_line_for_the_journal_has_a_priority_and_nothing_the_journal_has_itself(pipe, verb, priority):
+    Log(pipe[1], form="journal").event(verb, key="a value")
+    assert os.read(pipe[0], PIPE_BUF) == f'<{priority}>{verb} key="a value"\n'.encode()
+
+
+def test_a_json_line_tells_who_wrote_it_and_whom_it_is_about(pipe):
+    log = Log(pipe[1], form="json")
+    log.event("died", pid=4713, sent=7, cause="SIGKILL")
+    values = json.loads(os.read(pipe[0], PIPE_BUF))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", values.pop("time"))
+    assert values == {"writer": os.getpid(), "verb": "died", "pid": 4713, "sent": 7, "cause": "SIGKILL"}
+    log.event("stopped")
+    values = json.loads(os.read(pipe[0], PIPE_BUF))
+    assert (values["writer"], values["pid"]) == (os.getpid(), os.getpid())
+
+
+def test_the_time_of_a_line_is_that_of_its_writing(pipe, monkeypatch):
+    log = Log(pipe[1])
+    for moment_ns, text in [
+        (1_795_402_430_999_999_999, "2026-11-23T02:53:50.999999Z"),
+        (1_795_402_431_000_000_000, "2026-11-23T02:53:51.000000Z"),
+        (1_795_402_431_000_001_000, "2026-11-23T02:53:51.000001Z"),
+        (1_795_402_430_000_000_000, "2026-11-23T02:53:50.000000Z"),
+    ]:
+        monkeypatch.setattr(time, "time_ns", lambda moment_ns=moment_ns: moment_ns)
+        log.event("end")
+        assert os.read(pipe[0], PIPE_BUF).decode().split(" ")[0] == text

@@ -95,6 +95,7 @@ def test_another_type_is_refused(name: str, value: Value) -> None:
         ({"bind": ("a b",)}, "bind: must name at least one"),
         ({"bind": ("a", "b\n")}, "bind: must name at least one"),
         ({"spare": 9, "max_children": 8}, "spare: 9 is more than max_children, 8; lower it"),
+        ({"log_format": "xml"}, "log_format: xml is not one of auto, plain, journal, json"),
         ({"prot": 80}, "prot: there is no such setting"),
     ],
 )
@@ -120,6 +121,8 @@ def _value(name: str) -> st.SearchStrategy[Value]:
         return st.integers(int(field.low), int(field.high))
     if isinstance(field.default, float):
         return st.floats(field.low, field.high)
+    if field.choices:
+        return st.sampled_from(field.choices)
     if isinstance(field.default, str):
         # Any byte but NUL, CR and LF, as os.fsdecode gives them.
         names = st.binary(min_size=1).map(lambda data: data.decode("utf-8", "surrogateescape"))

@@ -1,0 +1,32 @@
+"""Whether standard error goes to the journal, systemd.exec(5), and so the form of the log. Runs in the supervisor.
+
+Masters and children do not read the environment: they get the decision with their settings.
+"""
+
+from __future__ import annotations
+
+import os
+
+from forkserver.settings import FIELDS, Settings
+
+_STDERR_FD = 2
+
+
+def form(log_format: str) -> str:
+    """The form of the log's lines that the setting stands for: ``auto`` is ``journal`` or ``plain``."""
+    if log_format != "auto":
+        return log_format
+    return "journal" if _is_stream(_STDERR_FD) else "plain"
+
+
+def decided(settings: Settings) -> Settings:
+    """The same settings, with ``log_format`` no longer ``auto``."""
+    values = {name: getattr(settings, name) for name in FIELDS}
+    return Settings(**{**values, "log_format": form(settings.log_format)})
+
+
+def _is_stream(fd: int) -> bool:
+    # The variable alone says nothing: it is inherited by what has its standard error redirected, to a file or a pipe.
+    named = os.environ.get("JOURNAL_STREAM", "")
+    status = os.fstat(fd)
+    return named == f"{status.st_dev}:{status.st_ino}"
