@@ -80,11 +80,12 @@ def hold(path: str, fd_floor: int) -> int:
 
 
 def release(path: str, fd: int) -> None:
-    """Take the file away, still locked; or empty it, where this user may not."""
+    """Take the file away, still locked, or empty it, where this user may not; then give the lock up."""
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         if _is_at(path, fd):
             os.unlink(path)
+    os.close(fd)
 
 
 def remove_stale(path: str) -> None:
@@ -93,11 +94,10 @@ def remove_stale(path: str) -> None:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return
-    try:
-        # Under the lock, so that a server that is just starting does not lose what it has locked: see hold.
-        if stat.S_ISREG(os.fstat(fd).st_mode) and _lock(fd):
-            release(path, fd)
-    finally:
+    # Under the lock, so that a server that is just starting does not lose what it has locked: see hold.
+    if stat.S_ISREG(os.fstat(fd).st_mode) and _lock(fd):
+        release(path, fd)
+    else:
         os.close(fd)
 
 

@@ -1,0 +1,403 @@
+"""The classic daemon, without systemd: its whole life, by its commands alone, and what it is like inside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import daemon  # type: ignore[import-untyped] # it has no annotations
+import pytest
+
+from forkserver.front import pidfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+REPOSITORY = Path(__file__).parents[2]
+NOBODY = 65534
+AS_ROOT = os.geteuid() == 0
+NEEDS_ROOT = pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
+
+
+class Daemon:
+    """The commands of one daemon, with its files in ``place``. ``host`` and ``port`` are those of the last start."""
+
+    def __init__(self, place: Path, python: str, modules: Path, prefix: Sequence[str]) -> None:
+        self.place = place
+        self.pid_path = place / "forkserver.pid"
+        self.log_path = place / "log"
+        self.root = place / "root"
+        self.cwd = place
+        self.root_option: tuple[str, ...] = ("--root", str(self.root))
+        self.host, self.port, self.pid = "", 0, 0
+        self._command = [*prefix, python, "-P", "-m", "forkserver.front.cli"]
+        self._environment = {**os.environ, "PYTHONPATH": str(modules)}
+
+    def begin(self, verb: str, *options: str) -> subprocess.Popen[str]:
+        """A command that goes on while the test acts."""
+        files = ["--pid-file", str(self.pid_path)]
+        if verb in {"start", "restart"}:
+            files += ["--log-file", str(self.log_path), *self.root_option]
+        return subprocess.Popen(
+            [*self._command, verb, *files, *options],
+            env=self._environment,
+            cwd=self.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, verb: str, *options: str) -> tuple[int, str, str]:
+        """A command to its end: exit status, standard output, standard error."""
+        process = self.begin(verb, *options)
+        out, err = process.communicate(timeout=50)
+        return process.returncode, out, err
+
+    def start(self, *options: str, verb: str = "start") -> None:
+        """Start it on a free port, unless told another."""
+        options = options if "--port" in options else ("--port", "0", *options)
+        status, out, err = self.run(verb, *options)
+        assert (status, err) == (0, ""), self.log()
+        line = rf"forkserver: started, PID (\d+), serving {re.escape(str(self.root))} on (\S+):(\d+)\n"
+        found = re.fullmatch(line, out)
+        assert found, out
+        self.pid, self.host, self.port = int(found[1]), found[2], int(found[3])
+
+    def ask(self, request: bytes) -> bytes:
+        with socket.create_connection((self.host, self.port), 20) as connection, connection.makefile("rb") as file:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            return file.read()
+
+    def log(self) -> str:
+        return self.log_path.read_text() if self.log_path.exists() else ""
+
+    @property
+    def master_pid(self) -> int:
+        return int(re.findall(r" master_pid=(\d+) ", self.log())[-1])
+
+
+def state(pid: int) -> str:
+    """A letter by proc_pid_stat(5); a zombie that a container's PID 1 leaves is as gone as one that is reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0].replace("Z", "")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def identity(pid: int) -> dict[str, list[int]]:
+    """Users, groups and umask of a process, by proc_pid_status(5)."""
+    rows = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {name: [int(word) for word in rows[name].split()] for name in ("Uid", "Gid", "Groups", "Umask")}
+
+
+@pytest.fixture(scope="session")
+def modules() -> Iterator[Path]:
+    """All that is imported, where any user can read it; the checkout and pytest's directories need not be."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        for package in (REPOSITORY / "forkserver", Path(click.__file__).parent, Path(daemon.__file__).parent):
+            shutil.copytree(package, place / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        yield place
+
+
+@pytest.fixture(scope="session")
+def python(modules: Path) -> str:
+    """A Python that another user than root can run."""
+    if not AS_ROOT:
+        return sys.executable
+    for candidate in (sys.executable, "/usr/bin/python3"):
+        with contextlib.suppress(OSError):
+            # It must be able to start another, too.
+            code = "import forkserver.front.detach, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
+            tried = subprocess.run(
+                ["setpriv", f"--reuid={NOBODY}", "--clear-groups", candidate, "-c", code],
+                env={"PYTHONPATH": str(modules)},
+                cwd="/",
+                capture_output=True,
+                check=False,
+            )
+            if tried.returncode == 0:
+                return candidate
+    pytest.skip("no Python of version 3.11 that another user than root can run")
+
+
+@pytest.fixture(params=["root", "user"] if AS_ROOT else ["user"])
+def prefix(request) -> tuple[str, ...]:
+    """Who starts it: root, or an ordinary user."""
+    if not AS_ROOT or request.param == "root":
+        return ()
+    return ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
+
+
+@pytest.fixture
+def make(modules: Path, python: str):
+    """``make(prefix)``: a daemon to be; after the test nothing of it may be left."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        place = Path(name)
+
+        def prepare(prefix: Sequence[str] = ()) -> Daemon:
+            (place / "root").mkdir()
+            (place / "root" / "hello.txt").write_bytes(b"Hello, world\n")
+            place.chmod(0o755)
+            if prefix:
+                os.chown(place, NOBODY, NOBODY)
+            made = Daemon(place, python, modules, prefix)
+            stack.callback(end, made)
+            return made
+
+        yield prepare
+
+
+def end(made: Daemon) -> None:
+    """Whatever the test did, end the daemon: by its lock's holder, never by a number in a file."""
+    with contextlib.suppress(ProcessLookupError):
+        pid = pidfile.holder(str(made.pid_path))
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
+
+
+@pytest.fixture
+def server(make, prefix) -> Daemon:
+    return make(prefix)
+
+
+@pytest.fixture
+def roots(make) -> Daemon:
+    """A daemon started by whoever runs the tests."""
+    return make()
+
+
+def test_a_whole_life(server, eventually):
+    config = server.place / "forkserver.toml"
+    config.write_text("hidden = false\n")
+    (server.root / ".secret").write_text("s")
+    assert server.run("status") == (3, "forkserver: not running\n", "")
+    server.start("--config", str(config))
+    assert server.run("status") == (0, f"forkserver: running, PID {server.pid}\n", "")
+    assert server.pid_path.read_text() == f"{server.pid}\n"
+    assert server.ask(b"GET /hello.txt\n").endswith(b"\nHello, world\nFS1 END ok\n")
+    assert server.run("start", "--port", "0") == (0, f"forkserver: already running as PID {server.pid}\n", "")
+    assert server.ask(b"GET /.secret\n").startswith(b"FS1 404 ")
+    config.write_text("hidden = true\n")
+    os.kill(server.pid, signal.SIGHUP)
+    eventually(lambda: server.log().count(" ready ") == 2, "a reload")
+    assert server.ask(b"GET /.secret\n").startswith(b"FS1 200 ")
+    first = server.pid
+    server.start("--config", str(config), verb="restart")
+    assert server.pid != first
+    assert not state(first)
+    assert server.ask(b"GET /hello.txt\n").endswith(b"\nHello, world\nFS1 END ok\n")
+    family = [server.pid, server.master_pid]
+    assert server.run("stop") == (0, f"forkserver: stopped, PID {server.pid}\n", "")
+    assert not any(map(state, family))
+    assert not server.pid_path.exists()
+    assert server.log().endswith(" stopped\n")
+    assert server.run("status")[0] == 3
+    assert server.run("stop") == (0, "forkserver: not running\n", "")
+
+
+def test_a_restart_starts_what_does_not_run(roots):
+    roots.start(verb="restart")
+    assert roots.run("stop")[0] == 0
+
+
+def test_what_it_is_like_inside(server):
+    server.start()
+    assert os.readlink(f"/proc/{server.pid}/cwd") == "/"
+    stat = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+    parent, _, session, terminal = map(int, stat[1:5])
+    assert (terminal, session != server.pid) == (0, True), "it can never get a terminal again"
+    assert parent != os.getpid()
+    assert identity(server.pid)["Umask"] == [22]
+    limits = Path(f"/proc/{server.pid}/limits").read_text()
+    assert re.search(r"Max core file size +0 +0 ", limits)
+    links = {fd: os.readlink(f"/proc/{server.pid}/fd/{fd}") for fd in "012"}
+    assert links == {"0": "/dev/null", "1": "/dev/null", "2": str(server.log_path)}
+    # The lock and the pipe to the command are the supervisor's alone.
+    theirs = [os.readlink(link) for link in Path(f"/proc/{server.master_pid}/fd").iterdir()]
+    assert str(server.pid_path) not in theirs
+    assert server.run("stop")[0] == 0
+
+
+@NEEDS_ROOT
+def test_root_binds_a_low_port_and_then_becomes_the_user_for_good(roots):
+    port = next(port for port in range(600, 1024) if is_free(port))
+    roots.start("--user", "nobody", "--port", str(port))
+    assert roots.port == port
+    for pid in (roots.pid, roots.master_pid):
+        who = identity(pid)
+        assert (who["Uid"], who["Gid"], who["Groups"]) == ([NOBODY] * 4, [NOBODY] * 4, [NOBODY])
+    assert "running as root" not in roots.log()
+    assert roots.ask(b"GET /hello.txt\n").endswith(b"\nHello, world\nFS1 END ok\n")
+    assert (roots.pid_path.stat().st_uid, roots.log_path.stat().st_uid) == (0, NOBODY)
+    os.kill(roots.pid, signal.SIGHUP)  # the sockets stay, for as this user they could not be bound again
+    assert roots.run("stop")[0] == 0
+    assert not roots.pid_path.exists(), "its user could not remove it, who stops it can"
+
+
+def is_free(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@NEEDS_ROOT
+def test_a_user_that_may_not_read_the_root_is_told_to_the_operator(roots):
+    roots.root.chmod(0o700)
+    status, out, err = roots.run("start", "--port", "0", "--user", "nobody")
+    assert (status, out) == (78, "")
+    assert err.startswith("forkserver: root: ")
+    assert not roots.pid_path.exists()
+
+
+def complaint(made: Daemon, verb: str, *options: str) -> str:
+    """The one line of a command that fails, for want of good settings."""
+    status, out, err = made.run(verb, *options)
+    assert (status, out) == (78, ""), err
+    assert err.startswith("forkserver: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(server):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert "another process listens there" in complaint(server, "start", "--port", port)
+    assert "another process listens there" in server.log(), "for those who come later"
+    assert "create its directory" in complaint(server, "start", "--port", "0", "--pid-file", "/nowhere/at/all")
+    assert "--log-file: /nowhere/at/all" in complaint(server, "start", "--port", "0", "--log-file", "/nowhere/at/all")
+    assert "out of bounds" in complaint(server, "start", "--port", "70000")
+    assert "there is no such user" in complaint(server, "start", "--port", "0", "--user", "no-such-user")
+    assert not server.pid_path.exists()
+    assert server.run("status")[0] == 3
+    server.start()
+    assert server.run("stop")[0] == 0
+
+
+def test_a_link_is_not_followed_to_log_into(roots):
+    (roots.place / "precious").write_text("precious")
+    roots.log_path.symlink_to("precious")
+    assert "it is a symbolic link" in complaint(roots, "start", "--port", "0")
+    assert (roots.place / "precious").read_text() == "precious"
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="root may write everywhere, and so cannot be refused")
+def test_a_directory_that_may_not_be_written_to_is_told(make):
+    server = make(("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"))
+    assert "cannot open it: Permission denied" in complaint(server, "start", "--port", "0", "--pid-file", "/root.pid")
+
+
+def test_a_bad_configuration_does_not_stop_what_runs(roots):
+    config = roots.place / "forkserver.toml"
+    config.write_text("")
+    roots.start("--config", str(config))
+    config.write_text("max_childern = 9\n")
+    assert "did you mean max_children?" in complaint(roots, "restart", "--config", str(config))
+    assert roots.run("status") == (0, f"forkserver: running, PID {roots.pid}\n", "")
+    assert roots.run("stop")[0] == 0
+
+
+def test_without_a_root_it_serves_the_directory_it_was_started_in(roots):
+    roots.cwd, roots.root_option = roots.root, ()
+    config = roots.root / "here.toml"
+    config.write_text("hidden = true\n")
+    (roots.root / ".secret").write_text("s")
+    roots.start("--config", "here.toml")
+    os.kill(roots.pid, signal.SIGHUP)
+    assert roots.ask(b"GET /.secret\n").startswith(b"FS1 200 ")
+    assert roots.run("stop")[0] == 0
+    assert " reload-failed " not in roots.log()
+    assert set(re.findall(r" root=(\S+) ", roots.log())) == {str(roots.root)}
+
+
+def test_of_many_starts_at_once_exactly_one_wins(roots):
+    with contextlib.ExitStack() as stack:
+        starts = [stack.enter_context(roots.begin("start", "--port", "0")) for _ in range(6)]
+        results = [each.communicate(timeout=50) for each in starts]
+    assert [(each.returncode, err) for each, (_, err) in zip(starts, results, strict=True)] == [(0, "")] * 6
+    started = [re.search(r"started, PID (\d+)", out) for out, _ in results]
+    (winner,) = {found[1] for found in started if found}
+    assert sum(bool(found) for found in started) == 1
+    assert sum(out == f"forkserver: already running as PID {winner}\n" for out, _ in results) == 5
+    assert roots.log().count(" ready ") == 1
+    assert roots.run("status") == (0, f"forkserver: running, PID {winner}\n", "")
+    assert roots.run("stop")[0] == 0
+
+
+def test_a_stop_lets_transfers_finish(roots, get, large, eventually):
+    (roots.root / "large").write_bytes(large)
+    roots.start()
+    transfer = get(roots, b"GET /large")
+    with roots.begin("stop") as stop:
+        eventually(lambda: " drain reason=SIGTERM " in roots.log(), "a drain")
+        assert stop.poll() is None
+        content, trailer = transfer.rest()
+        assert (content == large, trailer) == (True, b"FS1 END ok\n")
+        transfer.close()
+        assert stop.communicate(timeout=20) == (f"forkserver: stopped, PID {roots.pid}\n", "")
+    assert stop.returncode == 0
+
+
+def test_a_stop_with_a_timeout_ends_transfers(roots, get, large):
+    (roots.root / "large").write_bytes(large)
+    roots.start()
+    get(roots, b"GET /large")
+    assert roots.run("stop", "--timeout", "0.2") == (0, f"forkserver: stopped, PID {roots.pid}\n", "")
+    assert len(re.findall(r" (?:end|died) pid=", roots.log())) == 1
+
+
+def test_one_that_was_killed_is_told_dead_and_the_next_start_works(roots, eventually):
+    roots.start()
+    master = roots.master_pid
+    os.kill(roots.pid, signal.SIGKILL)
+    eventually(lambda: not state(roots.pid), "its end")
+    dead = f"forkserver: dead: it was PID {roots.pid}, and its PID file {roots.pid_path} is still there\n"
+    assert roots.run("status") == (1, dead, "")
+    eventually(lambda: not state(master), "the end of its master")
+    roots.start()
+    assert roots.run("status")[0] == 0
+    assert roots.run("stop")[0] == 0
+
+
+def test_a_stale_file_with_a_stranger_s_number_harms_nobody(roots):
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        try:
+            roots.pid_path.write_text(f"{stranger.pid}\n")
+            assert roots.run("status")[0] == 1
+            status, out, err = roots.run("stop")
+            assert (status, err) == (0, "")
+            assert out.startswith("forkserver: not running; the PID file that a dead one left, ")
+            assert not roots.pid_path.exists()
+            roots.pid_path.write_text(f"{stranger.pid}\n")
+            roots.start()
+            assert roots.pid != stranger.pid
+            roots.pid_path.write_text(f"{stranger.pid}\n")  # whatever is written there
+            assert roots.run("stop") == (0, f"forkserver: stopped, PID {roots.pid}\n", "")
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+@NEEDS_ROOT
+def test_another_user_s_daemon_can_be_looked_at_and_not_stopped(make, modules, python):
+    server = make()
+    server.start()
+    prefix = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
+    other = Daemon(server.place, python, modules, prefix)
+    assert other.run("status") == (0, f"forkserver: running, PID {server.pid}\n", "")
+    assert "belongs to another user" in complaint(other, "stop")
+    assert server.run("stop")[0] == 0
