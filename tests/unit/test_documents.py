@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMAND_PAGE = (REPOSITORY / "docs/man/forkserver.8").read_text(encoding="utf-8")
 FILE_PAGE = (REPOSITORY / "docs/man/forkserver.toml.5").read_text(encoding="utf-8")
-STATUSES = ["0", "2", str(EX_BUG), str(cli.EX_OUTPUT), str(EX_CONFIG), str(cli.EX_INTERRUPTED)]
+STATUSES = ["0", "1", "2", "3", str(EX_BUG), str(cli.EX_OUTPUT), str(EX_CONFIG), str(cli.EX_INTERRUPTED)]
 
 # The fields of a receipt are the keys of the one dictionary that account.py returns.
 ACCOUNT = {
@@ -89,17 +89,32 @@ def test_the_example_of_the_page_is_a_good_file(tmp_path: Path) -> None:
     assert tomllib.loads(example)["root"] == "/srv/files"
 
 
-@pytest.mark.parametrize("name", ["serve", "check"])
-def test_the_page_of_the_command_has_every_option(name: str) -> None:
-    command = cli.forkserver.commands[name]
-    options = {
+def options_of(name: str) -> set[str]:
+    return {
         option
-        for parameter in command.params
+        for parameter in cli.forkserver.commands[name].params
         if isinstance(parameter, click.Option)
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    described = set(re.findall(r"Fl -([a-z-]+)", "".join(re.findall(r"^\.It Fl .*$", COMMAND_PAGE, re.MULTILINE))))
-    assert {f"--{option}" for option in described} == options
+
+
+def described_options() -> set[str]:
+    lines = "".join(re.findall(r"^\.It Fl .*$", COMMAND_PAGE, re.MULTILINE))
+    return {f"--{option}" for option in re.findall(r"Fl -([a-z-]+)", lines)}
+
+
+@pytest.mark.parametrize("name", ["serve", "check", "start", "stop", "restart", "status"])
+def test_the_page_of_the_command_has_every_option(name: str) -> None:
+    assert options_of(name) <= described_options()
+
+
+def test_the_page_of_the_command_has_no_option_that_is_none() -> None:
+    assert described_options() <= set().union(*map(options_of, cli.forkserver.commands)) | {"--help"}
+
+
+@pytest.mark.parametrize("name", ["start", "stop", "restart", "status"])
+def test_the_page_of_the_command_has_the_commands_of_the_daemon(name: str) -> None:
+    assert f".It Cm {name}\n" in COMMAND_PAGE
 
 
 def test_statuses() -> None:
