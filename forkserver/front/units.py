@@ -14,6 +14,7 @@ _CONFIGURATION = "etc/forkserver"
 _PLACES = {
     "forkserver.service": _UNITS,
     "forkserver.socket": _UNITS,
+    "forkserver.conf": "etc/sysusers.d",
     "forkserver.toml": _CONFIGURATION,
 }
 # What needs no quoting in a unit file, systemd.syntax(7).

@@ -20,7 +20,8 @@ CONFIGURATION = "etc/forkserver/forkserver.toml"
 
 def test_the_units_run_this_installation(tmp_path: Path, capfd) -> None:
     assert cli.run(["units", "--prefix", str(tmp_path)]) == 0
-    written = [tmp_path / SERVICE, tmp_path / "etc/systemd/system/forkserver.socket", tmp_path / CONFIGURATION]
+    names = (SERVICE, "etc/systemd/system/forkserver.socket", "etc/sysusers.d/forkserver.conf", CONFIGURATION)
+    written = [tmp_path / name for name in names]
     assert capfd.readouterr().out.splitlines() == [f"{path}: written" for path in written]
     commands = re.findall(r"^Exec\w+=(\S+) (\w+)", written[0].read_text(), re.MULTILINE)
     program = f"{sysconfig.get_path('scripts')}/forkserver"
@@ -29,7 +30,7 @@ def test_the_units_run_this_installation(tmp_path: Path, capfd) -> None:
 
 def test_they_are_else_as_shipped(tmp_path: Path) -> None:
     units.write(str(tmp_path))
-    for path in (tmp_path / "etc").rglob("*.*"):
+    for path in (tmp_path / "etc").rglob("forkserver.*"):
         text = path.read_text().replace(sysconfig.get_path("scripts"), "/opt/forkserver/bin")
         assert text == (REPOSITORY / "systemd" / path.name).read_text()
         assert path.stat().st_mode & 0o777 == 0o644
