@@ -49,6 +49,7 @@ FIELDS: dict[str, Field] = {
     "log_format": Field(
         "auto", 0, 0, "form of the log's lines: plain, journal, json, or auto", choices=("auto", *logline.FORMS)
     ),
+    "receipts": Field(default=True, low=0, high=1, meaning="log a receipt for every child that ended in order"),
     "request_s": Field(30.0, 0.1, 3600, "seconds for a request line to be complete"),
     "idle_s": Field(60.0, 0.1, 86400, "seconds a connection may be idle between requests"),
     "stall_s": Field(30.0, 0.1, 3600, "seconds a peer may take nothing of what is sent"),
@@ -78,6 +79,7 @@ class Settings:
     hidden: bool
     bare: bool
     log_format: str
+    receipts: bool
     request_s: float
     idle_s: float
     stall_s: float

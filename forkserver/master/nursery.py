@@ -38,6 +38,7 @@ class Nursery:
 
     def __init__(self, settings: Settings, handover: Handover, table: SlotTable, work: Work, log: Log) -> None:
         self._spare = settings.spare
+        self._receipts = settings.receipts
         self._handover = handover
         self._table = table
         self._work = work
@@ -102,7 +103,8 @@ class Nursery:
             self._release(connection.peer if connection else None)
             verdict = judge(death.wait_status)
             if verdict.ordinary:
-                self._log.event("receipt", **account(death, verdict.word, child, now))
+                if self._receipts:
+                    self._log.event("receipt", **account(death, verdict.word, child, now))
             else:
                 self._log.event("died", **account(death, verdict.word, child, now))
                 self._last_crash = now

@@ -133,6 +133,19 @@ def test_a_killed_child_has_the_same_account_under_died_and_no_receipt(serve):
     assert not server.log(" receipt ")
 
 
+def test_receipts_can_be_left_out_and_what_died_is_told_all_the_same(serve, tmp_path):
+    (tmp_path / "forkserver.toml").write_text("receipts = false\n")
+    server = serve("--config", str(tmp_path / "forkserver.toml"))
+    server.ask(b"PING\n")
+    server.quiet()
+    with server.connect() as connection:
+        connection.sendall(b"PING\n")
+        pid, _ = identity(connection.recv(4096))
+        os.kill(int(pid), signal.SIGKILL)
+        server.wait_for(f" died pid={pid} cause=SIGKILL ")
+    assert not server.log(" receipt ")
+
+
 @contextlib.contextmanager
 def serving(root: Path, *options: str, journal: bool = False):
     """A server whose standard error is a pipe; yields its process and the lines of the pipe as they come."""
