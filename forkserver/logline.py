@@ -27,6 +27,7 @@ FORMS = ("plain", "journal", "json")
 PRIORITIES = {
     "bug": 2,
     "master-died": 3,
+    "master-stuck": 3,
     "reload-failed": 3,
     "died": 4,
     "throttle": 4,

@@ -139,6 +139,7 @@ def test_the_log_s_priorities_are_those_of_the_code() -> None:
     told = re.findall(r"^(\d) for\n\.Li (.*) ,$", text, re.MULTILINE)
     assert {verb: int(level) for level, verbs in told for verb in verbs.split(" , ")} == PRIORITIES
     assert f"{INFO} for all others" in text
+    assert set(PRIORITIES) - set(events()) == set()
 
 
 def test_the_log_s_forms_are_told() -> None:
