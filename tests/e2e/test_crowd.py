@@ -47,8 +47,11 @@ def crowd(tmp_path, begin, backlog, eventually, contents):
     def run(server, programs: int) -> None:
         for number in range(CROWD):
             (tmp_path / str(number)).mkdir()
-        # All at once indeed: while the master is stopped they pile up before its door.
-        os.kill(server.master_pid, signal.SIGSTOP)
+        # All at once indeed: while the master is stopped they pile up before its door. The supervisor is stopped first,
+        # and goes on last: it would take the master for stuck.
+        stopped = (server.process.pid, server.master_pid)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
         with concurrent.futures.ThreadPoolExecutor(CROWD) as threads:
             try:
                 others = [threads.submit(thread, server, number) for number in range(programs, CROWD)]
@@ -58,7 +61,8 @@ def crowd(tmp_path, begin, backlog, eventually, contents):
                 ]
                 eventually(lambda: backlog(server) == CROWD, "all clients have connected")
             finally:
-                os.kill(server.master_pid, signal.SIGCONT)
+                for pid in reversed(stopped):
+                    os.kill(pid, signal.SIGCONT)
             results = [each.result() for each in runs]
             for each in others:
                 each.result()
