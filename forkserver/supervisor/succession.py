@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_FAILED_STARTS = 10
 """In a row, over some twenty seconds; then whoever started the server should know."""
-MAX_MISSED_BEATS = 8
+MAX_MISSED_BEATS = 5
 """Heartbeats, each ``control.HEARTBEAT_S`` of the supervisor's own turning, after which a master counts as stuck."""
 
 
