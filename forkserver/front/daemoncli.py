@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -90,5 +91,7 @@ def _order(options: dict[str, Any]) -> lifecycle.Order:
 
 def _tell(status: int, line: str) -> int:
     """To standard error what went wrong, like all complaints."""
-    click.echo(f"forkserver: {line}", err=status not in {0, 1, 3})
+    failed = status not in {0, 1, 3}
+    with contextlib.suppress(OSError) if failed else contextlib.nullcontext():  # nobody left to tell
+        click.echo(f"forkserver: {line}", err=failed)
     return status

@@ -20,6 +20,8 @@ from forkserver.errors import EX_BUG, OperatorError
 from forkserver.front import configfile, owner, pidfile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from forkserver.settings import Settings
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "detach.py")
@@ -102,7 +104,7 @@ class _Manager:
 def start(order: Order) -> tuple[int, str]:
     """Start the daemon; returns when it serves, or does not, with the exit status and a line for people.
 
-    Raises OperatorError.
+    A Ctrl-C meanwhile ends the daemon, too. Raises OperatorError.
     """
     pid = pidfile.holder(order.pid_path)
     if pid is not None:
@@ -110,31 +112,47 @@ def start(order: Order) -> tuple[int, str]:
     manager = _Manager()
     read_fd, write_fd = os.pipe()
     with manager.socket, open(read_fd, encoding="utf-8", errors="surrogateescape") as told:
+        word = _Word("")
         try:
-            _launch(order, write_fd, manager.name)
-        finally:
-            os.close(write_fd)
-        word = _Word(told.readline())
-        if word.verb == "up":
-            if _becomes_ready(int(word.rest), manager, told.fileno(), order.pid_path):
+            with _interrupts_held():  # until it is known what there would be to end
+                try:
+                    _launch(order, write_fd, manager.name)
+                finally:
+                    os.close(write_fd)
+                word = _Word(told.readline())
+            if word.verb == "up" and _becomes_ready(int(word.rest), manager, told.fileno()):
                 # Without the count of its children, which says nothing yet.
                 return 0, f"started, PID {word.rest}, {configfile.escape(manager.status.rsplit(', ', 2)[0])}"
+        except KeyboardInterrupt:
+            if word.verb == "up" and pidfile.holder(order.pid_path) == int(word.rest):
+                stop(order.pid_path, 0)
+            raise
+        if word.verb == "up":
             word = _Word(told.readline())
     return _failed(word, order.pid_path)
 
 
-def _becomes_ready(pid: int, manager: _Manager, told_fd: int, path: str) -> bool:
-    """Wait until the daemon is ready: True; or has failed, or ended: False. A Ctrl-C meanwhile ends it, too."""
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A Ctrl-C within raises KeyboardInterrupt at the end."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
-        while True:
-            ready, _, _ = select.select([told_fd, manager.socket.fileno()], [], [])
-            if manager.socket.fileno() not in ready:
-                return False
-            if manager.hears_ready(pid):
-                return True
-    except KeyboardInterrupt:
-        stop(path, 0)
-        raise
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and before != signal.SIG_IGN:
+        raise KeyboardInterrupt
+
+
+def _becomes_ready(pid: int, manager: _Manager, told_fd: int) -> bool:
+    """Wait until the daemon is ready: True; or has failed, or ended: False."""
+    while True:
+        ready, _, _ = select.select([told_fd, manager.socket.fileno()], [], [])
+        if manager.socket.fileno() not in ready:
+            return False
+        if manager.hears_ready(pid):
+            return True
 
 
 def _failed(word: _Word, path: str) -> tuple[int, str]:

@@ -226,6 +226,70 @@ def test_the_lock_ends_with_its_process_and_not_with_a_child_of_it(program, path
         os.close(child)
 
 
+@pytest.fixture
+def order(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], lifecycle.Order]:
+    """``order(code)``: a start of a daemon that is this program instead, with its pipe as ``tell``."""
+    monkeypatch.chdir(tmp_path)  # and back, for an order moves to /
+
+    def write(code: str) -> lifecycle.Order:
+        program = tmp_path / "daemon.py"
+        program.write_text(f"import os, sys; sys.path.append({str(REPOSITORY)!r}); tell = int(sys.argv[1])\n{code}")
+        monkeypatch.setattr(lifecycle, "_PROGRAM", str(program))
+        return lifecycle.Order(None, {"root": str(tmp_path)}, (path, None))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "line"),
+    [
+        ("os.abort()", 70, "the server ended before it was ready"),
+        ("os.write(tell, b'up %d\\n' % os.getpid())", 70, "the server ended before it was ready"),
+        ("os.write(tell, b'up 4711\\nfailed 78 the complaint\\n')", 78, "the complaint"),
+        ("os.write(tell, b'failed 70 bug: x\\n')", 70, "bug: x"),
+        ("os.write(tell, b'running 4711\\n')", 0, "already running as PID 4711"),
+    ],
+)
+def test_what_a_daemon_says_that_does_not_come_up(order, code, status, line):
+    found, text = lifecycle.start(order(code))
+    assert found == status
+    assert text.startswith(line)
+
+
+def test_only_the_daemon_itself_can_say_that_it_is_ready(program):
+    manager = lifecycle._Manager()  # noqa: SLF001 - a stranger's message is hard to bring about from outside
+    with manager.socket:
+        code = (
+            "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); "
+            "s.sendto(b'STATUS=it serves\\nREADY=1', '\\0' + sys.argv[1][1:]); print(1, flush=True); "
+        )
+        sender = program(code + UNTIL_TOLD, manager.name)
+        assert not manager.hears_ready(os.getpid())
+        assert manager.status == ""
+        sender = program(code + UNTIL_TOLD, manager.name)
+        assert manager.hears_ready(sender.pid)
+        assert manager.status == "it serves"
+
+
+def test_a_ctrl_c_while_it_comes_up_ends_the_daemon_too(order):
+    code = (
+        "import signal, time\n"
+        "if os.fork():\n    os._exit(0)\n"
+        "os.setsid()\n"
+        "from forkserver.front import pidfile\n"
+        "os.set_inheritable(tell, False)\n"
+        "pidfile.hold(sys.argv[2], 10)\n"
+        "os.write(tell, b'up %d\\n' % os.getpid())\n"
+        "os.kill(PARENT, signal.SIGINT)\n"
+        "time.sleep(600)\n"
+    )
+    made = order(code.replace("PARENT", str(os.getpid())))
+
+    with pytest.raises(KeyboardInterrupt):
+        lifecycle.start(made)
+    assert pidfile.holder(made.pid_path) is None
+
+
 @pytest.mark.parametrize(
     ("user", "group", "complaint"),
     [
