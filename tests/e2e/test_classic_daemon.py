@@ -194,8 +194,8 @@ def test_a_whole_life(server, eventually):
     assert server.ask(b"GET /.secret\n").startswith(b"FS1 404 ")
     config.write_text("hidden = true\n")
     os.kill(server.pid, signal.SIGHUP)
-    eventually(lambda: server.log().count(" ready ") == 2, "a reload")
-    assert server.ask(b"GET /.secret\n").startswith(b"FS1 200 ")
+    # Not at the second `ready`: for a moment the old master still takes what waits in the backlog.
+    eventually(lambda: server.ask(b"GET /.secret\n").startswith(b"FS1 200 "), "a reload")
     first = server.pid
     server.start("--config", str(config), verb="restart")
     assert server.pid != first
@@ -234,7 +234,7 @@ def test_what_it_is_like_inside(server):
 
 
 @NEEDS_ROOT
-def test_root_binds_a_low_port_and_then_becomes_the_user_for_good(roots):
+def test_root_binds_a_low_port_and_then_becomes_the_user_for_good(roots, eventually):
     port = next(port for port in range(600, 1024) if is_free(port))
     roots.start("--user", "nobody", "--port", str(port))
     assert roots.port == port
@@ -245,6 +245,8 @@ def test_root_binds_a_low_port_and_then_becomes_the_user_for_good(roots):
     assert roots.ask(b"GET /hello.txt\n").endswith(b"\nHello, world\nFS1 END ok\n")
     assert (roots.pid_path.stat().st_uid, roots.log_path.stat().st_uid) == (0, NOBODY)
     os.kill(roots.pid, signal.SIGHUP)  # the sockets stay, for as this user they could not be bound again
+    eventually(lambda: roots.log().count(" ready ") == 2, "a reload")
+    assert roots.ask(b"GET /hello.txt\n").endswith(b"\nHello, world\nFS1 END ok\n")
     assert roots.run("stop")[0] == 0
     assert not roots.pid_path.exists(), "its user could not remove it, who stops it can"
 
@@ -311,13 +313,14 @@ def test_a_bad_configuration_does_not_stop_what_runs(roots):
     assert roots.run("stop")[0] == 0
 
 
-def test_without_a_root_it_serves_the_directory_it_was_started_in(roots):
+def test_without_a_root_it_serves_the_directory_it_was_started_in(roots, eventually):
     roots.cwd, roots.root_option = roots.root, ()
     config = roots.root / "here.toml"
     config.write_text("hidden = true\n")
     (roots.root / ".secret").write_text("s")
     roots.start("--config", "here.toml")
     os.kill(roots.pid, signal.SIGHUP)
+    eventually(lambda: roots.log().count(" ready ") == 2, "a reload")
     assert roots.ask(b"GET /.secret\n").startswith(b"FS1 200 ")
     assert roots.run("stop")[0] == 0
     assert " reload-failed " not in roots.log()
