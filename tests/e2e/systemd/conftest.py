@@ -1,0 +1,234 @@
+"""This machine's own systemd in a throw-away container, with forkserver installed as docs/operations.md says."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from forkserver.client.address import Address
+from forkserver.client.connection import Session
+from forkserver.client.fetch import fetch
+from forkserver.client.outcome import Failure
+from forkserver.client.target import LocalFile
+
+REPOSITORY = Path(__file__).parents[3]
+SCRIPT = Path(__file__).with_name("systemd_host.sh")
+PATIENCE_S = 20.0
+PORT = 2057
+CONTENT = os.urandom(300_000)
+DIGEST = hashlib.sha256(CONTENT).hexdigest().encode()
+CLONE_NEWNET = 0x40000000
+DROP_IN = "/run/systemd/system/forkserver.service.d/test.conf"
+
+
+def what_is_missing() -> str:
+    if os.geteuid() != 0:
+        return "no root: systemd cannot be booted in a container"
+    if not os.access("/usr/lib/systemd/systemd", os.X_OK):
+        return "no systemd on this machine"
+    tools = [name for name in ("nsenter", "unshare", "ip", "setpriv") if not shutil.which(name)]
+    return f"not installed: {', '.join(tools)}" if tools else ""
+
+
+class Host:
+    """The container. Its network is a loopback of its own, which a thread must ``enter`` to reach the service."""
+
+    def __init__(self, files: Path) -> None:
+        self.name = f"pytest-{os.getpid()}"
+        document = (REPOSITORY / "docs" / "operations.md").read_text()
+        install = document.partition("```sh\n")[2].partition("```")[0]
+        inside = f"cd {shlex.quote(str(REPOSITORY))}\n{install}"
+        # systemctl enables offline, in a chroot of a machine that may not run systemd itself.
+        setup = f'export SYSTEMD_OFFLINE=1; chroot "$ROOT" bash -euc {shlex.quote(inside)}\n'
+        # Anybody could write there, were it not for the unit.
+        setup += f'cp {shlex.quote(str(files))}/* "$ROOT/srv/files/"; chmod 777 "$ROOT/srv/files"'
+        self._script("up", "--while-pid", str(os.getpid()), "--bind-ro", str(REPOSITORY), "--setup", setup)
+        self.state_after_boot = self.show("ActiveState")
+        init = self._script("pid").stdout.strip()
+        self._network = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _script(self, verb: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [str(SCRIPT), verb, "--name", self.name, *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0 or not check, done.stdout + done.stderr
+        return done
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, as root."""
+        return self._script("exec", "--", *command, check=check)
+
+    def down(self) -> None:
+        os.close(self._network)
+        self._script("down")
+
+    def enter(self) -> None:
+        """Sockets that this thread makes from now on are of the container's network."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.setns(self._network, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+
+    def ask(self, request: bytes, host: str = "127.0.0.1") -> bytes:
+        """One request on a connection of its own, answered to the end; in a thread that entered the network."""
+        with socket.create_connection((host, PORT), PATIENCE_S) as connection:
+            connection.sendall(request + b"\n")
+            connection.shutdown(socket.SHUT_WR)
+            pieces = []
+            while piece := connection.recv(1 << 20):
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    def show(self, name: str, unit: str = "forkserver.service") -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", "--property", name, "--value", unit).stdout.strip()
+
+    def journal(self, unit: str = "forkserver.service") -> str:
+        self.run("journalctl", "--sync")
+        return self.run("journalctl", "--unit", unit, "--output", "cat", "--no-pager").stdout
+
+    def pids(self) -> list[int]:
+        """Of all processes of the service, as seen inside; the supervisor's first."""
+        group = self.show("ControlGroup")
+        shell = f"cat /sys/fs/cgroup/systemd{group}/cgroup.procs || cat /sys/fs/cgroup{group}/cgroup.procs"
+        main = int(self.show("MainPID"))
+        found = {int(pid) for pid in self.run("sh", "-c", f"({shell}) 2>/dev/null || :").stdout.split()}
+        return [main, *sorted(found - {main})] if main else sorted(found)
+
+    def master_pid(self) -> int:
+        """Of the newest generation, as the log tells."""
+        return int(re.findall(r"\bready .*master_pid=(\d+)", self.journal())[-1])
+
+    def wait_until(self, condition, what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"not so after {PATIENCE_S} s: {what}\n{self.journal()[-3000:]}"
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory):
+    missing = what_is_missing()
+    if missing:
+        (pytest.fail if "CI" in os.environ else pytest.skip)(missing)
+    files = tmp_path_factory.mktemp("served")
+    (files / "file").write_bytes(CONTENT)
+    host = Host(files)
+    # The test's main thread stands in the container's network from here to the end of the folder.
+    outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    host.enter()
+    yield host
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.setns(outside, CLONE_NEWNET) == 0
+    os.close(outside)
+    host.down()
+
+
+@pytest.fixture
+def service(host):
+    """The host with the service running, as shipped; afterwards nobody may have told of a bug."""
+    host.run("systemctl", "start", "forkserver.socket", "forkserver.service")
+    yield host
+    assert not re.search(r"(\A|[\] ])bug ", host.journal(), re.MULTILINE)
+
+
+@pytest.fixture
+def drop_in(host):
+    """``drop_in(text)``: change the unit for one test."""
+
+    def write(text: str) -> None:
+        host.run("sh", "-c", f"mkdir -p {os.path.dirname(DROP_IN)}; printf %s {shlex.quote(text)} >{DROP_IN}")
+        host.run("systemctl", "daemon-reload")
+
+    yield write
+    host.run("rm", "-f", DROP_IN)
+    host.run("systemctl", "daemon-reload")
+
+
+class Load:
+    """Clients that fetch until they are stopped: with ``retries`` as fsget does, with 0 just once at socket level.
+
+    ``again``: who lost a connection in the middle of a transfer fetches anew, and counts as ``lost``.
+    """
+
+    def __init__(self, host: Host, place: Path, clients: int, retries: int, *, again: bool) -> None:
+        self._host = host
+        self._place = place
+        self._retries = retries
+        self._again = again
+        self._ended = threading.Event()
+        self.done = 0
+        self.lost = 0
+        self.failures: list[str] = []
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for_more(self, count: int) -> None:
+        """Until ``count`` more have been fetched."""
+        goal = self.done + count
+        self._host.wait_until(lambda: self.done >= goal or self.failures, f"{goal} fetches")
+
+    def stop(self) -> int:
+        """How many were fetched; all that were begun, or the test fails."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        assert self.failures == []
+        return self.done
+
+    def _run(self, number: int) -> None:
+        self._host.enter()
+        while not self._ended.is_set():
+            try:
+                self._fetch(number)
+            except Failure as error:
+                if not self._again or "lost" not in str(error):
+                    self.failures.append(repr(error))
+                    return
+                self.lost += 1
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever it is, the test must hear of it
+                self.failures.append(repr(error))
+                return
+            self.done += 1
+
+    def _fetch(self, number: int) -> None:
+        if not self._retries:
+            head, _, rest = self._host.ask(b"GET /file digest=sha256").partition(b"\n")
+            assert head.startswith(b"FS1 200 "), head
+            assert rest[: len(CONTENT)] == CONTENT
+            assert rest[len(CONTENT) :] == b"FS1 END ok digest=sha256:" + DIGEST + b"\n"
+            return
+        path = self._place / f"{number}"
+        session = Session(Address("127.0.0.1", PORT), timeout_s=30, retries=self._retries)
+        try:
+            with LocalFile(os.fsencode(path)) as target:
+                fetch(session, b"/file", target, lambda _received, _size: None)
+        finally:
+            session.close()
+        assert path.read_bytes() == CONTENT
+        path.unlink()
+
+
+@pytest.fixture
+def load(host, tmp_path):
+    """``load(clients, retries=0)``: see ``Load``."""
+    loads: list[Load] = []
+
+    def start(clients: int, retries: int = 0, *, again: bool = False) -> Load:
+        loads.append(Load(host, tmp_path, clients, retries, again=again))
+        loads[-1].wait_for_more(clients)
+        return loads[-1]
+
+    yield start
+    for each in loads:
+        each.stop()

@@ -1,0 +1,134 @@
+"""The life of the service under a real systemd: every promise of docs/operations.md."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+STATUS = re.compile(
+    r"serving /srv/files on 0\.0\.0\.0:2057,\s?\[::\]:2057, \d+ of 256 children, [\d,]+ served(, .*)?\Z"
+)
+
+
+def pid_that_answers(host, address: str = "127.0.0.1") -> int:
+    found = re.match(rb"FS1 200 ok pid=(\d+) ", host.ask(b"PING", address))
+    assert found
+    return int(found[1])
+
+
+def test_enabled_it_serves_after_the_boot(host) -> None:
+    assert host.run("systemctl", "is-enabled", "forkserver.service", "forkserver.socket").stdout.split() == [
+        "enabled",
+        "enabled",
+    ]
+    assert host.state_after_boot == "active"
+    assert pid_that_answers(host) != pid_that_answers(host, "::1")
+
+
+def test_the_status_is_a_sentence(service) -> None:
+    assert STATUS.match(service.show("StatusText"))
+
+
+def test_a_stop_ends_all_with_status_0(service) -> None:
+    pids = service.pids()
+    assert len(pids) >= 2
+    service.run("systemctl", "stop", "forkserver.socket", "forkserver.service")
+    assert [service.show(name) for name in ("ActiveState", "Result", "ExecMainStatus")] == ["inactive", "success", "0"]
+    assert service.pids() == []
+
+
+def test_the_first_connection_starts_it(service) -> None:
+    service.run("systemctl", "stop", "forkserver.service")
+    assert service.show("ActiveState") == "inactive"
+    assert pid_that_answers(service)
+    assert service.show("ActiveState") == "active"
+
+
+def test_restarts_under_load_lose_no_connection(service, load) -> None:
+    clients = load(16)
+    mains = [service.show("MainPID")]
+    for _ in range(3):
+        service.run("systemctl", "restart", "forkserver.service")
+        mains.append(service.show("MainPID"))
+        clients.wait_for_more(32)
+    assert clients.stop() > 100
+    assert len(set(mains)) == 4
+
+
+def test_reloads_under_load_keep_the_main_process(service, load) -> None:
+    clients = load(16)
+    main = service.show("MainPID")
+    for _ in range(3):
+        master = service.master_pid()
+        service.run("systemctl", "reload", "forkserver.service")
+        assert service.master_pid() != master
+        clients.wait_for_more(32)
+    clients.stop()
+    assert service.show("MainPID") == main
+
+
+def test_a_killed_master_fails_no_fetch(service, load) -> None:
+    clients = load(16, retries=30)
+    main, master = service.show("MainPID"), service.master_pid()
+    service.run("kill", "-KILL", str(master))
+    service.wait_until(lambda: service.master_pid() != master, "another master")
+    clients.wait_for_more(32)
+    clients.stop()
+    assert service.show("MainPID") == main
+
+
+def test_a_killed_supervisor_is_started_again_and_nothing_of_the_old_remains(service, load) -> None:
+    clients = load(16, retries=30, again=True)
+    old = service.pids()
+    service.run("kill", "-KILL", str(old[0]))
+    service.wait_until(lambda: service.show("MainPID") not in {"0", str(old[0])}, "another supervisor")
+    clients.wait_for_more(32)
+    clients.stop()
+    assert clients.lost <= 16
+    assert not set(old) & set(service.pids())
+    assert service.run("ps", "--pid", ",".join(map(str, old)), check=False).stdout.splitlines()[1:] == []
+
+
+def test_a_stopped_supervisor_is_caught_by_the_watchdog(service, drop_in, load) -> None:
+    drop_in("[Service]\nWatchdogSec=1\n")
+    service.run("systemctl", "restart", "forkserver.service")
+    main = service.show("MainPID")
+    service.run("kill", "-STOP", main)
+    service.wait_until(lambda: "Failed with result 'watchdog'" in service.journal(), "the watchdog")
+    service.wait_until(lambda: service.show("ActiveState") == "active", "active again")
+    assert service.show("MainPID") != main
+    load(1).stop()
+
+
+def test_the_watchdog_lets_it_live_that_turns(service, drop_in) -> None:
+    drop_in("[Service]\nWatchdogSec=300ms\n")
+    service.run("systemctl", "restart", "forkserver.service")
+    main = service.show("MainPID")
+    for _ in range(5):
+        beat = service.show("WatchdogTimestampMonotonic")
+        service.wait_until(lambda beat=beat: service.show("WatchdogTimestampMonotonic") != beat, "another beat")
+    assert service.show("MainPID") == main
+
+
+def test_a_bad_configuration_is_told_and_once_mended_served(service, drop_in) -> None:
+    service.run("systemctl", "stop", "forkserver.service")
+    drop_in("[Service]\nExecStart=\nExecStart=/opt/forkserver/bin/forkserver serve --root /nowhere\n")
+    assert service.run("systemctl", "start", "forkserver.service", check=False).returncode == 1
+    assert "root: " in service.journal()
+    drop_in("")
+    service.wait_until(lambda: service.show("ActiveState") == "active", "active, without another start")
+    assert pid_that_answers(service)
+
+
+@pytest.mark.parametrize("unit", ["forkserver.service", "forkserver.socket"])
+def test_systemd_finds_no_fault_with(host, unit: str) -> None:
+    done = host.run("systemd-analyze", "verify", unit)
+    assert done.stdout + done.stderr == ""
+
+
+def test_systemd_counts_it_as_safe(host) -> None:
+    told = host.run("systemd-analyze", "security", "--no-pager", "forkserver.service").stdout
+    found = re.search(r"Overall exposure level for forkserver\.service: ([\d.]+)", told)
+    assert found
+    assert float(found[1]) <= 1.0
