@@ -109,10 +109,7 @@ class Generation:
     def ended(self) -> str | None:
         """How the master ended, in words; None while it lives."""
         code = self._process.poll()
-        if code is None:
-            return None
-        self.listen()  # its last words
-        return name_exit(code)
+        return None if code is None else name_exit(code)
 
     def kill(self) -> None:
         """End it now, whatever state it is in."""

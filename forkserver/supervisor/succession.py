@@ -105,6 +105,8 @@ class Succession:
             how = generation.ended()
             if how is None:
                 continue
+            if generation.listen():  # its last words
+                self._promote(generation)
             self._generations.remove(generation)
             generation.channel.close()
             complaint = generation.complaint or f"it ended with {how}"
