@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 4096
 _TRACE_FRAMES = 6
 
 LOOP_PATIENCE_S = 0.1
-CHILD_PATIENCE_S = 5.0
+CHILD_PATIENCE_S = 1.0
 """How long a full pipe is waited for: a loop has others to serve, a child only this."""
 
 FORMS = ("plain", "journal", "json")
@@ -46,12 +46,13 @@ class Log:
     dropped, and the next one that is written says how many were. Until one is written again, no line waits.
     """
 
-    __slots__ = ("_dropped", "_fd", "_poll", "_second", "_stamp", "form", "patience_s")
+    __slots__ = ("_broken", "_dropped", "_fd", "_poll", "_second", "_stamp", "form", "patience_s")
 
     def __init__(self, fd: int = 2, *, patience_s: float = CHILD_PATIENCE_S, form: str = "plain") -> None:
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
+        self._broken = ""
         self._dropped = 0
         self._second = -1
         self._stamp = ""
@@ -64,16 +65,19 @@ class Log:
         if not self._poll.poll(0 if self._dropped else self.patience_s * 1000):
             self._dropped += 1
             return
-        if self._dropped:
-            fields["lines_dropped"] = self._dropped
-            self._dropped = 0
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            fields["lines_dropped"] = dropped
         line = self._line(verb, fields, MAX_VALUE_CHARS)
         if len(line) > MAX_LINE_BYTES:
             line = self._line(verb, fields, MAX_LINE_BYTES // 2 // len(fields))
         try:
-            os.write(self._fd, line.encode("ascii"))
+            # After half a line, on a disk that was full, the next one begins anew.
+            written = os.write(self._fd, (self._broken + line).encode("ascii"))
         except OSError:
-            pass  # nobody left to tell
+            self._dropped = dropped + 1  # nobody left to tell, or no space: it may come back
+        else:
+            self._broken = "" if written == len(self._broken + line) else "\n"
 
     def bug(self, error: BaseException) -> None:
         """Write one ``bug`` line for an exception nobody expected, with the innermost frames."""

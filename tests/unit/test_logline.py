@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -189,3 +190,25 @@ def test_the_time_of_a_line_is_that_of_its_writing(pipe, monkeypatch):
         monkeypatch.setattr(time, "time_ns", lambda moment_ns=moment_ns: moment_ns)
         log.event("end")
         assert os.read(pipe[0], PIPE_BUF).decode().split(" ")[0] == text
+
+
+def test_half_a_line_on_a_full_disk_is_not_glued_to_the_next_and_what_was_lost_is_told(tmp_path, monkeypatch):
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = Log(fd)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:40]))
+    log.event("end", number=1)
+    monkeypatch.setattr(os, "write", refuse)
+    log.event("end", number=2)
+    monkeypatch.undo()
+    log.event("end", number=3)
+    log.event("end", number=4)
+    os.close(fd)
+    first, second, third = (tmp_path / "log").read_text().splitlines()
+    assert len(first) == 40
+    assert second.endswith(" end number=3 lines_dropped=1")
+    assert third.endswith(" end number=4")
+
+
+def refuse(_fd, _data):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
