@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import time
 
 import pytest
 
@@ -36,6 +38,23 @@ def test_a_stop_ends_all_with_status_0(service) -> None:
     service.run("systemctl", "stop", "forkserver.socket", "forkserver.service")
     assert [service.show(name) for name in ("ActiveState", "Result", "ExecMainStatus")] == ["inactive", "success", "0"]
     assert service.pids() == []
+
+
+def test_a_transfer_may_take_longer_to_end_than_the_unit_allows(service, drop_in) -> None:
+    drop_in("[Service]\nTimeoutStopSec=1\n")
+    service.run("systemctl", "restart", "forkserver.service")
+    service.run("truncate", "--size", "64M", "/srv/files/large")
+    with socket.create_connection(("127.0.0.1", 2057), 20) as connection, connection.makefile("rb") as answer:
+        connection.sendall(b"GET /large\n")
+        assert answer.readline().startswith(b"FS1 200 ")
+        service.run("systemctl", "stop", "--no-block", "forkserver.service")
+        service.wait_until(lambda: service.show("StatusText").startswith("draining"), "the drain")
+        time.sleep(1.5)  # the unit's time is over
+        assert service.show("ActiveState") == "deactivating"
+        assert len(answer.read(64 << 20)) == 64 << 20
+        assert answer.readline() == b"FS1 END ok\n"
+    service.wait_until(lambda: service.show("ActiveState") == "inactive", "the end")
+    assert service.show("Result") == "success"
 
 
 def test_the_first_connection_starts_it(service) -> None:
