@@ -20,7 +20,6 @@ from forkserver import __version__
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
 from forkserver.front import configfile, daemoncli
 from forkserver.settings import FIELDS
-from forkserver.supervisor import operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 EX_OUTPUT = 74
 """Standard output takes nothing: EX_IOERR of sysexits(3)."""
-RELOAD_TIMEOUT_S = 60.0
 EX_INTERRUPTED = 130
 """Ended by the operator's Ctrl-C, as shells report it: 128 and SIGINT."""
 
@@ -169,14 +167,6 @@ def serve(config: str | None, **options: Any) -> int:
     from forkserver.supervisor import supervise  # noqa: PLC0415 - see above
 
     return supervise.main(settings, functools.partial(_settings, config, options))
-
-
-@forkserver.command()
-@click.option("--pid", type=int, required=True, envvar="MAINPID", help="PID of the server's supervisor  [env: MAINPID]")
-def reload(pid: int) -> int:
-    """Have a running server read its settings anew; returns when they are in force, or says why not."""
-    operator.ask(pid, operator.RELOAD, RELOAD_TIMEOUT_S)
-    return 0
 
 
 @forkserver.command(cls=_OptionsOnly)

@@ -1,4 +1,4 @@
-"""The commands of the classic daemon: ``start``, ``stop``, ``restart``, ``status``. Runs in the front."""
+"""The commands to a daemon: ``start``, ``stop``, ``restart``, ``status``, and ``reload``. Runs in the front."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from forkserver.errors import OperatorError
 from forkserver.front import lifecycle, pidfile
 from forkserver.front.configfile import escape
+from forkserver.supervisor import operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Decorator = Callable[[Callable[..., int]], Callable[..., int]]
+
+RELOAD_TIMEOUT_S = 60.0
 
 _PID_FILE = click.option(
     "--pid-file",
@@ -22,6 +26,9 @@ _PID_FILE = click.option(
     default=pidfile.DEFAULT_PATH,
     show_default=True,
     help="the server's PID, locked while it runs",
+)
+_PID = click.option(
+    "--pid", type=int, envvar="MAINPID", help="PID of the server's supervisor, instead of a file's  [env: MAINPID]"
 )
 _TIMEOUT = click.option(
     "--timeout",
@@ -48,6 +55,7 @@ def add_to(group: click.Group, options_only: type[click.Command], settings_optio
     group.command()(_PID_FILE(_TIMEOUT(stop)))
     group.command(cls=options_only)(with_all_options(_TIMEOUT(restart)))
     group.command()(_PID_FILE(status))
+    group.command()(_PID(_PID_FILE(reload)))
 
 
 def start(**options: Any) -> int:
@@ -73,6 +81,14 @@ def restart(timeout: float | None, **options: Any) -> int:
     order = _order(options)
     lifecycle.stop(order.pid_path, timeout)
     return _tell(*lifecycle.start(order))
+
+
+def reload(pid: int | None, pid_file: str) -> int:
+    """Have a running server read its settings anew; returns when they are in force, or says why not."""
+    if pid is None and (pid := pidfile.holder(pid_file)) is None:
+        raise OperatorError(f"{escape(pid_file)}: no server holds this PID file; give another, or --pid")
+    operator.ask(pid, operator.RELOAD, RELOAD_TIMEOUT_S)
+    return 0
 
 
 def status(pid_file: str) -> int:

@@ -160,6 +160,13 @@ def test_who_is_no_forkserver_cannot_be_asked():
         operator.ask(1, operator.RELOAD, 5)
 
 
+def test_without_a_server_that_holds_the_pid_file_nothing_is_reloaded(tmp_path):
+    command = [sys.executable, "-m", "forkserver.front.cli", "reload", "--pid-file", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 78
+    assert done.stderr.endswith("no server holds this PID file; give another, or --pid\n")
+
+
 def test_what_is_no_word_of_the_operators_is_refused(serve):
     server = serve()
     with pytest.raises(OperatorError, match="only `reload` can be asked for"):
