@@ -86,6 +86,8 @@ def ask(pid: int, word: bytes, timeout_s: float) -> None:
             answer = channel.recv(_MAX_PACKET_BYTES)
         except ConnectionRefusedError as error:
             raise OperatorError(f"no forkserver of this machine has the PID {pid}; name its supervisor's") from error
+        except (ConnectionResetError, BrokenPipeError):
+            answer = b""  # it hung up, with or without having read what we sent
         except TimeoutError as error:
             raise OperatorError(f"the server, PID {pid}, gave no answer in {timeout_s:g} s; see its log") from error
         except OSError as error:
