@@ -18,6 +18,7 @@ from forkserver.client.target import LocalFile
 
 CROWD = 200
 PROGRAMS = 30
+MANY_PROGRAMS = 100
 MAX_CHILDREN = 50
 SIZES = (0, 100, 30_000, 1_000_000)
 
@@ -76,10 +77,10 @@ def crowd(tmp_path, begin, backlog, eventually, contents):
     return run
 
 
-@pytest.mark.timeout(120)  # two hundred interpreters start on a busy machine
-def test_two_hundred_fsgets_of_which_most_are_refused_at_first_all_succeed(serve, crowd, accounted):
+@pytest.mark.timeout(120)  # a hundred interpreters start on a busy machine
+def test_two_hundred_clients_of_which_most_are_refused_at_first_all_succeed(serve, crowd, accounted):
     server = serve("--max-children", str(MAX_CHILDREN))
-    crowd(server, CROWD)
+    crowd(server, MANY_PROGRAMS)
     assert server.log(" status=429 reason=too-many-connections"), "half of max_children is what one peer may have"
     accounted(server, CROWD)
 
