@@ -10,8 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ADOPT = """
 import os, sys
@@ -70,16 +74,16 @@ def test_started_with_its_standard_streams_closed_it_sends_no_client_its_log(roo
             assert process.wait(20) == 0
 
 
+def serve_with(passed_fd: int, root: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a server to its end that is passed this descriptor as a listening socket."""
+    program = [sys.executable, "-m", "forkserver.front.cli", "serve", "--root", str(root)]
+    command = [sys.executable, "-c", ADOPT, str(passed_fd), *program]
+    return subprocess.run(command, capture_output=True, pass_fds=[passed_fd], check=False, timeout=20)
+
+
 def test_a_passed_socket_that_does_not_listen_is_refused_with_the_remedy(root):
     with socket.socket() as useless:
-        command = [sys.executable, "-c", ADOPT, str(useless.fileno()), sys.executable, "-m", "forkserver.front.cli"]
-        run = subprocess.run(
-            [*command, "serve", "--root", root],
-            capture_output=True,
-            pass_fds=[useless.fileno()],
-            check=False,
-            timeout=20,
-        )
+        run = serve_with(useless.fileno(), root)
     assert run.returncode == 78
     assert run.stderr.count(b"\n") == 1
     assert b"ListenStream=" in run.stderr
@@ -191,14 +195,7 @@ def test_a_child_it_was_born_with_is_no_orphan_and_lives_on(root):
 
 def test_descriptors_announced_that_are_no_sockets_are_the_operators_error(root):
     with open(os.devnull, "rb") as useless:
-        command = [sys.executable, "-c", ADOPT, str(useless.fileno()), sys.executable, "-m", "forkserver.front.cli"]
-        run = subprocess.run(
-            [*command, "serve", "--root", root],
-            capture_output=True,
-            pass_fds=[useless.fileno()],
-            check=False,
-            timeout=20,
-        )
+        run = serve_with(useless.fileno(), root)
     assert run.returncode == 78
     assert b"LISTEN_FDS: descriptor 3 is no socket" in run.stderr
 
