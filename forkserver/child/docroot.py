@@ -1,9 +1,8 @@
 """From the name a client asked for to an open regular file or directory, or a named refusal. Runs in a child.
 
-Two walls. The lexical one: no component is empty, ``.``, ``..`` or holds a NUL. The kernel's: every open is an
-openat2(2) that cannot leave the root, under the Landlock domain inherited from the master. A name is looked at (O_PATH)
-before it is opened: opening a FIFO wakes its writer, opening a device may do anything. Metadata is always that of
-a descriptor, never of a path.
+Three walls. The lexical one: no component is empty, ``.``, ``..`` or holds a NUL. The walk's: no link leads out of the
+root (``walk``). The kernel's: the Landlock domain inherited from the master. A name is looked at before it is opened:
+opening a FIFO wakes its writer, opening a device may do anything. What a client is told is always of the descriptor.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ import errno
 import os
 import stat
 
-from forkserver.kernel.openat2 import OpenHow, openat2
+from forkserver.child.walk import locate
 from forkserver.protocol import native
 from forkserver.protocol.messages import Status
 
-_BASE = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-_LOOK = OpenHow(os.O_PATH | os.O_CLOEXEC)
-_READ = OpenHow(os.O_RDONLY | _BASE)
-_READ_DIRECTORY = OpenHow(os.O_RDONLY | os.O_DIRECTORY | _BASE)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from forkserver.child.walk import Place
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _MAX_UNSURE = 32
 
 _REFUSALS = {
@@ -32,7 +32,7 @@ _REFUSALS = {
     errno.EPERM: (Status.FORBIDDEN, "the server may not read it"),
     errno.ENXIO: (Status.NOT_A_FILE, "is no regular file"),
     errno.ENODEV: (Status.NOT_A_FILE, "is no regular file"),
-    errno.EAGAIN: (Status.BUSY, "the directory is being renamed; try again"),
+    errno.EAGAIN: (Status.BUSY, "is being replaced, or held by another program; try later"),
     errno.EMFILE: (Status.BUSY, "the server is out of descriptors; try again"),
     errno.ENFILE: (Status.BUSY, "the server is out of descriptors; try again"),
     errno.ENOMEM: (Status.BUSY, "the server is out of memory; try again"),
@@ -85,19 +85,14 @@ class Docroot:
     def open(self, name: bytes) -> Found:
         """Open what ``name`` (decoded, with its leading slash) stands for. Raises Refusal."""
         path = self.resolve(name)
-        kind = self._look(path)
-        if stat.S_ISREG(kind):
-            how = _READ
-        elif stat.S_ISDIR(kind):
-            how = _READ_DIRECTORY
-        else:
-            raise Refusal(Status.NOT_A_FILE, "is no regular file")
-        found = Found(self._open(path, how), path)
-        # Between look and open another may have put something else there; O_NONBLOCK kept a FIFO from holding us.
-        if stat.S_ISREG(found.info.st_mode) or found.is_directory:
-            return found
-        found.close()
-        raise Refusal(Status.NOT_A_FILE, "is no regular file")
+        for _ in range(_MAX_UNSURE):
+            try:
+                return self._open(path)
+            except BlockingIOError:  # the name changed its kind while we looked
+                continue
+            except OSError as error:
+                raise refusal(error) from error
+        raise Refusal(*_REFUSALS[errno.EAGAIN])
 
     def resolve(self, name: bytes) -> bytes:
         """The lexical wall: the path of ``name`` relative to the root. Raises Refusal."""
@@ -120,30 +115,37 @@ class Docroot:
     def still_is(self, found: Found) -> bool:
         """Whether the name still stands for the file that was opened, and nobody has written to it since."""
         try:
-            fd = self._open(found.path, _LOOK)
-        except Refusal:
+            place = locate(self._root_fd, found.path)
+        except OSError:
             return False
-        try:
-            return validator(os.fstat(fd)) == validator(found.info)
-        finally:
-            os.close(fd)
+        place.close()
+        return validator(place.info) == validator(found.info)
 
-    def _look(self, path: bytes) -> int:
-        fd = self._open(path, _LOOK)
+    def _open(self, path: bytes) -> Found:
+        place = locate(self._root_fd, path)
         try:
-            return os.fstat(fd).st_mode
+            if not _is_served(place.info):
+                raise Refusal(Status.NOT_A_FILE, "is no regular file")
+            found = Found(self._open_here(place), path)
         finally:
-            os.close(fd)
+            place.close()
+        # Between look and open another may have put something else there; O_NONBLOCK kept a FIFO from holding us.
+        if _is_served(found.info):
+            return found
+        found.close()
+        raise Refusal(Status.NOT_A_FILE, "is no regular file")
 
-    def _open(self, path: bytes, how: OpenHow) -> int:
-        for _ in range(_MAX_UNSURE):
-            try:
-                return openat2(self._root_fd, path, how)
-            except BlockingIOError:  # EAGAIN: a rename somewhere made the kernel unsure of a `..`; see openat2(2)
-                continue
-            except OSError as error:
-                raise refusal(error) from error
-        raise Refusal(*_REFUSALS[errno.EAGAIN])
+    def _open_here(self, place: Place) -> int:
+        try:
+            return os.open(place.name, _READ, dir_fd=place.directory_fd)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise BlockingIOError(errno.EAGAIN, "a link since we looked") from error
+            raise
+
+
+def _is_served(info: os.stat_result) -> bool:
+    return stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)
 
 
 def refusal(error: OSError) -> Refusal:

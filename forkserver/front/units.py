@@ -14,7 +14,6 @@ _CONFIGURATION = "etc/forkserver"
 _PLACES = {
     "forkserver.service": _UNITS,
     "forkserver.socket": _UNITS,
-    "forkserver.conf": "etc/sysusers.d",
     "forkserver.toml": _CONFIGURATION,
 }
 # What needs no quoting in a unit file, systemd.syntax(7).

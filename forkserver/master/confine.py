@@ -1,6 +1,6 @@
 """The order in which the master gives up its powers, before its first fork; children inherit it. Runs in the master.
 
-1. The wall must stand: openat2(2) works on this kernel, or nothing is served.
+1. The root must be one that this user may enter, or nothing is served.
 2. ``no_new_privs``: also what Landlock asks for.
 3. Landlock: read beneath the root, nothing else; no TCP bind or connect. The modules of Python are out of reach from
    here on: all that master and child ever run is imported before.
@@ -8,12 +8,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from forkserver.errors import OperatorError
 from forkserver.kernel import landlock, prctl
-from forkserver.kernel.openat2 import OpenHow, openat2
 
 
 def open_root(path: str) -> int:
@@ -32,14 +30,8 @@ def lock_in(root_fd: int) -> int:
     if len(os.listdir("/proc/self/task")) != 1:
         raise AssertionError("the master forks, and must have one thread")
     try:
-        os.close(openat2(root_fd, b".", OpenHow(os.O_PATH | os.O_CLOEXEC)))
-    except OSError as error:
-        if error.errno == errno.EACCES:
-            raise OperatorError(
-                "root: this user may not enter it; give the user the right to, or serve another"
-            ) from error
-        raise OperatorError(
-            f"openat2(2) does not work here ({error.strerror}); use Linux 5.6 or newer, and no filter that forbids it"
-        ) from error
+        os.stat(".", dir_fd=root_fd)
+    except PermissionError as error:
+        raise OperatorError("root: this user may not enter it; give the user the right to, or serve another") from error
     prctl.set_no_new_privs()
     return landlock.restrict_to(root_fd)

@@ -20,7 +20,7 @@ CONFIGURATION = "etc/forkserver/forkserver.toml"
 
 def test_the_units_run_this_installation(tmp_path: Path, capfd) -> None:
     assert cli.run(["units", "--prefix", str(tmp_path)]) == 0
-    names = (SERVICE, "etc/systemd/system/forkserver.socket", "etc/sysusers.d/forkserver.conf", CONFIGURATION)
+    names = (SERVICE, "etc/systemd/system/forkserver.socket", CONFIGURATION)
     written = [tmp_path / name for name in names]
     assert capfd.readouterr().out.splitlines() == [f"{path}: written" for path in written]
     commands = re.findall(r"^Exec\w+=(\S+) (\w+)", written[0].read_text(), re.MULTILINE)
