@@ -9,12 +9,6 @@ from __future__ import annotations
 
 from forkserver.slots import Slot, SlotTable
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    Peer: TypeAlias = str | bytes
-
 
 class Child:
     """One live child. ``waits``: it was made to wait. ``finished`` is the last connection it announced the end of.
@@ -39,7 +33,7 @@ class Connection:
 
     __slots__ = ("name", "opened", "peer")
 
-    def __init__(self, peer: Peer, name: str, opened: float) -> None:
+    def __init__(self, peer: str, name: str, opened: float) -> None:
         self.peer = peer
         self.name = name
         self.opened = opened
@@ -72,13 +66,13 @@ class Children:
         """Whether no child may be added."""
         return not self._free
 
-    def open_connection(self, peer: Peer, now: float, name: str = "-") -> int:
+    def open_connection(self, peer: str, now: float, name: str = "-") -> int:
         """A connection was admitted, of ``peer``, whose address in the log is ``name``; returns its number."""
         self._last_connection += 1
         self._connections[self._last_connection] = Connection(peer, name, now)
         return self._last_connection
 
-    def close_connection(self, number: int) -> Peer | None:
+    def close_connection(self, number: int) -> str | None:
         """A connection has ended; returns whose it was, None if that is known already."""
         connection = self._connections.pop(number, None)
         return connection.peer if connection else None
@@ -109,7 +103,7 @@ class Children:
         """A connection was put in the queue: one idle child will take it."""
         self.idle -= 1
 
-    def available(self, number: int, connection: int) -> Peer | None:
+    def available(self, number: int, connection: int) -> str | None:
         """Child ``number`` announced itself; returns whose connection it finished."""
         child = self._by_number.get(number)
         if child:  # else it died after it announced itself, and its death was seen first
@@ -137,7 +131,7 @@ class Children:
             child.last_peer = connection.name
         return child, connection
 
-    def write_off(self, before: float) -> list[Peer]:
+    def write_off(self, before: float) -> list[str]:
         """Give up connections opened before that moment which no live child has; returns whose they were.
 
         A child killed in the few instructions between receiving a connection and noting its number takes it along

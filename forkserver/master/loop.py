@@ -116,13 +116,16 @@ class Master:
         if word.startswith(control.OTHERS):
             self._nursery.others = int(word.removeprefix(control.OTHERS))
             self._told_others = True
+        elif word.startswith(control.PEERS):
+            control.note_peers(self._nursery.admission.others, control.heard_peers(word))
         elif word == control.STOP:
             self._close(STOPPING)
             self._last_signals = [(now + _TERM_AFTER_S, signal.SIGTERM), (now + _KILL_AFTER_S, signal.SIGKILL)]
         elif word in (control.DRAIN, b"") and self._drain_left is None:
             self._drain_left = _DRAIN_ACCEPTS
             self._told_others = True  # there may have been no time to, and the backlog is still ours
-            self._orders.report_at = 0.0  # the next generation waits for the number
+            self._nursery.admission.disclose()
+            self._orders.report_at = 0.0  # the next generation waits for the numbers
             # Now, not when the door closes: idle connections may have the very places the backlog waits for.
             self._tell(DRAINING)
 
@@ -136,8 +139,10 @@ class Master:
         self._nursery.signal(signal.SIGUSR1)
 
     def _keep_time(self, now: float) -> None:
-        # While draining each child that ends makes room for one of the next generation.
-        self._orders.report(self._nursery.state, now, eager=self._drain_left is not None)
+        if self._drain_left is None:
+            self._orders.report(self._nursery.state, now)
+        else:  # each child that ends makes room for one of the next generation
+            self._orders.report_draining(self._nursery.state, self._nursery.admission, now)
         self._refusals.expire(now)
         self._nursery.sweep(now)
         if self._last_signals and now >= self._last_signals[0][0]:

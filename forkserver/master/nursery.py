@@ -67,7 +67,7 @@ class Nursery:
         """Whether one more connection would be served at once."""
         return self._children.idle > 0 or self._may_spawn(now)
 
-    def place(self, connection: socket.socket, peer: str | bytes, name: str, now: float) -> bool:
+    def place(self, connection: socket.socket, peer: str, name: str, now: float) -> bool:
         """Give an admitted connection to an idle child, or to a new one; the caller closes its own copy.
 
         False: no process can be had; the connection is the caller's again, and counted no longer.
@@ -160,7 +160,7 @@ class Nursery:
     def _pause(self, reason: str, now: float) -> None:
         self._log.event("throttle", reason=reason, pause_s=f"{self._throttle.penalise(now):.1f}")
 
-    def _release(self, peer: str | bytes | None) -> None:
+    def _release(self, peer: str | None) -> None:
         if peer is not None:
             self._served += 1
             self.admission.release(peer)

@@ -6,6 +6,7 @@ The master is started as a program; nothing of it is imported here.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from forkserver.supervisor import journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from forkserver.supervisor.listener import Listeners
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(forkserver.__file__)), "master", "__main__.py")
@@ -36,13 +39,20 @@ class Generation:
         self.ready = False
         self.retiring = False
         self.counted = True
-        """Whether ``children`` is news: not between the word to retire and the report that follows it."""
+        """Whether ``children`` and ``peers`` are as of now: not between the word to retire and what it answers."""
         self.version = ""
         self.children = 0
         self.served = 0
+        self.peers: dict[str, int] = {}
+        """Its connections of each peer, once it retires."""
+        self.owed: set[str] = set()
+        """Peers of whom it must be told how many connections others have now."""
         self.missed_beats = 0
-        self._told_others: int | None = None
         self.complaint = ""
+        self._acknowledged = False
+        self._order = b""
+        self._told_others: int | None = None
+        self._full = False
         try:
             self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
@@ -66,20 +76,31 @@ class Generation:
         """The master's PID."""
         return self._process.pid
 
-    def listen(self) -> bool:
-        """Take what the master said; returns whether that made it ready."""
+    def watch(self, poll: select.poll) -> None:
+        """Have a poll set wait for what it says, and for room where there is something yet to be told."""
+        poll.register(self.channel, select.POLLIN | (select.POLLOUT if self._full else 0))
+
+    def listen(self) -> tuple[bool, set[str]]:
+        """Take what the master said; returns whether that made it ready, and the peers whose count is another."""
         became_ready = False
+        changed: set[str] = set()
         while packet := self._packet():
             if packet.startswith(control.REPORT):
                 self.missed_beats = 0
-                self.counted = True
+                self.counted = self._acknowledged or not self.retiring
                 self.children, self.served = map(int, packet.removeprefix(control.REPORT).split())
+            elif packet.startswith(control.PEERS):
+                peers = control.heard_peers(packet)
+                control.note_peers(self.peers, peers)
+                changed.update(peers)
+            elif packet == control.DRAIN:
+                self._acknowledged = True
             elif packet.startswith(control.READY):
                 self.version = packet.removeprefix(control.READY).decode("ascii", "replace")
                 self.ready = became_ready = True
             elif packet.startswith(control.FAILED):
                 self.complaint = packet.removeprefix(control.FAILED).decode("utf-8", "surrogateescape")
-        return became_ready
+        return became_ready, changed
 
     def _packet(self) -> bytes:
         try:
@@ -93,18 +114,32 @@ class Generation:
         self.counted = False
         self.tell(control.DRAIN)
 
-    def tell_others(self, count: int) -> None:
-        """Tell how many children other generations have, if that is news."""
-        if count != self._told_others:
-            self._told_others = count
-            self.tell(b"%s%d" % (control.OTHERS, count))
+    def tell_others(self, children: int, connections: Callable[[str], int]) -> None:
+        """Tell what other generations have, if that is news: connections of each peer, then how many children."""
+        if not control.tell_peers(self.channel, self.owed, connections):
+            self._full = True
+        elif children != self._told_others and self._send(b"%s%d" % (control.OTHERS, children)):
+            self._told_others = children
 
     def tell(self, word: bytes) -> None:
-        """Send DRAIN or STOP; a master that is gone needs no telling."""
+        """Send DRAIN or STOP, at the latest when ``flush`` finds room for it."""
+        self._order = word
+        self.flush()
+
+    def flush(self) -> None:
+        """Send the order that is due, if any."""
+        self._full = False
+        if self._order and self._send(self._order):
+            self._order = b""
+
+    def _send(self, packet: bytes) -> bool:
         try:
-            self.channel.send(word)
+            self.channel.send(packet)
+        except ConnectionError:
+            pass  # it is gone, and needs no telling
         except OSError:
-            pass
+            self._full = True
+        return not self._full
 
     def ended(self) -> str | None:
         """How the master ended, in words; None while it lives."""

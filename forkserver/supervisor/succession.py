@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
     import signal
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from forkserver.logline import Log
     from forkserver.settings import Settings
@@ -79,17 +79,24 @@ class Succession:
             raise
         self._answer = answer
 
-    def watch(self, poll: select.poll, events: int) -> None:
+    def watch(self, poll: select.poll) -> None:
         """Add what the masters may say to a poll set."""
         for generation in self._generations:
-            poll.register(generation.channel, events)
+            generation.watch(poll)
 
     def listen(self) -> None:
         """Hear the masters; one that is ready takes over."""
         for generation in self._generations:
-            if generation.listen():
-                self._promote(generation)
-        self._tell_others()
+            self._hear(generation)
+
+    def speak(self) -> None:
+        """Tell the master that accepts what the others have; a new one accepts only once it knows all of it."""
+        counted = all(generation.counted for generation in self._generations)
+        children = sum(generation.children for generation in self._generations)
+        for generation in self._generations:
+            generation.flush()
+            if counted and generation.ready and not generation.retiring:
+                generation.tell_others(children - generation.children, self._connections)
 
     def beat(self) -> None:
         """To be called every ``control.HEARTBEAT_S``: a master that has said nothing for several of them is killed."""
@@ -105,9 +112,9 @@ class Succession:
             how = generation.ended()
             if how is None:
                 continue
-            if generation.listen():  # its last words
-                self._promote(generation)
+            self._hear(generation)  # its last words
             self._generations.remove(generation)
+            self._owe(generation.peers)
             generation.channel.close()
             complaint = generation.complaint or f"it ended with {how}"
             if generation is self._candidate:
@@ -160,6 +167,8 @@ class Succession:
         listener.prepare(listeners, settings)
         generation = Generation(self._count, settings, listeners)
         self._generations.append(generation)
+        for other in self._generations:
+            generation.owed.update(other.peers)
         self._sessions.add(generation.pid)
         return generation
 
@@ -196,13 +205,20 @@ class Succession:
         if answer:
             answer(error)
 
-    def _tell_others(self) -> None:
-        """Tell the master that accepts how many children the others have; a new one accepts only once it knows."""
-        if not all(generation.counted for generation in self._generations):
-            return
+    def _hear(self, generation: Generation) -> None:
+        became_ready, changed = generation.listen()
+        self._owe(changed)
+        if became_ready:
+            self._promote(generation)
+
+    def _owe(self, peers: Iterable[str]) -> None:
         for generation in self._generations:
-            if generation.ready and not generation.retiring:
-                generation.tell_others(sum(other.children for other in self._generations if other is not generation))
+            if not generation.retiring:
+                generation.owed.update(peers)
+
+    def _connections(self, peer: str) -> int:
+        """Of the generations that retire together: no other tells of its peers."""
+        return sum(generation.peers.get(peer, 0) for generation in self._generations)
 
     def _retry(self, complaint: str, now: float, pid: int = 0) -> None:
         if not self._was_ready:

@@ -89,7 +89,7 @@ class Supervisor:
         poll = select.poll()
         poll.register(self._signals.fd, select.POLLIN)
         self._operators.watch(poll)
-        self._masters.watch(poll, select.POLLIN)
+        self._masters.watch(poll)
         poll.poll(self._timeout_ms(time.monotonic()))
         now = time.monotonic()
         for number in self._signals.drain():
@@ -99,6 +99,7 @@ class Supervisor:
             self._reload(answer) if word == RELOAD else answer(OperatorError("only `reload` can be asked for"))
         self._masters.bury(now)
         self._keep_time(now)
+        self._masters.speak()
         self._tell_manager(now)
 
     def _heed(self, number: int, now: float) -> None:

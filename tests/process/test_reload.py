@@ -135,6 +135,49 @@ def test_children_of_older_generations_count_against_the_limit(serve, config, ro
         assert third.recv(100).startswith(b"FS1 200 ok ")
 
 
+def test_connections_of_older_generations_count_against_the_limit_of_their_peer(serve, config, root):
+    (root / "big").write_bytes(bytes(1 << 26))
+    server = serve("--config", config("max_per_peer = 2\n"))
+    with server.connect() as one, server.connect() as other:
+        for connection in (one, other):
+            connection.sendall(b"GET /big\n")
+            connection.recv(100)
+        for count in (2, 3):
+            assert reload(server).returncode == 0
+            server.wait_for(" ready ", count)
+            assert server.ask(b"").startswith(b"FS1 429 ")
+        with socket.create_connection((server.host, server.port), 20, ("127.0.0.2", 0)) as another:
+            another.sendall(b"PING\n")
+            assert another.recv(100).startswith(b"FS1 200 ok ")
+        one.close()
+        with server.wait_until(lambda: admitted(server), "one place for the peer"):
+            assert server.ask(b"").startswith(b"FS1 429 ")
+
+
+def admitted(server) -> socket.socket | None:
+    """A connection that is kept, unless the server refuses it."""
+    connection = server.connect()
+    connection.sendall(b"PING\n")
+    if connection.recv(100).startswith(b"FS1 200 ok "):
+        return connection
+    connection.close()
+    return None
+
+
+def test_a_master_that_dies_while_it_drains_takes_its_count_of_peers_along(serve, config, root):
+    (root / "big").write_bytes(bytes(1 << 26))
+    server = serve("--config", config("max_per_peer = 1\n"))
+    first = server.master_pid
+    with server.connect() as connection:
+        connection.sendall(b"GET /big\n")
+        connection.recv(100)
+        assert reload(server).returncode == 0
+        server.wait_for(" ready ", 2)
+        assert server.ask(b"").startswith(b"FS1 429 ")
+        os.kill(first, signal.SIGKILL)
+        server.wait_until(lambda: not server.ask(b"").startswith(b"FS1 429 "), "the end of its count")
+
+
 def test_many_reloads_lose_no_connection(serve, config):
     server = serve("--config", config(""))
     pids = set()

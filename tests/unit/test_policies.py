@@ -1,16 +1,19 @@
-"""The policies without sockets and processes: admission, throttle, back-off, verdicts, pace."""
+"""The policies without processes: admission, throttle, back-off, verdicts, pace."""
 
 from __future__ import annotations
 
 import signal
+import socket
 
 import pytest
 
+from forkserver import control
 from forkserver.child import clock
 from forkserver.errors import ExitStatus
 from forkserver.master.admission import Admission, peer_key
 from forkserver.master.throttle import Throttle
 from forkserver.master.verdict import judge
+from forkserver.settings import MAX_CHILDREN
 from forkserver.supervisor.backoff import Backoff
 
 
@@ -29,6 +32,57 @@ def test_a_peer_that_is_gone_leaves_nothing_in_the_table():
         assert admission.admit(str(number))
         admission.release(str(number))
     assert vars(admission)["_connections"] == {}
+
+
+def test_what_other_generations_have_of_a_peer_counts_until_it_has_ended():
+    admission = Admission(2)
+    control.note_peers(admission.others, {"a": 1, "b": 2})
+    assert [admission.admit("a") for _ in range(2)] == [True, False]
+    assert not admission.admit("b")
+    control.note_peers(admission.others, {"b": 1, "a": 0})
+    assert admission.admit("a")
+    assert [admission.admit("b") for _ in range(2)] == [True, False]
+    assert admission.others == {"b": 1}
+
+
+def test_a_master_that_discloses_its_peers_has_all_of_them_as_news_and_then_what_changes():
+    admission = Admission(2)
+    for peer in "aab":
+        admission.admit(peer)
+    admission.disclose()
+    news = admission.news
+    assert news == {"a", "b"}
+    news.clear()
+    admission.release("a")
+    admission.admit("c")
+    admission.release("b")
+    assert news == {"a", "b", "c"}
+    assert [admission.count(peer) for peer in "abc"] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "fe80::1%eth0", "3d3d:2020::1"])
+def test_every_peer_survives_the_channel(host):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        assert control.tell_peers(ours, {peer_key(host)}, lambda _: 7)
+        assert control.heard_peers(theirs.recv(control.MAX_PACKET_BYTES)) == {peer_key(host): 7}
+
+
+def test_the_most_peers_of_one_packet_fit_into_it():
+    longest = {f"{number:016x}" for number in range(3000)}
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        assert control.tell_peers(ours, longest, lambda _: MAX_CHILDREN)
+        assert len(theirs.recv(2 * control.MAX_PACKET_BYTES)) < control.MAX_PACKET_BYTES
+
+
+def test_to_whom_is_gone_no_peer_is_owed():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.close()
+    news = {"a"}
+    with ours:
+        assert control.tell_peers(ours, news, lambda _: 1)
+    assert not news
 
 
 @pytest.mark.parametrize(
