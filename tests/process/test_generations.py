@@ -1,0 +1,197 @@
+"""What generations are told of each other, by a supervisor whose masters the test plays."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+
+import pytest
+
+from forkserver import control
+from forkserver.logline import Log
+from forkserver.settings import Settings
+from forkserver.supervisor import generation, listener
+from forkserver.supervisor.succession import Succession
+
+# A master that hands its end of the control channel to the test, and lives.
+FAKE_MASTER = """
+import os, signal, socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as test:
+    test.connect(bytes.fromhex(sys.argv[1]))
+    socket.send_fds(test, [b"%d" % os.getpid()], [int(sys.argv[2])])
+signal.pause()
+"""
+
+
+class Master:
+    """The end of one generation's channel that a master has."""
+
+    def __init__(self, channel: socket.socket, pid: int) -> None:
+        self.channel = channel
+        self.pid = pid
+        assert control.MAX_PACKET_BYTES > len(channel.recv(control.MAX_PACKET_BYTES)) > 0, "settings"
+
+    def say(self, *packets: bytes) -> None:
+        for packet in packets:
+            self.channel.send(packet)
+
+    def told(self) -> list[bytes]:
+        """All that was said to it since the last call."""
+        packets = []
+        while select.select([self.channel], [], [], 0)[0]:
+            packets.append(self.channel.recv(control.MAX_PACKET_BYTES))
+        return packets
+
+
+class Masters:
+    """The supervisor's succession, and what its loop does with it."""
+
+    def __init__(self, meeting: socket.socket) -> None:
+        self._meeting = meeting
+        self._masters: list[Master] = []
+        self._settings = Settings(port=0)
+        self.succession = Succession(self._settings, listener.bind(self._settings), Log())
+
+    def first(self) -> Master:
+        self.succession.start(0.0)
+        return self._ready()
+
+    def next(self) -> Master:
+        """Reload."""
+        self.succession.reload(self._settings, adopted=False, answer=lambda _: None)
+        return self._ready()
+
+    def _ready(self) -> Master:
+        with self._meeting.accept()[0] as connection:
+            pid, fds, _, _ = socket.recv_fds(connection, 100, 1)
+        master = Master(socket.socket(fileno=fds[0]), int(pid))
+        self._masters.append(master)
+        master.say(control.READY + b"1")
+        self.turn()
+        return master
+
+    def turn(self) -> None:
+        self.succession.listen()
+        self.succession.bury(0.0)
+        self.succession.speak()
+
+    def drain_with_many_peers(self, master: Master) -> dict[str, int]:
+        """Have it tell far more than a channel holds at once."""
+        peers = {f"10.0.{number // 256}.{number % 256}": number for number in range(1, 30_001)}
+        news = set(peers)
+        while not control.tell_peers(master.channel, news, peers.__getitem__):
+            self.turn()
+        master.say(b"drain", b"report 30000 0")
+        self.turn()
+        return peers
+
+    def next_packet_to(self, master: Master) -> bytes:
+        """What it is told next; as the supervisor's loop does, wait for room where there is something to tell."""
+        packet = master.channel.recv(control.MAX_PACKET_BYTES)
+        poll = select.poll()
+        self.succession.watch(poll)
+        if poll.poll(0):
+            self.turn()
+        return packet
+
+    def kill(self, master: Master) -> None:
+        """End it, and have it buried."""
+        os.kill(master.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, master.pid, os.WEXITED | os.WNOWAIT)
+        self.turn()
+
+    def close(self) -> None:
+        self.succession.close(control.STOP)
+        self.succession.kill_masters()
+        while self.succession:
+            self.turn()
+        for master in self._masters:
+            master.channel.close()
+
+
+@pytest.fixture
+def masters(monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as meeting:
+        meeting.bind("")
+        meeting.listen()
+        program = (sys.executable, "-c", FAKE_MASTER, meeting.getsockname().hex())
+        monkeypatch.setattr(generation, "COMMAND", program)
+        masters = Masters(meeting)
+        yield masters
+        masters.close()
+
+
+def test_the_first_master_accepts_at_once(masters):
+    assert masters.first().told() == [b"others 0"]
+
+
+def test_a_new_master_accepts_only_once_it_knows_what_the_old_one_has_left(masters):
+    old = masters.first()
+    old.told()
+    new = masters.next()
+    assert old.told() == [b"drain"]
+    old.say(b"report 3 7")  # sent before it knew that it is to drain
+    masters.turn()
+    assert new.told() == []
+    old.say(b"peers 192.0.2.1=2 20010db800000000=1", b"drain", b"report 3 7")
+    masters.turn()
+    peers, others = new.told()
+    assert control.heard_peers(peers) == {"192.0.2.1": 2, "20010db800000000": 1}
+    assert others == b"others 3"
+
+
+def test_what_changes_is_told_and_nothing_else(masters):
+    old = masters.first()
+    new = masters.next()
+    old.say(b"peers a=2 b=1", b"drain", b"report 3 7")
+    masters.turn()
+    new.told()
+    old.say(b"report 3 7")
+    masters.turn()
+    assert new.told() == []
+    old.say(b"peers a=1", b"report 2 7")
+    masters.turn()
+    assert new.told() == [b"peers a=1", b"others 2"]
+
+
+def test_generations_that_retire_are_counted_together_and_who_dies_takes_its_count_along(masters):
+    first = masters.first()
+    second = masters.next()
+    first.say(b"peers a=2 b=1", b"drain", b"report 3 7")
+    masters.turn()
+    third = masters.next()
+    second.say(b"peers a=1 c=1", b"drain", b"report 2 2")
+    masters.turn()
+    peers, others = third.told()
+    assert control.heard_peers(peers) == {"a": 3, "b": 1, "c": 1}
+    assert others == b"others 5"
+    masters.kill(first)
+    peers, others = third.told()
+    assert control.heard_peers(peers) == {"a": 1, "b": 0}
+    assert others == b"others 2"
+
+
+def test_ten_thousand_peers_reach_a_master_that_is_slow_to_read_before_it_may_accept(masters):
+    old = masters.first()
+    new = masters.next()
+    expected = masters.drain_with_many_peers(old)
+    known: dict[str, int] = {}
+    while packet := masters.next_packet_to(new):
+        if packet == b"others 30000":
+            break
+        control.note_peers(known, control.heard_peers(packet))
+    assert known == expected
+    masters.turn()
+    assert new.told() == []
+
+
+def test_the_word_to_drain_waits_for_room_and_is_not_lost(masters):
+    first = masters.first()
+    second = masters.next()
+    masters.drain_with_many_peers(first)
+    masters.next()
+    while (packet := masters.next_packet_to(second)) != b"drain":
+        assert packet.startswith(control.PEERS)
