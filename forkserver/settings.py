@@ -112,11 +112,15 @@ class Settings:
 
 
 def decode(data: bytes) -> Settings:
-    """Undo ``Settings.encode``. Both ends are ours: what is wrong here raises ValueError or TypeError."""
+    """Undo ``Settings.encode``. Both ends are ours, but may be of different versions after an upgrade.
+
+    A setting that only this end knows has its default; one that only the other end knows, or means otherwise, raises
+    ValueError or TypeError.
+    """
     values: dict[str, Value] = {}
     for line in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:
         name, _, text = line.partition("=")
-        values[name] = _from_text(FIELDS[name].default, text)
+        values[name] = _from_text(FIELDS[name].default, text) if name in FIELDS else text
     return Settings(**values)
 
 

@@ -66,7 +66,7 @@ def build(channel: socket.socket, log: Log) -> Master:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     data, fds, _flags, _address = socket.recv_fds(channel, control.MAX_PACKET_BYTES, control.MAX_LISTENERS)
-    values = settings.decode(data)
+    values = understand(data)
     log.form = values.log_format
     prctl.set_name(b"forkserver")  # and of the children: `ps -C forkserver` shows them all
     listeners = [socket.socket(fileno=fd) for fd in fds]
@@ -90,6 +90,17 @@ def build(channel: socket.socket, log: Log) -> Master:
     if os.geteuid() == 0:
         log.event("warning", reason="running as root; give the server a user of its own that can only read the files")
     return master
+
+
+def understand(data: bytes) -> settings.Settings:
+    """The settings that the supervisor sent. Raises OperatorError where an upgrade has made them another language."""
+    try:
+        return settings.decode(data)
+    except (ValueError, TypeError) as error:
+        raise OperatorError(
+            f"{error}; it was sent by a supervisor of another version than this, {__version__}, which is installed "
+            "now: restart the server (systemctl restart forkserver)"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -135,3 +135,13 @@ def test_what_is_encoded_is_decoded(values: dict[str, Value]) -> None:
     settings = Settings(**values)
     copy = decode(settings.encode())
     assert [getattr(copy, name) for name in FIELDS] == [getattr(settings, name) for name in FIELDS]
+
+
+def test_a_setting_that_the_other_version_did_not_send_has_its_default() -> None:
+    assert decode(b"root=/srv\n").max_children == FIELDS["max_children"].default
+
+
+@pytest.mark.parametrize("line", [b"prot=80", b"port=www", b"hidden=1\nport=0.5", b"root="])
+def test_what_the_other_version_means_otherwise_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r"prot: there is no such setting|invalid literal|root: must not be empty"):
+        decode(line + b"\n")
