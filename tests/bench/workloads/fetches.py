@@ -1,0 +1,72 @@
+"""Whole fetches by real clients into memory, their start-up included: one large file, and a tree of small ones."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.bench import files
+from tests.bench.say import say
+from tests.bench.workloads.clients import FILE_CLIENTS, TREE_CLIENTS, Client
+
+if TYPE_CHECKING:
+    from tests.bench.bench import Bench
+
+FETCH, TREE = "large file, to memory", "tree"
+_REPOSITORY = Path(__file__).parents[3]
+_FILE_BYTES = 4096
+_PATIENCE_S = 300
+
+
+def fetch(bench: Bench) -> None:
+    """One large file."""
+    files.write(bench.room.root / files.BIG, bench.plan.big_bytes)
+    _measure(bench, FETCH, FILE_CLIENTS, bench.plan.big_bytes, _same_file)
+
+
+def tree(bench: Bench) -> None:
+    """Many small files."""
+    count = bench.plan.tree_files
+    names = files.make_tree(bench.room.root / files.TREE, count, _FILE_BYTES)
+
+    def same(original: Path, copy: Path, *, whole: bool) -> bool:
+        here = [name for name in names if (copy / name).is_file()]
+        return len(here) == count and not (
+            whole and any(filecmp.cmpfiles(original / files.TREE, copy, names, shallow=False)[1:])
+        )
+
+    _measure(bench, TREE, TREE_CLIENTS, count * _FILE_BYTES, same)
+
+
+def _same_file(original: Path, copy: Path, *, whole: bool) -> bool:
+    one, other = original / files.BIG, copy / files.BIG
+    return one.stat().st_size == other.stat().st_size and (not whole or filecmp.cmp(one, other, shallow=False))
+
+
+def _measure(bench: Bench, table: str, clients: list[Client], size: int, same) -> None:
+    wanted = {client.name: client for client in clients if not client.server or client.server in bench.plan.servers}
+    with bench.running(sorted({client.server for client in wanted.values()} - {""})) as servers:
+        for round_, order in bench.turns(list(wanted)):
+            say(f"{table}, round {round_ + 1} of {bench.plan.rounds}")
+            for name in order:
+                client = wanted[name]
+                target = bench.room.memory / "target"
+                target.mkdir()
+                port = servers[client.server].port if client.server else 0
+                seconds = _timed(client.command(bench.room, port, target))
+                if not same(bench.room.root, target, whole=round_ == 0):
+                    raise RuntimeError(f"{table}: {name} did not fetch what is served")
+                shutil.rmtree(target)
+                bench.results.add(table, name, 1, round_, {"seconds": seconds, "gb_s": size / seconds / 1e9})
+
+
+def _timed(command: list[str]) -> float:
+    environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
+    began = time.monotonic()
+    subprocess.run(command, check=True, env=environment, timeout=_PATIENCE_S, stdout=subprocess.DEVNULL)
+    return time.monotonic() - began
