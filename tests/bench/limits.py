@@ -6,6 +6,8 @@ import resource
 from pathlib import Path
 
 _DESCRIPTORS = 65536
+_KIB_EACH = 2048
+"""A child, its page tables, and what two sockets buffer. Careful: who runs out of memory hits others."""
 
 
 class MachineTooSmall(Exception):
@@ -42,7 +44,7 @@ def check_processes(wanted: int) -> None:
         if text != "max" and int(text) < wanted * 1.1:
             raise MachineTooSmall(f"{path} is {text}: raise it above {wanted}")
     memory_kib = available_bytes() // 1024
-    if memory_kib < wanted * 600:  # a child with its page tables, sockets and what they buffer
+    if memory_kib < wanted * _KIB_EACH:
         raise MachineTooSmall(f"{memory_kib // 1024} MiB of memory are too few for {wanted} processes")
 
 

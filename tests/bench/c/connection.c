@@ -10,9 +10,8 @@
 
 #define SOURCE_ADDRESSES 250
 #define BLOCK_BYTES (1024 * 1024)
-/* A slow peer is a distant one: segments of an Ethernet's size, and little room for what it does not take. */
+/* A slow peer is a distant one: segments of an Ethernet's size, and room for no more than it takes in a second. */
 #define SLOW_SEGMENT_BYTES 1448
-#define SLOW_BUFFER_BYTES 8192
 
 uint64_t now_ns(void)
 {
@@ -30,10 +29,10 @@ void connection_fail(struct connection *connection, struct tally *tally, enum fa
     connection->fd = -1;
 }
 
-static void be_slow(int fd)
+static void be_slow(int fd, uint64_t bytes_s)
 {
     setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &(int){SLOW_SEGMENT_BYTES}, sizeof(int));
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){SLOW_BUFFER_BYTES}, sizeof(int));
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){(int)bytes_s}, sizeof(int));
 }
 
 enum progress connection_open(struct connection *connection, const struct options *options, struct tally *tally)
@@ -50,7 +49,7 @@ enum progress connection_open(struct connection *connection, const struct option
         return PROGRESS_FAILED;
     }
     if (options->slow_bytes_s > 0)
-        be_slow(connection->fd);
+        be_slow(connection->fd, options->slow_bytes_s);
     /* 127.0.1.1 and those after it. */
     source.sin_addr.s_addr = htonl(0x7f000101U + opened++ % SOURCE_ADDRESSES);
     setsockopt(connection->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int));

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench import files
+from tests.bench.peers import REPOSITORY
 from tests.bench.say import say
 from tests.bench.workloads.clients import FILE_CLIENTS, TREE_CLIENTS, Client
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tests.bench.bench import Bench
 
 FETCH, TREE = "large file, to memory", "tree"
-_REPOSITORY = Path(__file__).parents[3]
 _FILE_BYTES = 4096
 _PATIENCE_S = 300
 
@@ -66,7 +66,7 @@ def _measure(bench: Bench, table: str, clients: list[Client], size: int, same) -
 
 
 def _timed(command: list[str]) -> float:
-    environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": REPOSITORY}
     began = time.monotonic()
     subprocess.run(command, check=True, env=environment, timeout=_PATIENCE_S, stdout=subprocess.DEVNULL)
     return time.monotonic() - began

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.bench.peers import Running
 
 _CONNECT_S = 20.0
-_STABLE_S = 0.6
+_STABLE_S = 0.5
 _PATIENCE_S = 60.0
 
 
