@@ -41,7 +41,7 @@ class Receipt:
 
     def replied(self, status: Status) -> None:
         """The reply line of ``status`` is on its way."""
-        self._status = str(status.value)
+        self._status = status.digits
         self.outcome = status.word
 
     def promise(self, length_bytes: int, transfer: Transfer) -> None:

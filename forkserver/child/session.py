@@ -11,7 +11,7 @@ from forkserver.child.reader import Dialect, RequestReader
 from forkserver.child.receipt import Receipt
 from forkserver.child.wire import Wire, Woken
 from forkserver.errors import ExitStatus, PeerGone, PeerTooSlow
-from forkserver.protocol.messages import CLOSING, Identity, ProtocolError, Reply, Status, Trailer
+from forkserver.protocol.messages import Identity, ProtocolError, Reply, Status, Trailer
 from forkserver.slots import DRAINING, STOPPING
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ class Session:
     def reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> None:
         """Send a reply line; after some statuses the connection is not kept."""
         self.receipt.replied(status)
-        self.keep = self.keep and status not in CLOSING
+        self.keep = self.keep and not status.closing
         reply = Reply(status, {**self._identity.fields, **(fields or {})}, message)
         first, *further = self.dialect.reply(reply)
         pace = self.pace()
@@ -79,7 +79,7 @@ class Session:
 
     def end_content(self, trailer: Trailer, pace: clock.Pace) -> None:
         """Send the trailer. Not even a stop cuts this line short: it is what tells the peer why."""
-        self.receipt.outcome = trailer.end.value
+        self.receipt.outcome = trailer.end.word
         self.wire.send(bytearray(self.dialect.trailer(trailer)), pace, STOPPING)
 
     @property

@@ -1,16 +1,16 @@
 """The connection as the child sees it: receive and send within deadlines, heed the master. Runs in a child.
 
 The socket never blocks; every wait is one poll(2) with a deadline. SIGUSR1 is the master's tap on the shoulder: the
-wish itself stands in the slot table. The handler may raise only inside the wait, where nothing is half done, and the
-wish is read there too, so a tap that comes before the wait is not lost.
+wish itself stands in the slot table. The handler, installed before the fork, may raise only inside the wait, where
+nothing is half done, and the wish is read there too, so a tap that comes before the wait is not lost.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
-import signal
 import socket
 import termios
 
@@ -30,16 +30,44 @@ class Woken(Exception):
     """The master wishes that this child ends now."""
 
 
-class Wire:
-    """One connected socket, from its peer's first byte to its close."""
+class Tap:
+    """The handler of SIGUSR1. It wakes the wire that waits, if the master's wish exceeds that one's patience."""
 
-    def __init__(self, connection: socket.socket, table: SlotTable) -> None:
-        connection.setblocking(False)
-        self._socket = connection
+    __slots__ = ("_patience", "_table", "_waiting")
+
+    def __init__(self, table: SlotTable) -> None:
         self._table = table
         self._waiting = False
         self._patience = 0
-        signal.signal(signal.SIGUSR1, self._tap)
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        """Handle the signal, signal(7). Raises Woken, only where somebody waits."""
+        if self._waiting and self._table.wish > self._patience:
+            self._waiting = False
+            raise Woken
+
+    def wait(self, poll: select.poll, deadline: float, patience: int) -> None:
+        """Wait for an event. Raises PeerTooSlow at the deadline, Woken once the wish exceeds ``patience``."""
+        self._patience = patience
+        try:
+            self._waiting = True
+            if self._table.wish > patience:
+                raise Woken
+            left = deadline - clock.now()
+            # A millisecond more: a poll that returned just before the deadline would only be followed by another.
+            if left <= 0 or not poll.poll(left * 1000 + 1):
+                raise PeerTooSlow
+        finally:
+            self._waiting = False
+
+
+class Wire:
+    """One connected socket, from its peer's first byte to its close."""
+
+    def __init__(self, connection: socket.socket, tap: Tap) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._tap = tap
 
     def receive(self, deadline: float, patience: int, size_bytes: int = RECEIVE_BYTES) -> bytes:
         """What the peer sent, at most ``size_bytes``; ``b""`` at its end-of-file.
@@ -88,7 +116,8 @@ class Wire:
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
         except OSError as error:
-            raise PeerGone from error
+            if error.errno != errno.EOPNOTSUPP:  # a Unix socket has no segments
+                raise PeerGone from error
 
     def let_read(self, deadline: float) -> None:
         """Wait until the peer has had time to read: all is acknowledged, and a moment more. Raises PeerTooSlow.
@@ -115,7 +144,7 @@ class Wire:
                 left -= len(data)
         except (PeerGone, PeerTooSlow, Woken, OSError):
             pass  # the peer had its chance
-        self._socket.close()
+        os.close(self._socket.detach())  # socket.close() is three calls in Python
 
     def _unacknowledged(self) -> int:
         # SIOCOUTQ is TIOCOUTQ (tcp(7)): bytes sent and not acknowledged.
@@ -124,19 +153,4 @@ class Wire:
     def _wait(self, events: int, deadline: float, patience: int) -> None:
         poll = select.poll()
         poll.register(self._socket, events)
-        self._patience = patience
-        try:
-            self._waiting = True
-            if self._table.wish > patience:
-                raise Woken
-            left = deadline - clock.now()
-            # A millisecond more: a poll that returned just before the deadline would only be followed by another.
-            if left <= 0 or not poll.poll(left * 1000 + 1):
-                raise PeerTooSlow
-        finally:
-            self._waiting = False
-
-    def _tap(self, _number: int, _frame: object) -> None:
-        if self._waiting and self._table.wish > self._patience:
-            self._waiting = False
-            raise Woken
+        self._tap.wait(poll, deadline, patience)

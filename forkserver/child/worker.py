@@ -10,7 +10,7 @@ import time
 from forkserver.child import clock
 from forkserver.child.docroot import Docroot
 from forkserver.child.session import Session
-from forkserver.child.wire import Wire
+from forkserver.child.wire import Tap, Wire
 from forkserver.errors import ExitStatus
 from forkserver.handover import Intake
 from forkserver.logline import CHILD_PATIENCE_S, Log
@@ -40,8 +40,9 @@ class Equipment:
         self.intake = intake
         self.log = log
         self.docroot = Docroot(root_fd, hidden=settings.hidden)
-        self.descriptors_end = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.limits = [
+        self.tap = Tap(table)
+        self._descriptors_end = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._limits = [
             (limit, _at_most(limit, wanted))
             for limit, wanted in (
                 (resource.RLIMIT_CORE, 0),
@@ -51,6 +52,21 @@ class Equipment:
                 (resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS),
             )
         ]
+
+    def drop(self, first: Taken | None) -> None:
+        """Give up what was inherited, listeners, control channel and signal pipe among it; then set the limits."""
+        keep = {self.root_fd}
+        if first:
+            keep.add(first[0].fileno())
+        if not first or self.settings.connections_per_child > 1:
+            keep.update(self.intake.descriptors())
+        low = _STANDARD_STREAMS
+        for fd in sorted(keep):
+            os.closerange(low, fd)
+            low = fd + 1
+        os.closerange(low, self._descriptors_end)
+        for limit, value in self._limits:
+            resource.setrlimit(limit, (value, value))
 
 
 def _at_most(limit: int, wanted: int) -> int:
@@ -66,9 +82,7 @@ def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None)
     SignalPipe.forget()
     equipment.log.patience_s = CHILD_PATIENCE_S
     settings = equipment.settings
-    _close_all_but(equipment, first)
-    for limit, value in equipment.limits:
-        resource.setrlimit(limit, (value, value))
+    equipment.drop(first)
     slot = equipment.table.slot(slot_index)
     slot.begin(start_ns // 1000, clock.now())
     identity = Identity(os.getpid(), start_ns)
@@ -77,7 +91,7 @@ def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None)
         first = None
         connection, number, peer = taken
         slot.take(number)
-        wire = Wire(connection, equipment.table)
+        wire = Wire(connection, equipment.tap)
         session = Session(
             wire,
             peer=peer,
@@ -94,17 +108,3 @@ def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None)
             return status
         equipment.intake.announce(child, number)
     return ExitStatus.RETIRED
-
-
-def _close_all_but(equipment: Equipment, first: Taken | None) -> None:
-    """Close what a child must not have: listeners, control channel, signal pipe, and the queue if it is not needed."""
-    keep = {equipment.root_fd}
-    if first:
-        keep.add(first[0].fileno())
-    if not first or equipment.settings.connections_per_child > 1:
-        keep.update(equipment.intake.descriptors())
-    low = _STANDARD_STREAMS
-    for fd in sorted(keep):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, equipment.descriptors_end)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.protocol.framing import ReplyStream
-from forkserver.protocol.messages import CLOSING, Entry, ProtocolError, Reply, Request, Status, Trailer
+from forkserver.protocol.messages import Entry, ProtocolError, Reply, Request, Status, Trailer
 from forkserver.protocol.native import decode_number, encode_request
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Session:
             raise self._violation(error) from error
         self._heard = self._speaks = True
         self._mid_answer = reply.status is Status.OK and request.verb in ("GET", "LIST")
-        if reply.status in CLOSING:
+        if reply.status.closing:
             self.close()
         return reply
 

@@ -96,7 +96,7 @@ def _verify(digest: str, trailer: Trailer, size: int, served: Served) -> None:
     # Only a trailer that stands after all of the content can be "ok".
     if trailer.end is not End.OK:
         reason = ENDINGS[trailer.end] + _how_far(trailer, size)
-        raise Failure(Exit.INTEGRITY, trailer.end.value, reason, served)
+        raise Failure(Exit.INTEGRITY, trailer.end.word, reason, served)
     if trailer.fields.get("digest", "").lower() != digest:
         reason = f"the content arrived damaged: its {DIGEST} is not the one the server sent"
         raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)

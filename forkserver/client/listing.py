@@ -78,7 +78,7 @@ def _checked(entry: Entry, beneath: bytes) -> Listed:
 def _check_end(trailer: Trailer, seen: int, served: Served) -> None:
     if trailer.end is not End.OK:
         reason = f"the listing is not complete: {_LISTING_ENDINGS.get(trailer.end) or ENDINGS[trailer.end]}"
-        raise Failure(Exit.INTEGRITY, trailer.end.value, reason, served)
+        raise Failure(Exit.INTEGRITY, trailer.end.word, reason, served)
     try:
         promised = decode_number(trailer.fields.get("entries", ""))
     except ProtocolError as error:

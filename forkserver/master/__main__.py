@@ -20,6 +20,7 @@ if not __package__:
 
 from forkserver import __version__, control, settings
 from forkserver.child import worker
+from forkserver.child.rehearsal import rehearse
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
 from forkserver.handover import Handover
 from forkserver.kernel import prctl
@@ -62,8 +63,8 @@ def main(channel_fd: int) -> int:
 
 def build(channel: socket.socket, log: Log) -> Master:
     """Receive what the supervisor sends, make the master's parts, lock in. Raises OperatorError and OSError."""
-    # A Ctrl-C at the terminal is the supervisor's to act on; SIGUSR1 means something to a child only.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    # A Ctrl-C at the terminal is the supervisor's to act on.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     data, fds, _flags, _address = socket.recv_fds(channel, control.MAX_PACKET_BYTES, control.MAX_LISTENERS)
     values = understand(data)
@@ -75,7 +76,9 @@ def build(channel: socket.socket, log: Log) -> Master:
     root_fd = confine.open_root(values.root)
     table = SlotTable(values.max_children)
     handover = Handover()
+    rehearse(values, handover.intake)
     equipment = worker.Equipment(values, root_fd, table, handover.intake, log)
+    signal.signal(signal.SIGUSR1, equipment.tap)  # for the children: nobody waits in the master
     start_ns = time.time_ns()
     master = Master(
         listeners=listeners,

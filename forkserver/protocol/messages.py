@@ -14,7 +14,16 @@ DIGESTS = ("sha256", "blake2b")
 
 
 class Status(enum.IntEnum):
-    """The status table of docs/protocol.md."""
+    """The status table of docs/protocol.md.
+
+    ``word`` is the status as it stands on the wire, ``not-found``, and ``digits`` its number there. Plain attributes:
+    what enum computes anew at each access costs a fresh child.
+    """
+
+    word: str
+    digits: str
+    closing: bool
+    """Whether it is one of ``CLOSING``."""
 
     OK = 200
     UNCHANGED = 304
@@ -31,13 +40,10 @@ class Status(enum.IntEnum):
     INTERNAL_ERROR = 500
     BUSY = 503
 
-    @property
-    def word(self) -> str:
-        """The status as it stands on the wire, ``not-found``."""
-        return WORDS[self]
+    def __init__(self, number: int) -> None:
+        self.word = self._name_.lower().replace("_", "-")
+        self.digits = str(number)
 
-
-WORDS = {status: status.name.lower().replace("_", "-") for status in Status}
 
 CLOSING = frozenset(
     {
@@ -51,15 +57,23 @@ CLOSING = frozenset(
 )
 """Statuses after which the server answers nothing more on the connection."""
 
+for _status in Status:
+    _status.closing = _status in CLOSING
+
 
 class End(enum.Enum):
-    """How a content ended: the word of a trailer."""
+    """How a content ended. ``word`` is the word of a trailer."""
+
+    word: str
 
     OK = "ok"
     CHANGED = "changed"
     TRUNCATED = "truncated"
     READ_ERROR = "read-error"
     DRAINING = "draining"
+
+    def __init__(self, word: str) -> None:
+        self.word = word
 
 
 class ProtocolError(Exception):

@@ -110,7 +110,7 @@ def encode_request(request: Request) -> bytes:
 
 def encode_reply(reply: Reply) -> bytes:
     """The reply line, line feed included."""
-    return _line(f"FS1 {reply.status.value} {reply.status.word}", reply.fields, reply.message)
+    return _line(f"FS1 {reply.status.digits} {reply.status.word}", reply.fields, reply.message)
 
 
 def decode_reply(line: bytes) -> Reply:
@@ -120,21 +120,21 @@ def decode_reply(line: bytes) -> Reply:
     if magic != "FS1":
         raise _bad("this is not a forkserver's reply")
     for status in Status:
-        if number == str(status.value) and word == status.word:
+        if number == status.digits and word == status.word:
             return Reply(status, _fields(rest), message)
     raise _bad("the reply has an unknown status")
 
 
 def encode_trailer(trailer: Trailer) -> bytes:
     """The trailer line, line feed included."""
-    return _line(f"FS1 END {trailer.end.value}", trailer.fields, trailer.message)
+    return _line(f"FS1 END {trailer.end.word}", trailer.fields, trailer.message)
 
 
 def decode_trailer(line: bytes) -> Trailer:
     """One trailer line, without its line feed."""
     words, message = _split_message(line)
     for end in End:
-        if words[:3] == ["FS1", "END", end.value]:
+        if words[:3] == ["FS1", "END", end.word]:
             return Trailer(end, _fields(words[3:]), message)
     raise _bad("a trailer was due")
 

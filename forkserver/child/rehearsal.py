@@ -1,0 +1,50 @@
+"""Before the first fork the master does what its children will do, on a file and connections of its own.
+
+Runs in the master. The first run of a piece of Python writes much: the interpreter counts its calls, specialises its instructions (PEP 659)
+and fills its caches, more than a hundred pages for one connection, which every fresh child would copy and fill anew.
+What is asked here comes from this file alone; no client's byte is read.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+
+from forkserver.child import worker
+from forkserver.logline import Log
+from forkserver.slots import SlotTable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from forkserver.handover import Intake
+    from forkserver.settings import Settings
+
+_DIRECTORY, _NAME = os.path.split(os.path.abspath(__file__))
+_ROUNDS = 30
+"""The interpreter specialises after eight calls, and what it specialised wrongly it tries again later."""
+_REQUESTS = (b"GET /%s\n", b"GET /%s digest=sha256\n", b"GET /%s.missing\n")
+
+
+def rehearse(settings: Settings, intake: Intake) -> None:
+    """Serve some connections in this process. To be called before it catches signals. Raises OSError."""
+    root_fd = os.open(_DIRECTORY, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    log_fd = os.memfd_create("rehearsal")
+    stage = _Stage(settings, root_fd, SlotTable(1), intake, Log(log_fd, form=settings.log_format))
+    for _ in range(_ROUNDS):
+        for request in _REQUESTS:
+            ours, theirs = socket.socketpair()
+            with ours:
+                ours.sendall(request % os.fsencode(_NAME))
+                ours.shutdown(socket.SHUT_WR)
+                worker.work(stage, 0, 0, (theirs, 1, "192.0.2.1:65535"))
+    gc.enable()  # a child disables it
+    os.close(log_fd)
+    os.close(root_fd)
+
+
+class _Stage(worker.Equipment):
+    """Equipment as a child's, but the master must lose neither its descriptors nor its limits."""
+
+    def drop(self, first: worker.Taken | None) -> None:
+        pass
