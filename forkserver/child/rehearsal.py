@@ -1,8 +1,8 @@
 """Before the first fork the master does what its children will do, on a file and connections of its own.
 
-Runs in the master. The first run of a piece of Python writes much: the interpreter counts its calls, specialises its instructions (PEP 659)
-and fills its caches, more than a hundred pages for one connection, which every fresh child would copy and fill anew.
-What is asked here comes from this file alone; no client's byte is read.
+Runs in the master. The first run of a piece of Python writes much: the interpreter counts its calls, specialises its
+instructions (PEP 659) and fills its caches, more than a hundred pages for one connection, which every fresh child
+would copy and fill anew. What is asked here comes from this file alone; no client's byte is read.
 """
 
 from __future__ import annotations
