@@ -36,8 +36,10 @@ OTHERS = b"others "
 DRAIN = b"drain"
 """Supervisor: accept what the backlog holds, let children finish, exit.
 
-Master: so I do, and you know all my PEERS; the next REPORT is of what I have left.
+Master: I drain, or yield, and you know all my PEERS; the next REPORT is of what I have left.
 """
+YIELD = b"yield"
+"""Supervisor: another master has your sockets, and their backlog; accept no more, let children finish, exit."""
 STOP = b"stop"
 """Supervisor: end the children now, exit."""
 

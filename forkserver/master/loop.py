@@ -97,7 +97,7 @@ class Master:
     def _deliver(self, connection: socket.socket, host: str, port: int, now: float) -> None:
         peer = peer_key(host)
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if not self._nursery.admission.admit(peer):
+        if not self._nursery.admit(peer, now):
             self._refuse(connection, name, Status.TOO_MANY_CONNECTIONS, now)
         elif not self._nursery.place(connection, peer, name, now):
             self._refuse(connection, name, Status.BUSY, now)
@@ -121,13 +121,15 @@ class Master:
         elif word == control.STOP:
             self._close(STOPPING)
             self._last_signals = [(now + _TERM_AFTER_S, signal.SIGTERM), (now + _KILL_AFTER_S, signal.SIGKILL)]
-        elif word in (control.DRAIN, b"") and self._drain_left is None:
+        elif word in (control.DRAIN, control.YIELD, b"") and self._drain_left is None:
             self._drain_left = _DRAIN_ACCEPTS
             self._told_others = True  # there may have been no time to, and the backlog is still ours
             self._nursery.admission.disclose()
             self._orders.report_at = 0.0  # the next generation waits for the numbers
-            # Now, not when the door closes: idle connections may have the very places the backlog waits for.
-            self._tell(DRAINING)
+            if word == control.YIELD:
+                self._close(DRAINING)
+            else:  # now, not when the door closes: idle connections may have the very places the backlog waits for
+                self._tell(DRAINING)
 
     def _close(self, wish: int) -> None:
         self._door.close()

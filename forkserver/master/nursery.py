@@ -67,6 +67,15 @@ class Nursery:
         """Whether one more connection would be served at once."""
         return self._children.idle > 0 or self._may_spawn(now)
 
+    def admit(self, peer: str, now: float) -> bool:
+        """Count one more connection of ``peer``, if it may have one."""
+        if self.admission.admit(peer):
+            return True
+        # While a batch is accepted, which takes its time, others end: nobody is refused for those.
+        self.hear()
+        self.bury(now)
+        return self.admission.admit(peer)
+
     def place(self, connection: socket.socket, peer: str, name: str, now: float) -> bool:
         """Give an admitted connection to an idle child, or to a new one; the caller closes its own copy.
 

@@ -108,11 +108,12 @@ class Generation:
         except (BlockingIOError, ConnectionResetError):
             return b""
 
-    def retire(self) -> None:
-        """Have it accept no more, let its children finish, and end."""
+    def retire(self, heir: Generation) -> None:
+        """Have it accept no more, but what waits at addresses that ``heir`` has not; let children finish, and end."""
         self.retiring = True
         self.counted = False
-        self.tell(control.DRAIN)
+        inherited = self.listeners.keys() <= heir.listeners.keys()
+        self.tell(control.YIELD if inherited else control.DRAIN)
 
     def tell_others(self, children: int, connections: Callable[[str], int]) -> None:
         """Tell what other generations have, if that is news: connections of each peer, then how many children."""
@@ -122,7 +123,7 @@ class Generation:
             self._told_others = children
 
     def tell(self, word: bytes) -> None:
-        """Send DRAIN or STOP, at the latest when ``flush`` finds room for it."""
+        """Send DRAIN, YIELD or STOP, at the latest when ``flush`` finds room for it."""
         self._order = word
         self.flush()
 

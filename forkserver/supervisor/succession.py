@@ -176,8 +176,9 @@ class Succession:
         self._was_ready = True
         self._failed_starts = 0
         for other in self._generations:
-            if other is not generation and not other.retiring:
-                other.retire()
+            # A candidate is yet to come: it takes over from whoever accepts when it is ready.
+            if other not in (generation, self._candidate) and not other.retiring:
+                other.retire(generation)
         if generation is self._candidate:
             listener.close_all_but(self._listeners, generation.listeners)
             self.settings, self._listeners = generation.settings, generation.listeners

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -58,6 +59,13 @@ def test_a_connection_that_ends_gives_its_peer_one_back(serve, connect):
     server.wait_for(" refused ", 5)
     server.wait_for(" end ", 5)
     assert len(server.log(" refused ")) == len(server.log(" end ")) == 5
+
+
+def test_who_comes_again_and_again_is_not_refused_for_connections_that_have_ended(serve):
+    server = serve("--max-per-peer", "32")
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(lambda _: server.ask(b"GET /hello.txt\n"), range(800)))
+    assert {answer[:8] for answer in answers} == {b"FS1 200 "}
 
 
 def test_a_crowd_of_the_refused_all_get_their_reply(serve, connect, backlog, eventually):

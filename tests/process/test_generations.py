@@ -57,18 +57,25 @@ class Masters:
 
     def first(self) -> Master:
         self.succession.start(0.0)
-        return self._ready()
+        return self.ready(self._born())
 
-    def next(self) -> Master:
+    def next(self, settings: Settings | None = None) -> Master:
         """Reload."""
-        self.succession.reload(self._settings, adopted=False, answer=lambda _: None)
-        return self._ready()
+        return self.ready(self.candidate(settings or self._settings))
 
-    def _ready(self) -> Master:
+    def candidate(self, settings: Settings) -> Master:
+        """A reload whose master is not ready yet."""
+        self.succession.reload(settings, adopted=False, answer=lambda _: None)
+        return self._born()
+
+    def _born(self) -> Master:
         with self._meeting.accept()[0] as connection:
             pid, fds, _, _ = socket.recv_fds(connection, 100, 1)
         master = Master(socket.socket(fileno=fds[0]), int(pid))
         self._masters.append(master)
+        return master
+
+    def ready(self, master: Master) -> Master:
         master.say(control.READY + b"1")
         self.turn()
         return master
@@ -132,7 +139,7 @@ def test_a_new_master_accepts_only_once_it_knows_what_the_old_one_has_left(maste
     old = masters.first()
     old.told()
     new = masters.next()
-    assert old.told() == [b"drain"]
+    assert old.told() == [b"yield"]
     old.say(b"report 3 7")  # sent before it knew that it is to drain
     masters.turn()
     assert new.told() == []
@@ -188,10 +195,30 @@ def test_ten_thousand_peers_reach_a_master_that_is_slow_to_read_before_it_may_ac
     assert new.told() == []
 
 
-def test_the_word_to_drain_waits_for_room_and_is_not_lost(masters):
+def test_the_word_to_yield_waits_for_room_and_is_not_lost(masters):
     first = masters.first()
     second = masters.next()
     masters.drain_with_many_peers(first)
     masters.next()
-    while (packet := masters.next_packet_to(second)) != b"drain":
+    while (packet := masters.next_packet_to(second)) != b"yield":
         assert packet.startswith(control.PEERS)
+
+
+def test_a_master_takes_the_backlog_of_addresses_that_the_next_one_does_not_have(masters):
+    old = masters.first()
+    old.told()
+    masters.next(Settings(bind=("127.0.0.2",), port=0))
+    assert old.told() == [b"drain"]
+
+
+def test_a_master_that_replaces_a_dead_one_does_not_send_the_next_generation_away(masters):
+    first = masters.first()
+    candidate = masters.candidate(Settings(port=0))
+    masters.kill(first)
+    replacement = masters.first()
+    assert replacement.told() == [b"others 0"]
+    masters.ready(candidate)
+    assert replacement.told() == [b"yield"]
+    replacement.say(b"drain", b"report 0 0")
+    masters.turn()
+    assert candidate.told() == [b"others 0"]
