@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from tests.bench.plan import Plan
     from tests.bench.results import Results
 
-_SETTLE_S = 0.3
-
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
@@ -49,5 +47,5 @@ class Bench:
 
     def settle(self) -> None:
         """Let those who were measured before end their children."""
-        time.sleep(_SETTLE_S)
+        time.sleep(self.plan.settle_s)
         procfs.reap()

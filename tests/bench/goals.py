@@ -125,17 +125,20 @@ def _many(results: Results) -> list[Goal]:
 
 
 def out_of_bounds(results: Results) -> list[str]:
-    """What a smoke run must not show: less than half of what is usual, or any error."""
+    """What a smoke run must not show: any error, or far less than was usual when the bounds were set.
+
+    A shared machine is noisy: they are to catch what got several times worse. Tighten them when the server gets faster.
+    """
     bounds = [
-        Goal("a child per connection, against C", _rate(results, "plain", "c-fork", 16), 0.05),
-        Goal("a child per connection, against ForkingTCPServer", _rate(results, "plain", "forking", 16), 0.5),
+        Goal("a child per connection, against C", _rate(results, "plain", "c-fork", 16), 0.03),
+        Goal("a child per connection, against ForkingTCPServer", _rate(results, "plain", "forking", 16), 0.35),
         Goal("100 connections per child, against a child each", _rate(results, "pooled", "plain", 16), 2.5),
-        Goal("100 connections per child, against C, pre-forked", _rate(results, "pooled", "c-pool", 16), 0.05),
+        Goal("100 connections per child, against C, pre-forked", _rate(results, "pooled", "c-pool", 16), 0.04),
         *(each for each in goals(results) if each.text.startswith("errors") or "slow transfers" in each.text),
-        Goal("large file, against C", results.ratio(DISCARD, ("plain", 1), ("c-fork", 1), "gb_s"), 0.5),
+        Goal("large file, against C", results.ratio(DISCARD, ("plain", 1), ("c-fork", 1), "gb_s"), 0.2),
     ]
     idle = max(results.loads(IDLE), default=0)
-    bounds.append(Goal("idle child, PSS, KiB", results.spread(IDLE, "plain", idle, "kib"), 600, down=True))
+    bounds.append(Goal("idle child, PSS, KiB", results.spread(IDLE, "plain", idle, "kib"), 2000, down=True))
     return [
         f"{each.text}: {each.measured.median:.3g}, bound {each.least:g}"
         if each.measured

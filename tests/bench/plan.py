@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from tests.bench import debian, own
 from tests.bench.files import GIB, MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ALL = [*own.OURS, *own.PEERS, *debian.PEERS]
 BY_NAME = {peer.name: peer for peer in [*_ALL, own.CROWD]}
@@ -15,24 +19,29 @@ _SMOKE = "plain spares pooled c-fork c-pool forking"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """``servers`` limits what is measured in the workloads that compare; ``seconds`` is of one measurement."""
+    """``servers`` limits what is measured in the workloads that compare; ``seconds`` is of one measurement.
+
+    ``idle_servers``: of those, the only ones whose memory is measured; none: all.
+    """
 
     name: str
     servers: tuple[str, ...]
     workloads: tuple[str, ...]
     rounds: int = 3
-    seconds: float = 2.0
+    seconds: float = 1.5
     warmup_s: float = 0.4
-    grace_s: float = 8.0
+    grace_s: float = 5.0
+    settle_s: float = 0.3
     clients: tuple[int, ...] = (1, 16, 128, 512)
     big_bytes: int = 2 * GIB
     tree_files: int = 10_000
     idle: int = 1000
+    idle_servers: tuple[str, ...] = ()
     slow: tuple[int, ...] = (5000, 10_000)
     slow_bytes_s: int = 32 << 10
     crowd: int = 5000
 
-    def peers(self, names: tuple[str, ...] | list[str]) -> list[str]:
+    def peers(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that are to be measured."""
         return [name for name in names if name in self.servers]
 
@@ -54,11 +63,13 @@ QUICK = Plan(
     rounds=2,
     seconds=0.4,
     warmup_s=0.1,
-    grace_s=2.0,
+    grace_s=1.0,
+    settle_s=0.1,
     clients=(1, 16, 512),
     big_bytes=256 * MIB,
     tree_files=2000,
     idle=200,
+    idle_servers=("plain", "c-fork", "forking", "rsyncd"),
     slow=(500,),
     slow_bytes_s=256 << 10,
     crowd=500,
@@ -68,11 +79,13 @@ SMOKE = Plan(
     tuple(_SMOKE.split()),
     ("small", "discard", "idle", "slow"),
     rounds=2,
-    seconds=0.6,
+    seconds=0.5,
     warmup_s=0.2,
+    settle_s=0.2,
     clients=(16, 512),
     big_bytes=256 * MIB,
     idle=200,
-    slow=(300,),
+    idle_servers=("plain",),
+    slow=(200,),
     slow_bytes_s=256 << 10,
 )

@@ -15,12 +15,10 @@ IDLE = "idle connections"
 AFTER_A_REQUEST = "plain, after a request"
 _SERVERS = "plain pooled c-fork tcpserver busybox rsyncd vsftpd forking threads http.server apache nginx lighttpd"
 
-_FEW = "plain c-fork forking rsyncd"
-
 
 def idle(bench: Bench) -> None:
     """Connections that have sent nothing yet; of ours, too, those that wait for a second request."""
-    names = bench.plan.peers((_SERVERS if bench.plan.name == "full" else _FEW).split())
+    names = bench.plan.peers(bench.plan.idle_servers or _SERVERS.split())
     for round_, order in bench.turns(names):
         say(f"{IDLE}, round {round_ + 1} of {bench.plan.rounds}")
         for name in order:
