@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMAND_PAGE = (REPOSITORY / "docs/man/forkserver.8").read_text(encoding="utf-8")
+OPERATIONS = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
 FILE_PAGE = (REPOSITORY / "docs/man/forkserver.toml.5").read_text(encoding="utf-8")
 STATUSES = ["0", "1", "2", "3", str(EX_BUG), str(cli.EX_OUTPUT), str(EX_CONFIG), str(cli.EX_INTERRUPTED)]
 
@@ -132,6 +133,12 @@ def test_the_log_s_verbs_and_their_fields_are_those_of_the_code() -> None:
         sample = re.search(rf"^\.Dl \S+Z forkserver\[\d+\] {verb}( .*)?$", described[verb], re.MULTILINE)
         assert sample, verb
         assert set(re.findall(r"(?:^| )([a-z_]+)=", sample[1] or "")) == fields, verb
+
+
+def test_the_operators_page_has_every_verb_of_the_log() -> None:
+    section = OPERATIONS.split("## The log\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert sorted(verb for row in rows for verb in re.findall(r"`([a-z-]+)`", row)) == sorted(events())
 
 
 def test_the_log_s_priorities_are_those_of_the_code() -> None:
