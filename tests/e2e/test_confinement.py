@@ -193,3 +193,11 @@ def test_with_landlock_nothing_else_can_be_opened_changed_run_or_reached(attempt
         expected |= {"connect": "done", "bind": "done"}
     expected["signal the parent"] = "done" if abi < 6 else "EPERM"
     assert attempts == {name: expected.get(name, "EACCES") for name in attempts}
+
+
+def test_when_memory_runs_out_master_and_child_go_before_the_supervisor(serve):
+    server = serve("--spare", "1")
+    server.wait_until(server.children, "a child")
+    pids = (server.process.pid, server.master_pid, *server.children())
+    supervisors, *others = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in pids]
+    assert others == [min(supervisors + 200, 1000)] * 2
