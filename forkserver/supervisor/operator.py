@@ -85,7 +85,7 @@ def ask(pid: int, word: bytes, timeout_s: float) -> None:
             channel.send(word)
             answer = channel.recv(_MAX_PACKET_BYTES)
         except ConnectionRefusedError as error:
-            raise OperatorError(f"no forkserver of this machine has the PID {pid}; name its supervisor's") from error
+            raise OperatorError(_why_nobody_listens(pid)) from error
         except (ConnectionResetError, BrokenPipeError):
             answer = b""  # it hung up, with or without having read what we sent
         except TimeoutError as error:
@@ -96,6 +96,17 @@ def ask(pid: int, word: bytes, timeout_s: float) -> None:
         raise OperatorError(answer.removeprefix(_FAILED).decode("utf-8", "replace"))
     if answer != _DONE:
         raise OperatorError(f"the server, PID {pid}, did not answer; only root and its own user may ask")
+
+
+def _why_nobody_listens(pid: int) -> str:
+    """Abstract names are of one network namespace, unix(7); a service with ``PrivateNetwork=`` has its own."""
+    try:
+        apart = not os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net")
+    except OSError:
+        apart = False  # no such process, or only root may know
+    if apart:
+        return f"PID {pid} has a network of its own, out of reach from here; use `systemctl reload forkserver`"
+    return f"no forkserver of this machine has the PID {pid}; name its supervisor's"
 
 
 def _answer_to(channel: socket.socket) -> Callable[[OperatorError | None], None]:

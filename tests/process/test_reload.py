@@ -203,6 +203,17 @@ def test_who_is_no_forkserver_cannot_be_asked():
         operator.ask(1, operator.RELOAD, 5)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network namespace")
+def test_who_has_a_network_of_its_own_is_to_be_asked_by_systemctl():
+    apart = ["unshare", "--net", "sh", "-c", "echo; read line"]
+    with subprocess.Popen(apart, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        with pytest.raises(OperatorError, match=f"PID {process.pid} has a network of its own.*`systemctl reload "):
+            operator.ask(process.pid, operator.RELOAD, 5)
+        process.communicate(b"\n")
+
+
 def test_without_a_server_that_holds_the_pid_file_nothing_is_reloaded(tmp_path):
     command = [sys.executable, "-m", "forkserver.front.cli", "reload", "--pid-file", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
