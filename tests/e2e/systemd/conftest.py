@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -29,6 +30,8 @@ PORT = 2057
 CONTENT = os.urandom(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest().encode()
 CLONE_NEWNET = 0x40000000
+ANSWER = re.compile(rb"FS1 200 ok [^\n]* offset=0 length=%d\n" % len(CONTENT))
+BUSY = re.compile(rb"FS1 503 busy [^\n]*\n\Z")
 DROP_IN = "/run/systemd/system/forkserver.service.d/test.conf"
 
 
@@ -44,6 +47,8 @@ def what_is_missing() -> str:
 class Host:
     """The container. Its network is a loopback of its own, which a thread must ``enter`` to reach the service."""
 
+    address = ("127.0.0.1", PORT)
+
     def __init__(self, files: Path) -> None:
         self.name = f"pytest-{os.getpid()}"
         document = (REPOSITORY / "docs" / "operations.md").read_text()
@@ -57,6 +62,12 @@ class Host:
         self.state_after_boot = self.show("ActiveState")
         init = self._script("pid").stdout.strip()
         self._network = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command inside, as root; what it says is for the caller to read."""
+        whole = [str(SCRIPT), "exec", "--name", self.name, "--", *command]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
 
     def _script(self, verb: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [str(SCRIPT), verb, "--name", self.name, *arguments]
@@ -91,9 +102,18 @@ class Host:
         """A property of a unit."""
         return self.run("systemctl", "show", "--property", name, "--value", unit).stdout.strip()
 
-    def journal(self, unit: str = "forkserver.service") -> str:
+    def journal(self, *options: str) -> str:
+        """What the service said; ``options`` of journalctl select."""
         self.run("journalctl", "--sync")
-        return self.run("journalctl", "--unit", unit, "--output", "cat", "--no-pager").stdout
+        everything = ("--unit", "forkserver.service", "--output", "cat", "--no-pager", "--quiet")
+        # Its status is 1 where nothing was found.
+        return self.run("journalctl", *everything, *options, check=False).stdout
+
+    def now(self) -> str:
+        """The option of journalctl for what is said from now on."""
+        self.run("journalctl", "--sync")
+        # Not a cursor: journalctl 252 also leaves out the first match after it.
+        return f"--since=@{time.time():.6f}"
 
     def pids(self) -> list[int]:
         """Of all processes of the service, as seen inside; the supervisor's first."""
@@ -103,14 +123,21 @@ class Host:
         found = {int(pid) for pid in self.run("sh", "-c", f"({shell}) 2>/dev/null || :").stdout.split()}
         return [main, *sorted(found - {main})] if main else sorted(found)
 
+    def oom_kills(self) -> int:
+        """How many processes of the service the kernel ended because MemoryMax= was reached."""
+        group = self.show("ControlGroup")
+        shell = f"cat /sys/fs/cgroup/memory{group}/memory.oom_control || cat /sys/fs/cgroup{group}/memory.events"
+        told = self.run("sh", "-c", f"({shell}) 2>/dev/null || :").stdout
+        return sum(map(int, re.findall(r"^oom_kill (\d+)", told, re.MULTILINE)))
+
     def master_pid(self) -> int:
         """Of the newest generation, as the log tells."""
-        return int(re.findall(r"\bready .*master_pid=(\d+)", self.journal())[-1])
+        return int(re.findall(r" master_pid=(\d+)", self.journal("--grep=^ready ", "--lines=1"))[-1])
 
     def wait_until(self, condition, what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < deadline, f"not so after {PATIENCE_S} s: {what}\n{self.journal()[-3000:]}"
+            assert time.monotonic() < deadline, f"not so after {PATIENCE_S} s: {what}\n{self.journal('--lines=30')}"
             time.sleep(0.02)
 
 
@@ -137,22 +164,96 @@ def host(tmp_path_factory):
 @pytest.fixture
 def service(host):
     """The host with the service running, as shipped; afterwards nobody may have told of a bug."""
+    began = host.now()
     host.run("systemctl", "start", "forkserver.socket", "forkserver.service")
     yield host
-    assert not re.search(r"(\A|[\] ])bug ", host.journal(), re.MULTILINE)
+    assert host.journal(began, "--grep=^bug ") == ""
 
 
 @pytest.fixture
 def drop_in(host):
-    """``drop_in(text)``: change the unit for one test."""
+    """``drop_in(text)``: change the service's section of the unit for one test."""
 
     def write(text: str) -> None:
-        host.run("sh", "-c", f"mkdir -p {os.path.dirname(DROP_IN)}; printf %s {shlex.quote(text)} >{DROP_IN}")
+        unit = f"[Service]\n{text}"
+        host.run("sh", "-c", f"mkdir -p {os.path.dirname(DROP_IN)}; printf %s {shlex.quote(unit)} >{DROP_IN}")
         host.run("systemctl", "daemon-reload")
 
     yield write
     host.run("rm", "-f", DROP_IN)
     host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "stop", "forkserver.service")  # the next one is as shipped again
+
+
+@pytest.fixture
+def narrow(service):
+    """The service, with sockets that hold little: a transfer whose peer does not read stays, even a small one."""
+    limits = Path("/proc/sys/net/ipv4/tcp_wmem")  # of the network that this thread is in
+    before = limits.read_text()
+    limits.write_text("4096 16384 65536")
+    yield service
+    limits.write_text(before)
+
+
+class Held:
+    """A request whose answer waits to be read: a transfer in progress. ``head`` and ``rest`` block."""
+
+    def __init__(self, host: Host, request: bytes, source: str = "127.0.0.1", *, half_close: bool = True) -> None:
+        self._socket = socket.socket()
+        self._socket.settimeout(PATIENCE_S)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        self._socket.bind((source, 0))
+        self._socket.connect(host.address)
+        self._file = self._socket.makefile("rb")
+        self._socket.sendall(request + b"\n")
+        if half_close:
+            self._socket.shutdown(socket.SHUT_WR)
+        self.peer = "{}:{}".format(*self._socket.getsockname())
+
+    def head(self) -> bytes:
+        """The reply line."""
+        return self._file.readline()
+
+    def piece(self, size_bytes: int) -> bytes:
+        """Some of the content, as it comes."""
+        return self._file.read1(size_bytes)
+
+    def rest(self) -> bytes:
+        """Everything that is left, to the end, be it a reset."""
+        pieces = []
+        with contextlib.suppress(ConnectionResetError):
+            while piece := self._file.read1(1 << 20):
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    def outcome(self) -> str:
+        """See ``outcome``; only where nothing was read before."""
+        return outcome(self.rest())
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+@pytest.fixture
+def hold(host):
+    """``hold(request, source)``: see ``Held``."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *how, **more: stack.enter_context(contextlib.closing(Held(host, *how, **more)))
+
+
+def outcome(answer: bytes) -> str:
+    """What became of ``GET /file digest=sha256``: ``whole``, ``busy``, or ``cut``, where a child was ended."""
+    if BUSY.match(answer):
+        return "busy"
+    head = ANSWER.match(answer)
+    if not head:
+        assert answer == b""
+        return "cut"
+    whole = CONTENT + b"FS1 END ok digest=sha256:" + DIGEST + b"\n"
+    rest = answer[head.end() :]
+    assert whole.startswith(rest)
+    return "whole" if rest == whole else "cut"
 
 
 class Load:
@@ -205,10 +306,8 @@ class Load:
 
     def _fetch(self, number: int) -> None:
         if not self._retries:
-            head, _, rest = self._host.ask(b"GET /file digest=sha256").partition(b"\n")
-            assert head.startswith(b"FS1 200 "), head
-            assert rest[: len(CONTENT)] == CONTENT
-            assert rest[len(CONTENT) :] == b"FS1 END ok digest=sha256:" + DIGEST + b"\n"
+            answer = self._host.ask(b"GET /file digest=sha256")
+            assert outcome(answer) == "whole", answer[:500]
             return
         path = self._place / f"{number}"
         session = Session(Address("127.0.0.1", PORT), timeout_s=30, retries=self._retries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 import time
@@ -41,7 +42,7 @@ def test_a_stop_ends_all_with_status_0(service) -> None:
 
 
 def test_a_transfer_may_take_longer_to_end_than_the_unit_allows(service, drop_in) -> None:
-    drop_in("[Service]\nTimeoutStopSec=1\n")
+    drop_in("TimeoutStopSec=1\n")
     service.run("systemctl", "restart", "forkserver.service")
     service.run("truncate", "--size", "64M", "/srv/files/large")
     with socket.create_connection(("127.0.0.1", 2057), 20) as connection, connection.makefile("rb") as answer:
@@ -75,16 +76,54 @@ def test_restarts_under_load_lose_no_connection(service, load) -> None:
     assert len(set(mains)) == 4
 
 
-def test_reloads_under_load_keep_the_main_process(service, load) -> None:
+# A reload takes a tenth of a second, and half of one where the load, or others, have the processors.
+@pytest.mark.timeout(180)
+def test_fifty_reloads_under_load_cost_no_fetch_and_cut_no_transfer(service, load, hold) -> None:
+    # More than the sockets take in, and than is read below before the last reload has ended.
+    service.run("sh", "-c", "head -c 20M /dev/urandom >/srv/files/spanning")
+    transfer = hold(b"GET /spanning digest=sha256")
+    head = transfer.head()
+    content = hashlib.sha256()
+    left = 20 << 20
     clients = load(16)
-    main = service.show("MainPID")
-    for _ in range(3):
-        master = service.master_pid()
-        service.run("systemctl", "reload", "forkserver.service")
-        assert service.master_pid() != master
-        clients.wait_for_more(32)
+    main, began = service.show("MainPID"), service.now()
+    loop = "for i in $(seq 50); do systemctl reload forkserver.service && echo done || exit 1; done"
+    with service.start("sh", "-c", loop) as reloads:
+        for _ in reloads.stdout:
+            piece = transfer.piece(65536)
+            content.update(piece)
+            left -= len(piece)
+        assert reloads.stderr.read() == ""
+    ready = service.journal(began, "--grep=^ready ")
+    pid = re.findall(rb" pid=(\d+) ", head)[0].decode()
+    assert service.journal(began, f"--grep=^end pid={pid} ") == "", "the transfer is still in progress"
+    rest = transfer.rest()
+    content.update(rest[:left])
+    assert rest[left:] == b"FS1 END ok digest=sha256:" + content.hexdigest().encode() + b"\n"
+    assert service.run("sha256sum", "/srv/files/spanning").stdout.split()[0] == content.hexdigest()
+    clients.wait_for_more(16)
+    clients.stop()
+    assert len(set(re.findall(r" master_pid=(\d+)", ready))) == 50
+    assert service.show("MainPID") == main
+
+
+def test_forkserver_reload_says_why_it_cannot_reach_the_service(service) -> None:
+    done = service.run("/opt/forkserver/bin/forkserver", "reload", "--pid", service.show("MainPID"), check=False)
+    assert done.returncode == 78
+    assert re.fullmatch(r"forkserver: PID \d+ has a network of its own, .*`systemctl reload forkserver`\n", done.stderr)
+
+
+def test_a_stopped_master_is_replaced(service, load) -> None:
+    clients = load(16, retries=30)
+    began = service.now()
+    main, master = service.show("MainPID"), service.master_pid()
+    service.run("kill", "-STOP", str(master))
+    service.wait_until(lambda: service.master_pid() != master, "another master")
+    assert f"master-stuck pid={master} " in service.journal(began)
+    clients.wait_for_more(32)
     clients.stop()
     assert service.show("MainPID") == main
+    assert master not in service.pids()
 
 
 def test_a_killed_master_fails_no_fetch(service, load) -> None:
@@ -110,7 +149,7 @@ def test_a_killed_supervisor_is_started_again_and_nothing_of_the_old_remains(ser
 
 
 def test_a_stopped_supervisor_is_caught_by_the_watchdog(service, drop_in, load) -> None:
-    drop_in("[Service]\nWatchdogSec=1\n")
+    drop_in("WatchdogSec=1\n")
     service.run("systemctl", "restart", "forkserver.service")
     main = service.show("MainPID")
     service.run("kill", "-STOP", main)
@@ -121,7 +160,7 @@ def test_a_stopped_supervisor_is_caught_by_the_watchdog(service, drop_in, load) 
 
 
 def test_the_watchdog_lets_it_live_that_turns(service, drop_in) -> None:
-    drop_in("[Service]\nWatchdogSec=300ms\n")
+    drop_in("WatchdogSec=300ms\n")
     service.run("systemctl", "restart", "forkserver.service")
     main = service.show("MainPID")
     for _ in range(5):
@@ -132,7 +171,7 @@ def test_the_watchdog_lets_it_live_that_turns(service, drop_in) -> None:
 
 def test_a_bad_configuration_is_told_and_once_mended_served(service, drop_in) -> None:
     service.run("systemctl", "stop", "forkserver.service")
-    drop_in("[Service]\nExecStart=\nExecStart=/opt/forkserver/bin/forkserver serve --root /nowhere\n")
+    drop_in("ExecStart=\nExecStart=/opt/forkserver/bin/forkserver serve --root /nowhere\n")
     assert service.run("systemctl", "start", "forkserver.service", check=False).returncode == 1
     assert "root: " in service.journal()
     drop_in("")
