@@ -40,6 +40,7 @@ class Succession:
         self._generations: list[Generation] = []
         self._candidate: Generation | None = None
         self._answer: Answer | None = None
+        self._done: list[Answer] = []
         self._count = 0
         self._backoff = Backoff()
         self._was_ready = False
@@ -64,8 +65,8 @@ class Succession:
     def reload(self, settings: Settings, *, adopted: bool, answer: Answer) -> None:
         """Start a master with new settings, to take over once it is ready; ``answer`` is told what became of it.
 
-        Until it is ready nothing changes. ``adopted``: the sockets are the service manager's, and stay. Raises
-        OperatorError where it cannot even be started.
+        Until it is ready nothing changes; by the time of a good answer the old one accepts no more. ``adopted``:
+        the sockets are the service manager's, and stay. Raises OperatorError where it cannot even be started.
         """
         if self._closed:
             raise OperatorError("the server is being stopped; start it again with the new settings")
@@ -97,6 +98,8 @@ class Succession:
             generation.flush()
             if counted and generation.ready and not generation.retiring:
                 generation.tell_others(children - generation.children, self._connections)
+        while counted and self._done:
+            self._done.pop()(None)
 
     def beat(self) -> None:
         """To be called every ``control.HEARTBEAT_S``: a master that has said nothing for several of them is killed."""
@@ -185,7 +188,8 @@ class Succession:
             self._log.form = journal.form(self.settings.log_format)
             self._candidate = None
             self.start_at = None  # the master it was to replace is no longer missed
-            self._reply(None)
+            if self._answer:
+                self._done.append(self._answer)
         self._log.event(
             "ready",
             address=",".join(map(listener.describe, self._listeners.values())),
@@ -199,12 +203,8 @@ class Succession:
         if self._candidate:
             listener.close_all_but(self._candidate.listeners, self._listeners)
             self._candidate = None
-            self._reply(OperatorError(complaint))
-
-    def _reply(self, error: OperatorError | None) -> None:
-        answer, self._answer = self._answer, None
-        if answer:
-            answer(error)
+            if self._answer:
+                self._answer(OperatorError(complaint))
 
     def _hear(self, generation: Generation) -> None:
         became_ready, changed = generation.listen()

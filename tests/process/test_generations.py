@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from forkserver import control
+from forkserver.errors import OperatorError
 from forkserver.logline import Log
 from forkserver.settings import Settings
 from forkserver.supervisor import generation, listener
@@ -53,6 +54,7 @@ class Masters:
         self._meeting = meeting
         self._masters: list[Master] = []
         self._settings = Settings(port=0)
+        self.answers: list[OperatorError | None] = []
         self.succession = Succession(self._settings, listener.bind(self._settings), Log())
 
     def first(self) -> Master:
@@ -65,7 +67,7 @@ class Masters:
 
     def candidate(self, settings: Settings) -> Master:
         """A reload whose master is not ready yet."""
-        self.succession.reload(settings, adopted=False, answer=lambda _: None)
+        self.succession.reload(settings, adopted=False, answer=self.answers.append)
         return self._born()
 
     def _born(self) -> Master:
@@ -148,6 +150,25 @@ def test_a_new_master_accepts_only_once_it_knows_what_the_old_one_has_left(maste
     peers, others = new.told()
     assert control.heard_peers(peers) == {"192.0.2.1": 2, "20010db800000000": 1}
     assert others == b"others 3"
+
+
+def test_a_reload_is_done_when_the_old_master_accepts_no_more(masters):
+    old = masters.first()
+    masters.next()
+    assert masters.answers == []
+    old.say(b"drain", b"report 3 7")
+    masters.turn()
+    assert masters.answers == [None]
+
+
+def test_two_reloads_in_a_row_are_done_when_both_old_masters_accept_no_more(masters):
+    first, second = masters.first(), masters.next()
+    masters.next()
+    first.say(b"drain", b"report 0 0")
+    masters.turn()
+    assert masters.answers == []
+    masters.kill(second)
+    assert masters.answers == [None, None]
 
 
 def test_what_changes_is_told_and_nothing_else(masters):
