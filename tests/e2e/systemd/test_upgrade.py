@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import re
 import shlex
 import shutil
@@ -28,6 +29,8 @@ def wheel_of(version: str, place: Path) -> Path:
     module = tree / "forkserver" / "__init__.py"
     module.write_text(module.read_text().replace(f'"{__version__}"', f'"{version}"'))
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(place), str(tree)]
+    if importlib.util.find_spec("hatchling"):
+        command.append("--no-build-isolation")  # to fetch it once more takes far longer than to build
     built = subprocess.run(command, check=False, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return next(place.glob("*.whl"))
