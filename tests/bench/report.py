@@ -83,7 +83,7 @@ def _goals(results: Results) -> str:
 
 
 def _goal(goal: Goal, value: float | None) -> str:
-    if value is None or (value == 0 and not goal.down):
+    if value is None:
         return ""
     return f"{'at most ' if goal.down and value else ''}{_number(value)}{goal.unit}"
 

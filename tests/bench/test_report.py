@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_what_people_wrote_stays(results: Results, tmp_path: Path) -> None:
 def test_pictures_are_xml(results: Results, tmp_path: Path) -> None:
     report.write(results, tmp_path / "benchmarks.md")
     for name in ("rate.svg", "latency.svg"):
-        assert ElementTree.parse(tmp_path / "benchmarks" / name).getroot().tag.endswith("svg")
+        assert ET.parse(tmp_path / "benchmarks" / name).getroot().tag.endswith("svg")
 
 
 def test_a_run_can_be_kept(results: Results, tmp_path: Path) -> None:
