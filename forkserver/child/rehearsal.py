@@ -12,12 +12,12 @@ import os
 import socket
 
 from forkserver.child import worker
+from forkserver.handover import Intake
 from forkserver.logline import Log
 from forkserver.slots import SlotTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from forkserver.handover import Intake
     from forkserver.settings import Settings
 
 _DIRECTORY, _NAME = os.path.split(os.path.abspath(__file__))
@@ -26,11 +26,11 @@ _ROUNDS = 30
 _REQUESTS = (b"GET /%s\n", b"GET /%s digest=sha256\n", b"GET /%s.missing\n")
 
 
-def rehearse(settings: Settings, intake: Intake) -> None:
+def rehearse(settings: Settings) -> None:
     """Serve some connections in this process. To be called before it catches signals. Raises OSError."""
     root_fd = os.open(_DIRECTORY, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     log_fd = os.memfd_create("rehearsal")
-    stage = _Stage(settings, root_fd, SlotTable(1), intake, Log(log_fd, form=settings.log_format))
+    stage = _Stage(settings, root_fd, SlotTable(1), _Nothing(), Log(log_fd, form=settings.log_format))
     for _ in range(_ROUNDS):
         for request in _REQUESTS:
             ours, theirs = socket.socketpair()
@@ -47,4 +47,19 @@ class _Stage(worker.Equipment):
     """Equipment as a child's, but the master must lose neither its descriptors nor its limits."""
 
     def drop(self, first: worker.Taken | None) -> None:
+        pass
+
+
+class _Nothing(Intake):
+    """A queue with nothing more in it: a child that may serve several would wait there, and announce itself to us."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+    def take(self) -> None:
+        pass
+
+    def announce(self, child: int, connection: int) -> None:
         pass

@@ -76,7 +76,7 @@ def build(channel: socket.socket, log: Log) -> Master:
     root_fd = confine.open_root(values.root)
     table = SlotTable(values.max_children)
     handover = Handover()
-    rehearse(values, handover.intake)
+    rehearse(values)
     equipment = worker.Equipment(values, root_fd, table, handover.intake, log)
     signal.signal(signal.SIGUSR1, equipment.tap)  # for the children: nobody waits in the master
     start_ns = time.time_ns()
