@@ -1,15 +1,17 @@
 """One event, one escaped line, one write(2). Runs in every process of the server.
 
-A line has a verb of a closed list and fields, and one of three forms (``FORMS``): ``plain``, a time stamp (UTC), the
+A line has a verb of a closed list and fields, and one of four forms (``FORMS``): ``plain``, a time stamp (UTC), the
 program and the writer's PID in front; ``journal``, a priority in front and neither of these, for the journal has both;
-``json``, one object. In each of them a value that is not plain printable ASCII is escaped: no file name and no peer can
-forge a line, a field or an escape sequence. Which form it is, others decide; what was not decided is ``plain``.
+``json``, one object; ``syslog``, priority, program and PID, for loggers add the time they receive it. In each of them a
+value that is not plain printable ASCII is escaped: no file name and no peer can forge a line, a field or an escape
+sequence. Which form it is, others decide; what was not decided is ``plain``.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import socket
 import time
 
 MAX_VALUE_CHARS = 2000
@@ -22,7 +24,7 @@ LOOP_PATIENCE_S = 0.1
 CHILD_PATIENCE_S = 1.0
 """How long a full pipe is waited for: a loop has others to serve, a child only this."""
 
-FORMS = ("plain", "journal", "json")
+FORMS = ("plain", "journal", "json", "syslog")
 
 PRIORITIES = {
     "bug": 2,
@@ -34,9 +36,11 @@ PRIORITIES = {
     "warning": 4,
     "refused": 5,
 }
-"""Of syslog(3), for the journal: critical, error, warning, notice."""
+"""Of syslog(3), for the journal and for loggers: critical, error, warning, notice."""
 INFO = 6
 """The priority of all other verbs."""
+_DAEMON = 3 << 3
+"""LOG_DAEMON of syslog(3)."""
 
 
 class Log:
@@ -46,7 +50,7 @@ class Log:
     dropped, and the next one that is written says how many were. Until one is written again, no line waits.
     """
 
-    __slots__ = ("_broken", "_dropped", "_fd", "_poll", "_second", "_stamp", "form", "patience_s")
+    __slots__ = ("_broken", "_dropped", "_end", "_fd", "_poll", "_second", "_stamp", "form", "patience_s")
 
     def __init__(self, fd: int = 2, *, patience_s: float = CHILD_PATIENCE_S, form: str = "plain") -> None:
         self._fd = fd
@@ -56,6 +60,8 @@ class Log:
         self._dropped = 0
         self._second = -1
         self._stamp = ""
+        # A datagram is a line; in a file that somebody wants in this form, lines must not run together.
+        self._end = "" if is_datagram_socket(fd) else "\n"
         self.patience_s = patience_s
         self.form = form
 
@@ -95,6 +101,8 @@ class Log:
         words = "".join([f" {key}={_value(value, limit)}" for key, value in fields.items()])
         if self.form == "journal":
             return f"<{PRIORITIES.get(verb, INFO)}>{verb}{words}\n"
+        if self.form == "syslog":
+            return f"{_head(PRIORITIES.get(verb, INFO))}{verb}{words}{self._end}"
         return f"{self._now()} forkserver[{os.getpid()}] {verb}{words}\n"
 
     def _json_line(self, verb: str, fields: dict[str, str | int], limit: int) -> str:
@@ -111,6 +119,27 @@ class Log:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._stamp}.{rest // 1000:06d}Z"
+
+
+def is_datagram_socket(fd: int) -> bool:
+    """Whether ``fd`` is a socket like that of syslog(3), connected or not: unix(7), each write a datagram."""
+    try:
+        found = socket.socket(fileno=fd)
+    except OSError:
+        return False
+    kind = found.family, found.type
+    found.detach()  # or it would close what is not its own
+    return kind == (socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+def syslog_complaint(text: str, priority: int) -> bytes:
+    """A line for people, in the form of ``syslog``."""
+    line = _head(priority) + "".join([char if " " <= char <= "~" else _escape(char) for char in text])
+    return line[:MAX_LINE_BYTES].encode("ascii")
+
+
+def _head(priority: int) -> str:
+    return f"<{_DAEMON | priority}>forkserver[{os.getpid()}]: "
 
 
 def _value(value: str | int, limit: int) -> str:

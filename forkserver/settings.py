@@ -47,7 +47,7 @@ FIELDS: dict[str, Field] = {
     "hidden": Field(default=False, low=0, high=1, meaning="serve and list names that begin with a dot"),
     "bare": Field(default=False, low=0, high=1, meaning="speak the lab exercise's bare dialect too"),
     "log_format": Field(
-        "auto", 0, 0, "form of the log's lines: plain, journal, json, or auto", choices=("auto", *logline.FORMS)
+        "auto", 0, 0, "form of the log's lines: plain, journal, json, syslog, or auto", choices=("auto", *logline.FORMS)
     ),
     "receipts": Field(default=True, low=0, high=1, meaning="log a receipt for every child that ended in order"),
     "request_s": Field(30.0, 0.1, 3600, "seconds for a request line to be complete"),

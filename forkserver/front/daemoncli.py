@@ -37,7 +37,8 @@ _TIMEOUT = click.option(
     help="how long transfers may take to finish  [default: the server's drain_s]",
 )
 _BIRTH = (
-    click.option("--log-file", metavar="FILE", help="append the log to this file; without it there is none"),
+    click.option("--log-file", metavar="FILE", help="append the log to this file"),
+    click.option("--syslog", is_flag=True, help="send the log to syslog(3), instead of a file"),
     click.option("--user", metavar="USER", help="run as this user; only root can"),
     click.option("--group", metavar="GROUP", help="and with this group  [default: the user's]"),
 )
@@ -98,9 +99,11 @@ def status(pid_file: str) -> int:
 
 def _order(options: dict[str, Any]) -> lifecycle.Order:
     config, pid_path, log_path = (options.pop(name) for name in ("config", "pid_file", "log_file"))
-    user, group = options.pop("user"), options.pop("group")
+    user, group, syslog = (options.pop(name) for name in ("user", "group", "syslog"))
+    if syslog and log_path is not None:
+        raise click.UsageError("--syslog and --log-file exclude each other; leave one out", click.get_current_context())
     given = {name: value for name, value in options.items() if value is not None and value != ()}
-    order = lifecycle.Order(config, given, (pid_path, log_path))
+    order = lifecycle.Order(config, given, (pid_path, log_path), syslog=syslog)
     order.run_as(user, group)
     return order
 

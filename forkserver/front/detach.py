@@ -29,14 +29,17 @@ if not __package__:
 
 import daemon  # type: ignore[import-untyped] # it has no annotations
 
+from forkserver import logline
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
 from forkserver.front import configfile, owner, pidfile
-from forkserver.supervisor import address, listener, supervise
+from forkserver.supervisor import address, listener, logsocket, supervise
 
 if TYPE_CHECKING:
     from forkserver.settings import Settings
     from forkserver.supervisor.listener import Listeners
 
+_CRITICAL, _ERROR = 2, 3
+"""Priorities of syslog(3)."""
 _FIRST_PASSED_FD = 3
 _FD_FLOOR = 128
 """What is kept open lies above what is passed on as LISTEN_FDS, from 3 on: at most control.MAX_LISTENERS."""
@@ -75,7 +78,7 @@ def main(tell_fd: int, pid_path: str) -> int:
 def _run(order: dict[str, Any], pid_path: str, teller: Teller) -> int:
     settings = configfile.load(order["config"], order["options"])
     user = owner.find(order["user"], order["group"])
-    _detach(order["log_file"], user, teller)
+    _detach(order, user, teller)
     pid_fd = pidfile.hold(pid_path, _FD_FLOOR)
     try:
         if user:
@@ -98,8 +101,13 @@ def _needs_root(settings: Settings) -> bool:
     return any(0 < address.parse(text, settings.port)[1] < first_free for text in settings.bind)
 
 
-def _detach(log_path: str | None, user: owner.Owner | None, teller: Teller) -> None:
-    log_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if log_path is None else _open_log(log_path, user)
+def _detach(order: dict[str, Any], user: owner.Owner | None, teller: Teller) -> None:
+    if order["syslog"]:
+        log_fd = logsocket.connect()
+    elif order["log_file"] is not None:
+        log_fd = _open_log(order["log_file"], user)
+    else:
+        log_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     with open(log_fd, "wb", buffering=0) as log:
         daemon.DaemonContext(
             working_directory="/",
@@ -154,8 +162,14 @@ def _fail(teller: Teller, status: int, complaint: str) -> int:
     teller.tell("failed", str(status), complaint)
     if teller.detached:  # standard error is the log, for those who come later
         with contextlib.suppress(OSError):
-            os.write(2, f"forkserver: {complaint}\n".encode("utf-8", "surrogateescape"))
+            os.write(2, _as_logged(status, complaint))
     return status
+
+
+def _as_logged(status: int, complaint: str) -> bytes:
+    if logline.is_datagram_socket(2):
+        return logline.syslog_complaint(complaint, _CRITICAL if status == EX_BUG else _ERROR)
+    return f"forkserver: {complaint}\n".encode("utf-8", "surrogateescape")
 
 
 if __name__ == "__main__":

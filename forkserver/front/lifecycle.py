@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkserver.errors import EX_BUG, OperatorError
 from forkserver.front import configfile, owner, pidfile
+from forkserver.supervisor import logsocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +37,12 @@ _MANAGERS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WAT
 class Order:
     """What to start, checked. ``stop`` and ``start`` of a ``restart`` have it in common."""
 
-    def __init__(self, config: str | None, options: dict[str, Any], paths: tuple[str, str | None]) -> None:
-        """Raises OperatorError for settings that are wrong. ``paths``: PID file, log file.
+    def __init__(
+        self, config: str | None, options: dict[str, Any], paths: tuple[str, str | None], *, syslog: bool = False
+    ) -> None:
+        """Raises OperatorError for settings that are wrong, and where there is no logger to log to.
+
+        ``paths``: PID file, log file.
 
         Moves this process to ``/``, where the daemon will read the settings again.
         """
@@ -45,6 +50,9 @@ class Order:
         pid_path, log_path = paths
         self.pid_path = os.path.abspath(pid_path)
         self.log_path = None if log_path is None else os.path.abspath(log_path)
+        self.syslog = syslog
+        if syslog:
+            os.close(logsocket.connect())
         self.config = None if config is None else os.path.abspath(config)
         self.options = dict(options)
         if "root" in options:
@@ -62,8 +70,8 @@ class Order:
 
     def encode(self) -> bytes:
         """As ``detach.main`` reads it."""
-        names = ("config", "options", "log_file", "user", "group")
-        values = (self.config, self.options, self.log_path, self.user, self.group)
+        names = ("config", "options", "log_file", "syslog", "user", "group")
+        values = (self.config, self.options, self.log_path, self.syslog, self.user, self.group)
         return json.dumps(dict(zip(names, values, strict=True))).encode("ascii")
 
     def _means_the_same(self) -> bool:

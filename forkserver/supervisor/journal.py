@@ -1,22 +1,25 @@
-"""Whether standard error goes to the journal, systemd.exec(5), and so the form of the log. Runs in the supervisor.
+"""Whether standard error goes to the journal, systemd.exec(5), or to a logger, and so the form of the log.
 
-Masters and children do not read the environment: they get the decision with their settings.
+Runs in the supervisor. Masters and children do not read the environment: they get the decision with their settings.
 """
 
 from __future__ import annotations
 
 import os
 
+from forkserver import logline
 from forkserver.settings import FIELDS, Settings
 
 _STDERR_FD = 2
 
 
 def form(log_format: str) -> str:
-    """The form of the log's lines that the setting stands for: ``auto`` is ``journal`` or ``plain``."""
+    """The form of the log's lines that the setting stands for: ``auto`` is ``journal``, ``syslog`` or ``plain``."""
     if log_format != "auto":
         return log_format
-    return "journal" if _is_stream(_STDERR_FD) else "plain"
+    if _is_stream(_STDERR_FD):
+        return "journal"
+    return "syslog" if logline.is_datagram_socket(_STDERR_FD) else "plain"
 
 
 def decided(settings: Settings) -> Settings:

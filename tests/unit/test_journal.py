@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 
@@ -28,7 +29,24 @@ def test_auto_is_plain_where_another_stream_is_named_or_none(monkeypatch, named)
     assert journal.form("auto") == "plain"
 
 
-@pytest.mark.parametrize("form", ["plain", "json"])
+@pytest.fixture
+def logger(monkeypatch):
+    """Standard error is a socket to this."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    monkeypatch.setattr(journal, "_STDERR_FD", theirs.fileno())
+    with ours, theirs:
+        yield ours
+
+
+def test_auto_is_syslog_where_standard_error_is_a_logger_s_socket_even_while_there_is_no_logger(logger, monkeypatch):
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    assert journal.form("auto") == "syslog"
+    logger.close()
+    assert journal.form("auto") == "syslog"
+    assert journal.form("plain") == "plain"
+
+
+@pytest.mark.parametrize("form", ["plain", "json", "syslog"])
 def test_what_was_chosen_is_not_overruled_by_the_environment(monkeypatch, form):
     monkeypatch.setenv("JOURNAL_STREAM", stream())
     assert journal.form(form) == form

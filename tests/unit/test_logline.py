@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forkserver.logline import FORMS, MAX_VALUE_CHARS, PRIORITIES, Log
+from forkserver.logline import FORMS, MAX_VALUE_CHARS, PRIORITIES, Log, is_datagram_socket, syslog_complaint
 
 PIPE_BUF = 4096
 
@@ -107,7 +107,7 @@ def parsed(form: str, line: bytes) -> tuple[str, dict[str, str | int]]:
         values = json.loads(text)
         del values["time"], values["writer"], values["pid"]
         return values.pop("verb"), values
-    prefix = r"<\d>" if form == "journal" else r"\S+Z forkserver\[\d+\] "
+    prefix = {"journal": r"<\d>", "syslog": r"<\d\d>forkserver\[\d+\]: "}.get(form, r"\S+Z forkserver\[\d+\] ")
     match = re.match(prefix + "([a-z-]+)", text)
     assert match
     return match[1], {**plain_fields(text[match.end() : -1])}
@@ -166,6 +166,88 @@ def test_many_long_values_leave_a_line_that_a_pipe_takes_whole(form, char):
 def test_a_line_for_the_journal_has_a_priority_and_nothing_the_journal_has_itself(pipe, verb, priority):
     Log(pipe[1], form="journal").event(verb, key="a value")
     assert os.read(pipe[0], PIPE_BUF) == f'<{priority}>{verb} key="a value"\n'.encode()
+
+
+@pytest.fixture
+def logger():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        yield ours, theirs.fileno()
+
+
+@pytest.mark.parametrize(("verb", "priority"), [*PRIORITIES.items(), ("end", 6), ("ready", 6), ("receipt", 6)])
+def test_a_line_for_a_logger_has_facility_and_priority_program_and_pid_and_nothing_else(logger, verb, priority):
+    ours, fd = logger
+    Log(fd, form="syslog").event(verb, key="a value")
+    assert ours.recv(PIPE_BUF) == f'<{3 * 8 + priority}>forkserver[{os.getpid()}]: {verb} key="a value"'.encode()
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(fields=st.dictionaries(NAMES, VALUES))
+def test_whatever_the_values_a_logger_gets_one_datagram_without_a_control_character(fields):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        Log(theirs.fileno(), form="syslog").event("end", **fields)
+        line = ours.recv(1 << 20)
+        assert not select.select([ours], [], [], 0)[0], "a second datagram"
+    assert not set(line) - set(range(0x20, 0x7F))
+    assert len(line) < PIPE_BUF
+    verb, found = parsed("syslog", line + b"\n")
+    assert verb == "end"
+    assert list(found) == list(fields)
+
+
+@given(text=VALUES.map(str))
+def test_whatever_a_complaint_says_a_logger_gets_one_line(text):
+    line = syslog_complaint(text, 3)
+    assert not set(line) - set(range(0x20, 0x7F))
+    assert line.startswith(f"<27>forkserver[{os.getpid()}]: ".encode())
+
+
+def test_a_complaint_of_any_length_is_cut_and_its_plain_words_stay_as_they_are():
+    assert syslog_complaint('it\'s "C:\\x"', 2) == f'<26>forkserver[{os.getpid()}]: it\'s "C:\\x"'.encode()
+    assert len(syslog_complaint("\U0001f600" * 100_000, 3)) == PIPE_BUF
+
+
+def test_lines_for_a_logger_do_not_run_together_in_a_file(pipe):
+    log = Log(pipe[1], form="syslog")
+    log.event("end", number=1)
+    log.event("end", number=2)
+    assert re.fullmatch(rb"(<30>forkserver\[\d+\]: end number=\d\n){2}", os.read(pipe[0], PIPE_BUF))
+
+
+def test_a_logger_that_is_gone_is_neither_waited_for_nor_counted_less(logger):
+    ours, fd = logger
+    ours.close()
+    log = Log(fd, form="syslog")
+    began = time.monotonic()
+    for _ in range(100):
+        log.event("end")
+    assert time.monotonic() - began < log.patience_s
+    read_fd, write_fd = os.pipe()
+    os.dup2(write_fd, fd)
+    log.event("end")
+    assert os.read(read_fd, PIPE_BUF).endswith(b": end lines_dropped=100")
+    os.close(read_fd)
+    os.close(write_fd)
+
+
+def test_only_a_datagram_socket_of_this_machine_is_one_and_it_stays_open(pipe, tmp_path):
+    def of(family: socket.AddressFamily, kind: socket.SocketKind) -> bool:
+        with socket.socket(family, kind) as each:
+            found = is_datagram_socket(each.fileno())
+            os.fstat(each.fileno())
+        return found
+
+    assert of(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+        assert not of(socket.AF_UNIX, kind)
+    assert not of(socket.AF_INET, socket.SOCK_DGRAM)
+    assert not is_datagram_socket(pipe[1])
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    assert not is_datagram_socket(fd)
+    os.close(fd)
+    assert not is_datagram_socket(fd)
 
 
 def test_a_json_line_tells_who_wrote_it_and_whom_it_is_about(pipe):
