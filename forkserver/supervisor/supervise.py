@@ -17,6 +17,7 @@ from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.signals import SignalPipe
 from forkserver.supervisor import journal, listener, systemd
 from forkserver.supervisor.ending import STOP_S, Ending
+from forkserver.supervisor.logsocket import LogSocket
 from forkserver.supervisor.operator import RELOAD, OperatorSocket
 from forkserver.supervisor.succession import Succession
 
@@ -69,6 +70,7 @@ class Supervisor:
         self._log = log
         self._notifier = notifier
         self._adopted = adopted
+        self._log_socket = LogSocket()
         self._operators = OperatorSocket()
         self._announced = False
         for number in (signal.SIGUSR1, signal.SIGUSR2):
@@ -138,6 +140,7 @@ class Supervisor:
         if now >= self._beat_at:
             self._beat_at = now + control.HEARTBEAT_S
             self._masters.beat()
+            self._log_socket.renew()
         if self._masters.start_at is not None and now >= self._masters.start_at:
             self._masters.start(now)
         self._ending.keep_time(now)
