@@ -88,7 +88,7 @@ class Wire:
             try:
                 sent = self._socket.send(data)
             except BlockingIOError:
-                self._wait(select.POLLOUT, pace.deadline(), patience)
+                self._wait_for_room(pace, patience)
             except OSError as error:
                 raise PeerGone from error
             else:
@@ -104,7 +104,7 @@ class Wire:
             try:
                 sent = os.sendfile(self._socket.fileno(), file_fd, offset, size_bytes)
             except BlockingIOError:
-                self._wait(select.POLLOUT, pace.deadline(), patience)
+                self._wait_for_room(pace, patience)
             except (ConnectionError, TimeoutError) as error:
                 raise PeerGone from error
             else:
@@ -149,6 +149,17 @@ class Wire:
     def _unacknowledged(self) -> int:
         # SIOCOUTQ is TIOCOUTQ (tcp(7)): bytes sent and not acknowledged.
         return int.from_bytes(fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
+
+    def _wait_for_room(self, pace: clock.Pace, patience: int) -> None:
+        while True:
+            before = self._unacknowledged()
+            try:
+                return self._wait(select.POLLOUT, pace.deadline(), patience)
+            except PeerTooSlow:
+                # For poll(2) there is room once a third of the buffer is free, which may be megabytes: a peer that took
+                # less is slow, but does not stall.
+                if self._unacknowledged() >= before:
+                    raise
 
     def _wait(self, events: int, deadline: float, patience: int) -> None:
         poll = select.poll()

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import struct
+import time
 
 import pytest
 
@@ -343,6 +344,25 @@ def test_a_peer_that_takes_nothing_loses_its_connection(serve, root, tmp_path):
         line = server.wait_for("outcome=peer-too-slow")
     sent, _, promised = field(b"sent", line.encode()).partition(b"/")
     assert 0 < int(sent) < int(promised) == 1 << 26
+
+
+def test_a_peer_that_takes_little_but_steadily_is_not_taken_for_one_that_stalls(serve, root, tmp_path):
+    (root / "big").write_bytes(bytes(1 << 26))
+    server = serve("--config", _config(tmp_path, "stall_s = 1.0"))
+    with server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        connection.sendall(b"GET /big\n")
+        received = 0
+        # Less in all than frees so much of the server's send buffer that poll(2) calls it writable.
+        for _ in range(12):
+            received += len(connection.recv(65536))
+            time.sleep(0.25)  # this slow it is
+        assert not server.log(" end ")
+        while data := connection.recv(1 << 20):
+            received += len(data)
+            if received > 1 << 26:
+                break
+        server.wait_for(" status=200 outcome=ok ")
 
 
 def test_a_peer_that_takes_a_little_all_the_time_meets_the_minimum_rate(serve, root, tmp_path):
