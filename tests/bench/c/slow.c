@@ -1,4 +1,7 @@
-/* Many transfers at once, each taking its bytes slowly: a connection is read once a second, the turns spread evenly. */
+/* Many transfers at once, each taking its bytes slowly.
+ *
+ * A connection is read once a second, the turns spread evenly. Until every one has its reply line none is read further:
+ * so that all are there at once, however long the server takes to begin them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -6,22 +9,51 @@
 #include "load.h"
 
 #define TICKS_PER_S 100
+#define FIRST_BYTES 512 /* of a reply: its line, and a little more */
 
-static int read_turn(struct connection *connections, int opened, unsigned tick, const struct options *options,
-                     struct tally *tally)
+struct crowd {
+    const struct options *options;
+    struct tally *tally;
+    struct connection *connections;
+    int opened;
+    int answered; /* have their reply line, or failed */
+    int closed;
+};
+
+static void open_due(struct crowd *crowd, double at_s)
 {
-    int closed = 0;
+    const struct options *options = crowd->options;
 
-    for (int i = (int)(tick % TICKS_PER_S); i < opened; i += TICKS_PER_S) {
-        struct connection *connection = &connections[i];
+    while (crowd->opened < options->clients && crowd->opened < (at_s + 1.0 / TICKS_PER_S) * options->opens_per_s)
+        if (connection_open(&crowd->connections[crowd->opened++], options, crowd->tally) != PROGRESS_OPEN) {
+            crowd->closed++;
+            crowd->answered++;
+        }
+}
 
-        if (connection->fd < 0)
-            continue;
-        if (connection_send(connection, options, tally) != PROGRESS_OPEN
-            || connection_receive(connection, options, tally, options->slow_bytes_s) != PROGRESS_OPEN)
-            closed++;
+static void take(struct crowd *crowd, struct connection *connection, uint64_t limit)
+{
+    bool was_in_head = connection->reply.in_head;
+    enum progress progress = connection_send(connection, crowd->options, crowd->tally);
+
+    if (progress == PROGRESS_OPEN)
+        progress = connection_receive(connection, crowd->options, crowd->tally, limit);
+    if (progress != PROGRESS_OPEN)
+        crowd->closed++;
+    if (was_in_head && (progress != PROGRESS_OPEN || !connection->reply.in_head))
+        crowd->answered++;
+}
+
+static void read_turn(struct crowd *crowd, unsigned tick)
+{
+    bool all_answered = crowd->answered == crowd->options->clients;
+
+    for (int i = (int)(tick % TICKS_PER_S); i < crowd->opened; i += TICKS_PER_S) {
+        struct connection *connection = &crowd->connections[i];
+
+        if (connection->fd >= 0 && (all_answered || connection->reply.in_head))
+            take(crowd, connection, all_answered ? crowd->options->slow_bytes_s : FIRST_BYTES);
     }
-    return closed;
 }
 
 static void sleep_until(uint64_t moment_ns)
@@ -33,28 +65,21 @@ static void sleep_until(uint64_t moment_ns)
 
 void run_slow(const struct options *options, struct tally *tally)
 {
-    struct connection *connections = calloc((size_t)options->clients, sizeof *connections);
+    struct crowd crowd = {.options = options, .tally = tally};
     uint64_t begin_ns = now_ns();
-    int opened = 0;
-    int closed = 0;
 
-    if (connections == NULL) {
+    crowd.connections = calloc((size_t)options->clients, sizeof *crowd.connections);
+    if (crowd.connections == NULL) {
         perror("loadgen");
         exit(EXIT_FAILURE);
     }
-    for (unsigned tick = 0; closed < options->clients; tick++) {
-        double at_s = (double)tick / TICKS_PER_S;
-
-        if (at_s >= options->seconds)
-            break;
-        for (; opened < options->clients && opened < (at_s + 1.0 / TICKS_PER_S) * options->opens_per_s; opened++)
-            if (connection_open(&connections[opened], options, tally) != PROGRESS_OPEN)
-                closed++;
-        closed += read_turn(connections, opened, tick, options, tally);
+    for (unsigned tick = 0; crowd.closed < options->clients && tick < options->seconds * TICKS_PER_S; tick++) {
+        open_due(&crowd, (double)tick / TICKS_PER_S);
+        read_turn(&crowd, tick);
         sleep_until(begin_ns + (uint64_t)(tick + 1) * (1000000000U / TICKS_PER_S));
     }
-    for (int i = 0; i < opened; i++)
-        if (connections[i].fd >= 0)
-            connection_fail(&connections[i], tally, FAIL_UNANSWERED);
-    free(connections);
+    for (int i = 0; i < crowd.opened; i++)
+        if (crowd.connections[i].fd >= 0)
+            connection_fail(&crowd.connections[i], tally, FAIL_UNANSWERED);
+    free(crowd.connections);
 }

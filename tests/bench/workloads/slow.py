@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 SLOW, CROWD = "slow transfers", "beside idle children"
 _OPENS_PER_S = 800
-_PATIENCE_S = 240.0
+_PATIENCE_S = 300.0
 _CROWD_CLIENTS = 16
+_LOOK_S = 1.0
 
 
 def slow(bench: Bench) -> None:
@@ -43,7 +44,7 @@ def _slow(bench: Bench, count: int) -> dict[str, float]:
         most = 0
         while process.poll() is None:
             most = max(most, len(procfs.children(master)))
-            time.sleep(0.5)
+            time.sleep(_LOOK_S)
         elapsed_s = time.monotonic() - began
         master_cpu_s = procfs.cpu_s(master) - cpu_before_s
         values = bench.generator.result(process, load)
