@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 45.0
 SMALL_BUFFER_BYTES = 65536
+FETCHED_BYTES = 3_000_000
 # More than all that the sockets between server and client take in: the server's may grow to the last number of
 # tcp_wmem, tcp(7), and the client's is small.
 LARGE_BYTES = 2 * int(Path("/proc/sys/net/ipv4/tcp_wmem").read_text().split()[2]) + (2 << 20)
@@ -172,6 +174,69 @@ class Running:
             self.process.kill()
 
 
+class Fetchers:
+    """Clients that fetch one file after the other, each over a connection of its own, until told to stop.
+
+    ``whole`` transfers were byte-exact; ``unanswered`` connections ended before the first byte of an answer, as one may
+    that the killed master held in its hand; ``wrong`` is everything else, and must stay empty.
+    """
+
+    def __init__(self, server, content: bytes, count: int) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        self._expected = content + f"FS1 END ok digest=sha256:{digest}\n".encode()
+        self._server = server
+        self._stop = threading.Event()
+        self._news = threading.Condition()
+        self.whole: list[int] = []
+        self.unanswered = 0
+        self.wrong: list[str] = []
+        self._threads = [threading.Thread(target=self._fetch_on) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many transfers more are whole."""
+        with self._news:
+            count += len(self.whole)
+            assert self._news.wait_for(lambda: len(self.whole) >= count or self.wrong, 30)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _fetch_on(self) -> None:
+        while not self._stop.is_set():
+            try:
+                answer = self._fetch()
+            except OSError as error:
+                answer, problem = b"", repr(error)
+            else:
+                problem = f"{len(answer)} bytes, the last of them {answer[-100:]!r}"
+            with self._news:
+                head, _, rest = answer.partition(b"\n")
+                if rest == self._expected:
+                    self.whole.append(int(re.findall(rb" pid=(\d+) ", head)[0]))
+                elif problem.startswith("0 bytes"):
+                    self.unanswered += 1
+                else:
+                    self.wrong.append(problem)
+                self._news.notify_all()
+
+    def _fetch(self) -> bytes:
+        with self._server.connect() as connection:
+            pieces = []
+            try:
+                connection.sendall(b"GET /file digest=sha256\n")
+                connection.shutdown(socket.SHUT_WR)
+                while piece := connection.recv(1 << 18):
+                    pieces.append(piece)
+            except OSError:
+                if pieces:
+                    raise
+            return b"".join(pieces)
+
+
 @pytest.fixture
 def begin(place: Path) -> Iterator[Callable[..., Running]]:
     """``begin(server_or_relay, *arguments)`` starts an ``fsget`` in ``place``, or in the directory given."""
@@ -311,3 +376,19 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture
+def fetchers() -> Iterator[Callable[..., Fetchers]]:
+    """``fetchers(server, count)``: see ``Fetchers``; the file is made in the server's root."""
+    content = os.urandom(FETCHED_BYTES)
+    started = []
+
+    def start(server, count: int) -> Fetchers:
+        (server.root / "file").write_bytes(content)
+        started.append(Fetchers(server, content, count))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()

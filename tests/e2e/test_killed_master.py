@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import signal
-import socket
-import threading
 import time
 from pathlib import Path
 
@@ -18,95 +14,16 @@ from forkserver.kernel import libc
 CLIENTS = 16
 STALLED = 4
 KILLS = 3
-SIZE_BYTES = 3_000_000
 PR_SET_CHILD_SUBREAPER = 36
-
-
-class Crowd:
-    """Clients that fetch one file after the other, each over a connection of its own, until told to stop.
-
-    ``whole`` transfers were byte-exact; ``unanswered`` connections ended before the first byte of an answer, as one may
-    that the killed master held in its hand; ``wrong`` is everything else, and must stay empty.
-    """
-
-    def __init__(self, server, content: bytes, count: int) -> None:
-        digest = hashlib.sha256(content).hexdigest()
-        self._expected = content + f"FS1 END ok digest=sha256:{digest}\n".encode()
-        self._server = server
-        self._stop = threading.Event()
-        self._news = threading.Condition()
-        self.whole: list[int] = []
-        self.unanswered = 0
-        self.wrong: list[str] = []
-        self._threads = [threading.Thread(target=self._fetch_on) for _ in range(count)]
-        for thread in self._threads:
-            thread.start()
-
-    def wait_for(self, count: int) -> None:
-        """Wait until so many transfers more are whole."""
-        with self._news:
-            count += len(self.whole)
-            assert self._news.wait_for(lambda: len(self.whole) >= count or self.wrong, 30)
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _fetch_on(self) -> None:
-        while not self._stop.is_set():
-            try:
-                answer = self._fetch()
-            except OSError as error:
-                answer, problem = b"", repr(error)
-            else:
-                problem = f"{len(answer)} bytes, the last of them {answer[-100:]!r}"
-            with self._news:
-                head, _, rest = answer.partition(b"\n")
-                if rest == self._expected:
-                    self.whole.append(int(re.findall(rb" pid=(\d+) ", head)[0]))
-                elif problem.startswith("0 bytes"):
-                    self.unanswered += 1
-                else:
-                    self.wrong.append(problem)
-                self._news.notify_all()
-
-    def _fetch(self) -> bytes:
-        with self._server.connect() as connection:
-            pieces = []
-            try:
-                connection.sendall(b"GET /file digest=sha256\n")
-                connection.shutdown(socket.SHUT_WR)
-                while piece := connection.recv(1 << 18):
-                    pieces.append(piece)
-            except OSError:
-                if pieces:
-                    raise
-            return b"".join(pieces)
-
-
-@pytest.fixture
-def crowd(root):
-    content = os.urandom(SIZE_BYTES)
-    (root / "file").write_bytes(content)
-    crowds = []
-
-    def start(server, count: int) -> Crowd:
-        crowds.append(Crowd(server, content, count))
-        return crowds[-1]
-
-    yield start
-    for each in crowds:
-        each.stop()
 
 
 @pytest.mark.parametrize("options", [(), ("--spare", "8", "--connections-per-child", "5")], ids=["forked", "spare"])
 def test_a_killed_master_costs_nobody_a_transfer_and_is_replaced_within_a_second(  # noqa: PLR0913, PLR0917 - fixtures
-    serve, root, get, large, crowd, states, options
+    serve, root, get, large, fetchers, states, options
 ):
     (root / "large").write_bytes(large)
     server = serve(*options)
-    clients = crowd(server, CLIENTS - STALLED)
+    clients = fetchers(server, CLIENTS - STALLED)
     orphaned = []
     for kill in range(1, KILLS + 1):
         clients.wait_for(CLIENTS)
