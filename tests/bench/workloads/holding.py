@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.bench.peers import Running
 
 _CONNECT_S = 20.0
+_PACE_S = 0.002
+"""Between two connections: a backlog of nine is soon full, and then TCP waits a second."""
 _STABLE_S = 0.5
 _PATIENCE_S = 60.0
 
@@ -26,6 +28,7 @@ def connections(server: Running, count: int, *, request: bytes = b"", end: bytes
     try:
         for _ in range(count):
             held.append(socket.create_connection(("127.0.0.1", server.port), _CONNECT_S))
+            time.sleep(_PACE_S)
             if request:
                 _ask(held[-1], request, end)
         stable(server)
