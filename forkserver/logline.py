@@ -98,7 +98,7 @@ class Log:
     def _line(self, verb: str, fields: dict[str, str | int], limit: int) -> str:
         if self.form == "json":
             return self._json_line(verb, fields, limit)
-        words = "".join([f" {key}={_value(value, limit)}" for key, value in fields.items()])
+        words = _words(fields, limit)
         if self.form == "journal":
             return f"<{PRIORITIES.get(verb, INFO)}>{verb}{words}\n"
         if self.form == "syslog":
@@ -140,6 +140,22 @@ def syslog_complaint(text: str, priority: int) -> bytes:
 
 def _head(priority: int) -> str:
     return f"<{_DAEMON | priority}>forkserver[{os.getpid()}]: "
+
+
+def _words(fields: dict[str, str | int], limit: int) -> str:
+    """`` key=value`` for each field. Most lines need no escapes at all, which one look at the whole tells."""
+    words = "".join([f" {key}={value}" for key, value in fields.items()])
+    if (
+        words.isascii()
+        and words.isprintable()
+        and words.count(" ") == len(fields)
+        and '"' not in words
+        and "\\" not in words
+        and "= " not in words + " "  # an empty value
+        and len(words) <= limit
+    ):
+        return words
+    return "".join([f" {key}={_value(value, limit)}" for key, value in fields.items()])
 
 
 def _value(value: str | int, limit: int) -> str:

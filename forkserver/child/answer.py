@@ -56,10 +56,11 @@ def _get(session: Session, request: Request, found: Found) -> None:
         length = size - request.offset
         if request.length is not None:
             length = min(length, request.length)
-        _send_content(session, request, found, length)
+        fields["offset"], fields["length"] = str(request.offset), str(length)
+        _send_content(session, request, found, length, fields)
 
 
-def _send_content(session: Session, request: Request, found: Found, length: int) -> None:
+def _send_content(session: Session, request: Request, found: Found, length: int, fields: dict[str, str]) -> None:
     pace = session.pace()
     transfer = Transfer(session.wire, session.slot, pace)
     session.receipt.promise(length, transfer)
@@ -67,7 +68,7 @@ def _send_content(session: Session, request: Request, found: Found, length: int)
     corked = not session.dialect.unframed
     if corked:
         session.wire.cork(on=True)
-    session.reply(Status.OK, {**found.fields(), "offset": str(request.offset), "length": str(length)})
+    session.reply(Status.OK, fields)
     trailer = transfer.send(found, request.offset, length, request.digest)
     if trailer is None:
         trailer = transfer.seal(found, session.docroot)

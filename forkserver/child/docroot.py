@@ -51,17 +51,13 @@ class Refusal(Exception):
 class Found:
     """An open regular file or directory; close it. ``fd`` is its descriptor, ``info`` its fstat(2) at the opening."""
 
-    __slots__ = ("fd", "info", "path")
+    __slots__ = ("fd", "info", "is_directory", "path")
 
     def __init__(self, fd: int, path: bytes) -> None:
         self.fd = fd
         self.path = path
         self.info = os.fstat(fd)
-
-    @property
-    def is_directory(self) -> bool:
-        """Whether it is a directory; else it is a regular file."""
-        return stat.S_ISDIR(self.info.st_mode)
+        self.is_directory = stat.S_ISDIR(self.info.st_mode)
 
     def fields(self) -> dict[str, str]:
         """The metadata as reply fields."""

@@ -21,15 +21,15 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Place:
     """Where a path leads: ``name``, no link when it was looked at, in ``directory_fd``; ``info`` is its lstat(2).
 
-    Close it. Without a further step it is the root itself.
+    Close it. Before the first step it is in the root.
     """
 
     __slots__ = ("_root_fd", "directory_fd", "info", "name")
 
     def __init__(self, root_fd: int) -> None:
         self._root_fd = self.directory_fd = root_fd
-        self.name = b"."
-        self.info = os.stat(b".", dir_fd=root_fd)
+        self.name: bytes
+        self.info: os.stat_result
 
     def close(self) -> None:
         """Give the descriptor back."""

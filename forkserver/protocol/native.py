@@ -19,6 +19,7 @@ from forkserver.protocol.messages import (
 )
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/!$&'()*+,;=:@")
+_PLAIN_BYTES = bytes(_PLAIN)
 _ENCODED = tuple(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in range(256))
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _LINE = bytes(range(0x20, 0x7F))
@@ -34,6 +35,8 @@ _FIELDS = {
 
 def encode_name(name: bytes) -> str:
     """Percent-encode arbitrary bytes (RFC 3986 section 2.1), ``/`` left as it is."""
+    if not name.translate(None, _PLAIN_BYTES):
+        return name.decode("ascii")
     return "".join([_ENCODED[byte] for byte in name])
 
 
