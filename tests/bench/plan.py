@@ -61,9 +61,9 @@ QUICK = Plan(
     tuple(_QUICK.split()),
     ALL_WORKLOADS,
     rounds=2,
-    seconds=0.4,
+    seconds=0.35,
     warmup_s=0.1,
-    grace_s=1.0,
+    grace_s=0.7,
     settle_s=0.1,
     clients=(1, 16, 512),
     big_bytes=256 * MIB,
@@ -71,7 +71,7 @@ QUICK = Plan(
     idle=200,
     idle_servers=("plain", "c-fork", "forking", "rsyncd"),
     slow=(500,),
-    slow_bytes_s=256 << 10,
+    slow_bytes_s=512 << 10,
     crowd=500,
 )
 SMOKE = Plan(
