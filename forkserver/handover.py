@@ -77,14 +77,17 @@ class Handover:
         self.available_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.available_fd, False)
         self.intake = Intake(child_queue, write_fd)
+        self.broken = False
+        """The queue is shut down. No child of ours does that: one was taken over, and the queue is of no more use."""
 
     def forward(self, connection: socket.socket, number: int, peer: str) -> bool:
         """Queue a connection; the caller closes its own copy. False: the kernel took no more descriptors just now."""
         fd = connection.fileno().to_bytes(4, sys.byteorder)
         try:
             self._queue.sendmsg([f"{number} {peer}".encode("ascii")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
-        except OSError:
+        except OSError as error:
             # EAGAIN, ENOBUFS or ETOOMANYREFS: nothing was queued. A fork can still serve this connection.
+            self.broken = isinstance(error, BrokenPipeError)
             return False
         return True
 

@@ -6,6 +6,7 @@ import ctypes
 
 from forkserver.kernel import libc
 
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
@@ -14,6 +15,14 @@ _PR_SET_NO_NEW_PRIVS = 38
 def set_no_new_privs() -> None:
     """No exec of this process or its descendants gains a privilege, ever again. Raises OSError."""
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def forbid_inspection() -> None:
+    """No process of the same user may trace this one or its children, read their memory or take their descriptors.
+
+    ptrace(2), process_vm_writev(2), pidfd_getfd(2). It leaves no core dump either. Raises OSError.
+    """
+    libc.prctl(_PR_SET_DUMPABLE, 0)
 
 
 def set_child_subreaper() -> None:

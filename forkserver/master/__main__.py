@@ -55,6 +55,9 @@ def main(channel_fd: int) -> int:
     gc.freeze()
     try:
         master.run()
+    except OperatorError as error:
+        channel.send(control.FAILED + str(error).encode("ascii"))
+        return EX_BUG
     except Exception as error:  # noqa: BLE001 - the last frame of the process: log it, whatever it is
         log.bug(error)
         return EX_BUG

@@ -3,6 +3,10 @@
 A child is known by a number that is never used again, a connection too. ``idle`` counts children that wait minus
 connections forwarded to them. It may err downwards for a second, which costs one child too many; it must never err
 upwards, which would leave a connection in the queue with nobody to take it.
+
+What children say, in their rows and their announcements, is theirs to say: of one that was taken over, anything. A
+child forked for its one connection is asked nothing. Of the others no word frees a connection twice, and what they
+hide is found again by ``write_off``.
 """
 
 from __future__ import annotations
@@ -11,21 +15,28 @@ from forkserver.slots import Slot, SlotTable
 
 
 class Child:
-    """One live child. ``waits``: it was made to wait. ``finished`` is the last connection it announced the end of.
+    """One live child. ``first`` is the connection it was forked for; 0, and it was made to wait.
 
-    ``last_peer`` is, for the log, whom it served last.
+    ``finished`` is the last connection it announced the end of, ``last_peer``, for the log, whom it served last,
+    ``born_at`` the moment of its birth by the loop's clock.
     """
 
-    __slots__ = ("finished", "last_peer", "number", "pid", "slot", "slot_index", "waits")
+    __slots__ = ("born_at", "finished", "first", "last_peer", "number", "pid", "slot", "slot_index")
 
-    def __init__(self, number: int, slot_index: int, slot: Slot, *, waits: bool) -> None:
+    def __init__(self, number: int, slot_index: int, slot: Slot, first: int) -> None:
         self.number = number
         self.pid = 0
         self.slot_index = slot_index
         self.slot = slot
         self.finished = 0
         self.last_peer = "-"
-        self.waits = waits
+        self.first = first
+        self.born_at = 0.0
+
+    @property
+    def connection(self) -> int:
+        """The connection it has, or had last; 0: none yet."""
+        return self.slot.connection if self.finished or not self.first else self.first
 
 
 class Connection:
@@ -84,7 +95,7 @@ class Children:
         slot = self._table.slot(index)
         slot.clear()
         slot.connection = connection or 0
-        return Child(self._last_number, index, slot, waits=connection is None)
+        return Child(self._last_number, index, slot, connection or 0)
 
     def born(self, child: Child, pid: int) -> None:
         """The fork succeeded."""
@@ -92,7 +103,7 @@ class Children:
         self._by_pid[pid] = child
         self._by_number[child.number] = child
         # Not by its slot: by now the child may run, and have taken a connection from the queue.
-        if child.waits:
+        if not child.first:
             self.idle += 1
 
     def unborn(self, child: Child) -> None:
@@ -106,6 +117,8 @@ class Children:
     def available(self, number: int, connection: int) -> str | None:
         """Child ``number`` announced itself; returns whose connection it finished."""
         child = self._by_number.get(number)
+        if connection not in self._connections and connection not in self._written_off:
+            return None  # nobody has it: said twice, or a lie
         if child:  # else it died after it announced itself, and its death was seen first
             child.finished = connection
             self.idle += 1
@@ -121,7 +134,7 @@ class Children:
             return None
         del self._by_number[child.number]
         self._free.append(child.slot_index)
-        number = child.slot.connection
+        number = child.connection
         if number == child.finished:
             self.idle -= 1  # it was waiting; or had only just received, and then once too often: see `write_off`
         else:
@@ -137,7 +150,7 @@ class Children:
         A child killed in the few instructions between receiving a connection and noting its number takes it along
         unseen; it looked idle, and was counted out twice. To be asked only while the queue is empty.
         """
-        taken = {child.slot.connection for child in self._by_pid.values()}
+        taken = {child.connection for child in self._by_pid.values()}
         lost = [number for number, each in self._connections.items() if each.opened < before and number not in taken]
         self.idle += len(lost)
         self._written_off.update(lost)

@@ -3,7 +3,8 @@
 1. The root must be one that this user may enter, or nothing is served.
 2. Its place before others when memory runs out, in favour of the supervisor.
 3. ``no_new_privs``: also what Landlock asks for.
-4. Landlock: read beneath the root, nothing else; no TCP bind or connect. The modules of Python are out of reach from
+4. Not dumpable: a child that was taken over has the master's user, and must not be able to take over the master.
+5. Landlock: read beneath the root, nothing else; no TCP bind or connect. The modules of Python are out of reach from
    here on: all that master and child ever run is imported before.
 """
 
@@ -41,6 +42,7 @@ def lock_in(root_fd: int) -> int:
         raise OperatorError("root: this user may not enter it; give the user the right to, or serve another") from error
     _go_before_supervisor()
     prctl.set_no_new_privs()
+    prctl.forbid_inspection()
     return landlock.restrict_to(root_fd)
 
 

@@ -154,7 +154,7 @@ class Master:
         """Until something is due without an event; None: nothing is."""
         if self._drain_left is not None and self._door.polled:
             return 0
-        moments = [self._orders.report_at, self._door.paused_until, self._refusals.next_moment, *self._nursery.moments]
+        moments = [self._orders.report_at, self._door.paused_until, self._refusals.next_moment, self._nursery.moment]
         moments += [moment for moment, _ in self._last_signals]
         due = [moment for moment in moments if moment is not None and moment > now]
         return (min(due) - now) * 1000 + 1 if due else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from forkserver.errors import OperatorError
 from forkserver.handover import Handover
 from forkserver.logline import Log
 from forkserver.master import spawn
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     Work = Callable[[int, int, Taken | None], ExitStatus]
 
 _LOST_AFTER_S = 1.0
+_TOO_SOON_S = 1.0
+"""A child that waits in vain waits for ``handover.IDLE_CHILD_S``; sooner it ends where the queue is out of order."""
 
 
 class Nursery:
@@ -45,8 +48,9 @@ class Nursery:
         self._log = log
         self._children = Children(settings.max_children, table)
         self._throttle = Throttle()
-        self._last_crash = 0.0
-        self._sweep_at: float | None = None
+        # Only where children take connections from the queue can one get lost there.
+        self._sweep_at = 0.0 if settings.spare or settings.connections_per_child > 1 else float("inf")
+        self._serving = True
         self._closed = False
         self._max_children = settings.max_children
         self._served = 0
@@ -98,7 +102,9 @@ class Nursery:
                 return
 
     def hear(self) -> None:
-        """Take note of the children that are available again."""
+        """Take note of the children that are available again. Raises OperatorError where none ever will be."""
+        if self._handover.broken:
+            raise OperatorError("a child has shut down the queue of connections: it was taken over")
         for number, connection in self._handover.read_available():
             self._release(self._children.available(number, connection))
 
@@ -116,16 +122,17 @@ class Nursery:
                     self._log.event("receipt", **account(death, verdict.word, child, now))
             else:
                 self._log.event("died", **account(death, verdict.word, child, now))
-                self._last_crash = now
-                self._sweep_at = self._sweep_at or now + _LOST_AFTER_S
             if child.slot.requests or child.slot.sent_bytes:
                 self._throttle.forgive()
             elif verdict.penalty:
                 self._pause("a child died before it served anything", now)
+            elif not child.first and self._serving and now - child.born_at < _TOO_SOON_S:
+                self._pause("a child that was to wait for connections did not wait", now)
 
     def wish(self, wish: int) -> None:
         """Say what is wanted of the children; a signal must follow: a child reads the one when it feels the other."""
         self._table.wish = wish
+        self._serving = False
 
     def close(self) -> None:
         """No child more, and an end to those that wait."""
@@ -139,18 +146,17 @@ class Nursery:
             os.kill(pid, number)
 
     def sweep(self, now: float) -> None:
-        """Some time after a child was killed, give back a connection that it may have taken unseen."""
-        if self._sweep_at is None or now < self._sweep_at or self._closed or not self._handover.empty:
+        """Once in a while, give back connections that nobody has: a child that was killed may have taken one unseen."""
+        if now < self._sweep_at or self._closed or not self._handover.empty:
             return
-        again = self._last_crash + _LOST_AFTER_S
-        self._sweep_at = again if again > now else None
+        self._sweep_at = now + _LOST_AFTER_S
         for peer in self._children.write_off(now - _LOST_AFTER_S):
             self._release(peer)
 
     @property
-    def moments(self) -> tuple[float | None, float | None]:
-        """When something may become possible or due without an event."""
-        return self._throttle.until, self._sweep_at
+    def moment(self) -> float:
+        """When something may become possible without an event."""
+        return self._throttle.until
 
     def _may_spawn(self, now: float) -> bool:
         return len(self._children) + self.others < self._max_children and now >= self._throttle.until
@@ -163,6 +169,7 @@ class Nursery:
             self._children.unborn(child)
             self._pause(f"fork failed: {error.strerror}", now)
             return False
+        child.born_at = now
         self._children.born(child, pid)
         return True
 

@@ -113,10 +113,11 @@ def test_a_child_is_out_of_reach_of_the_terminal_and_in_no_directory_of_anybodys
 # What a master does before its first fork, and then what nobody should be able to do; each attempt gives the name of
 # its error, or "done". It is told the served directory, a file outside it, and a port on which somebody listens.
 ATTEMPTS = """
-import errno, json, os, signal, socket, sys
+import ctypes, errno, json, os, signal, socket, sys
 
 from forkserver.master import confine
 
+PR_GET_DUMPABLE = 3
 root, outside, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 root_fd = confine.open_root(root)
 abi = confine.lock_in(root_fd)
@@ -138,6 +139,7 @@ def from_a_child(action, *arguments):
 
 print(json.dumps({
     "abi": abi,
+    "dumpable": ctypes.CDLL(None).prctl(PR_GET_DUMPABLE),
     "read inside": attempt(os.open, "hello.txt", os.O_RDONLY, dir_fd=root_fd),
     "list inside": attempt(os.open, ".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=root_fd),
     "read outside": attempt(os.open, outside, os.O_RDONLY),
@@ -180,12 +182,17 @@ def attempts(root, tmp_path) -> dict[str, str]:
     return result
 
 
+def test_no_process_of_the_same_user_can_trace_a_master_or_child_or_take_their_descriptors(attempts):
+    assert attempts["dumpable"] == 0, "which ptrace(2), pidfd_getfd(2) and process_vm_writev(2) ask for"
+
+
 def test_what_serving_needs_is_possible_behind_the_wall(attempts):
     assert {name for name, end in attempts.items() if end == "done"} >= {"read inside", "list inside", "signal itself"}
 
 
 def test_with_landlock_nothing_else_can_be_opened_changed_run_or_reached(attempts):
     abi = int(attempts.pop("abi"))
+    del attempts["dumpable"]
     if not abi:
         pytest.skip("this kernel has no Landlock")
     expected = {"read inside": "done", "list inside": "done", "signal itself": "done"}

@@ -147,3 +147,33 @@ def test_a_slot_is_clean_for_its_next_child(children):
     children.died(100)
     slots = [children.prepare(None).slot for _ in range(3)]
     assert [(slot.connection, slot.sent_bytes, slot.requests) for slot in slots] == [(0, 0, 0)] * 3
+
+
+def test_a_child_forked_for_its_connection_cannot_hide_it(children):
+    child = fork(children, 100, children.open_connection("peer", 0.0))
+    child.slot.connection = 0
+    assert children.write_off(before=9.9) == []
+    buried = children.died(100)
+    assert buried
+    assert buried[1]
+    assert buried[1].peer == "peer"
+    assert children.idle == 0
+
+
+def test_an_announcement_of_what_nobody_has_makes_nobody_idle(children):
+    connection = children.open_connection("peer", 0.0)
+    child = fork(children, 100, connection)
+    for false in (0, connection + 1, 2**64 - 1):
+        assert children.available(child.number, false) is None
+    assert children.available(child.number, connection) == "peer"
+    assert children.available(child.number, connection) is None
+    assert children.idle == 1
+
+
+def test_a_connection_that_its_child_hides_is_written_off(children):
+    child = fork(children, 100)
+    child.slot.connection = children.open_connection("peer", 0.0)
+    children.forwarded()
+    assert children.write_off(before=9.9) == []
+    child.slot.connection = 0
+    assert children.write_off(before=9.9) == ["peer"]
