@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from forkserver.errors import OperatorError
+from forkserver.errors import EX_CONFIG, OperatorError
 from forkserver.front import lifecycle, pidfile
 from forkserver.front.configfile import escape
 from forkserver.supervisor import operator
@@ -80,8 +80,16 @@ def stop(pid_file: str, timeout: float | None) -> int:
 def restart(timeout: float | None, **options: Any) -> int:
     """Check the settings, stop the daemon if it runs, start it."""
     order = _order(options)
-    lifecycle.stop(order.pid_path, timeout)
-    return _tell(*lifecycle.start(order))
+    running = pidfile.holder(order.pid_path)
+    if running is not None:
+        order.check_beside(running)
+    stopped = lifecycle.stop(order.pid_path, timeout)
+    try:
+        status, line = lifecycle.start(order)
+    except OperatorError as error:
+        status, line = EX_CONFIG, str(error)
+    gone = f"; PID {stopped}, which served before, is stopped" if status and stopped is not None else ""
+    return _tell(status, line + gone)
 
 
 def reload(pid: int | None, pid_file: str) -> int:

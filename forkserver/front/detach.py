@@ -13,12 +13,11 @@ raise in the middle of whatever goes on), the umask (0), and the user (see ``own
 from __future__ import annotations
 
 import contextlib
-import errno
+import encodings.idna  # noqa: F401 - looked for when a name is first resolved, be it as a user that may not read it
 import fcntl
 import functools
 import json
 import os
-import stat
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ import daemon  # type: ignore[import-untyped] # it has no annotations
 
 from forkserver import logline
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
-from forkserver.front import configfile, owner, pidfile
+from forkserver.front import configfile, logfile, owner, pidfile
 from forkserver.supervisor import address, listener, logsocket, supervise
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def _detach(order: dict[str, Any], user: owner.Owner | None, teller: Teller) -> 
     if order["syslog"]:
         log_fd = logsocket.connect()
     elif order["log_file"] is not None:
-        log_fd = _open_log(order["log_file"], user)
+        log_fd = logfile.open_to_append(order["log_file"], user)
     else:
         log_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     with open(log_fd, "wb", buffering=0) as log:
@@ -118,29 +117,6 @@ def _detach(order: dict[str, Any], user: owner.Owner | None, teller: Teller) -> 
             signal_map={},
         ).open()
     teller.detached = True
-
-
-def _open_log(path: str, user: owner.Owner | None) -> int:
-    """Open the log for appending; a new one belongs to the server's user. Raises OperatorError."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        try:
-            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o640)
-        except FileExistsError:
-            fd = os.open(path, flags)
-        else:
-            if user:
-                os.fchown(fd, user.uid, user.gid)
-        state = os.fstat(fd)
-    except OSError as error:
-        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        complaint = f"--log-file: {configfile.escape(path)}: cannot write it: {reason}; name another file"
-        raise OperatorError(complaint) from error
-    if not stat.S_ISREG(state.st_mode):
-        os.close(fd)
-        raise OperatorError(f"--log-file: {configfile.escape(path)}: is not a regular file; name another")
-    os.set_blocking(fd, True)
-    return fd
 
 
 def _pass_on(listeners: Listeners) -> None:

@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from forkserver.errors import EX_BUG, OperatorError
-from forkserver.front import configfile, owner, pidfile
+from forkserver.front import configfile, logfile, owner, pidfile, preflight
 from forkserver.supervisor import logsocket
 
 if TYPE_CHECKING:
@@ -62,11 +62,20 @@ class Order:
             self.options["root"] = self.settings.root
         self.user: str | None = None
         self.group: str | None = None
+        self.owner: owner.Owner | None = None
 
     def run_as(self, user: str | None, group: str | None) -> None:
-        """Name the user. Raises OperatorError if there is none."""
-        owner.find(user, group)
+        """Name the user. Raises OperatorError if there is none, or it cannot run or serve what it must."""
+        self.owner = owner.find(user, group)
+        if self.owner:
+            preflight.check_user(self.owner, self.settings.root)
         self.user, self.group = user, group
+
+    def check_beside(self, running: int) -> None:
+        """Raises OperatorError for all that shows, while the daemon ``running`` runs, to be in the way of another."""
+        preflight.check_addresses(self.settings, running)
+        if self.log_path is not None:
+            os.close(logfile.open_to_append(self.log_path, self.owner))
 
     def encode(self) -> bytes:
         """As ``detach.main`` reads it."""

@@ -11,9 +11,10 @@ from forkserver.front.configfile import escape
 
 
 class Owner:
-    """A user to become: ``uid``, ``gid`` and all ``groups``."""
+    """A user to become: its ``name``, for people, ``uid``, ``gid`` and all ``groups``."""
 
-    def __init__(self, uid: int, gid: int, groups: list[int]) -> None:
+    def __init__(self, name: str, uid: int, gid: int, groups: list[int]) -> None:
+        self.name = name
         self.uid = uid
         self.gid = gid
         self.groups = groups
@@ -46,7 +47,7 @@ def find(user: str | None, group: str | None) -> Owner | None:
         if (entry.pw_uid, gid) != (os.geteuid(), os.getegid()):
             raise OperatorError(f"--user: {escape(user)}: only root can become another user; start it as that user")
         return None
-    return Owner(entry.pw_uid, gid, os.getgrouplist(entry.pw_name, gid))
+    return Owner(entry.pw_name, entry.pw_uid, gid, os.getgrouplist(entry.pw_name, gid))
 
 
 def _find_group(group: str) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from forkserver.errors import OperatorError
-from forkserver.front import lifecycle, owner, pidfile
+from forkserver.front import lifecycle, owner, pidfile, preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +25,7 @@ HOLD = "from forkserver.front import pidfile; import sys; fd = pidfile.hold(sys.
 UNTIL_TOLD = "sys.stdin.read()"
 RELEASE = f"{UNTIL_TOLD}; pidfile.release(sys.argv[1], fd)"
 FLOOR = 10
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 class Program:
@@ -309,7 +310,7 @@ def test_without_a_user_nothing_changes():
     assert owner.find(None, None) is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@NEEDS_ROOT
 def test_root_becomes_the_user_for_good():
     code = (
         "from forkserver.front import owner; import os; os.setgroups([0, 4]); owner.find('nobody', None).become(); "
@@ -328,6 +329,44 @@ def test_root_becomes_the_user_for_good():
     )
     nobody = "(65534, 65534, 65534)"
     assert done.stdout.splitlines() == [f"{nobody} {nobody} [65534]", "no", "no", "no"]
+
+
+@NEEDS_ROOT
+def test_a_python_that_the_user_may_not_run_is_told_with_the_directory_that_is_closed(tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "python3").write_text("")
+    closed.chmod(0o700)
+    for each in (tmp_path, *tmp_path.parents[:-2]):
+        each.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(closed / "python3"))
+    with pytest.raises(OperatorError, match=f"^{closed}: user nobody may not enter it, which it must to run Python, "):
+        preflight.check_user(find_nobody(), "/")
+
+
+@NEEDS_ROOT
+def test_what_is_done_as_a_user_is_done_by_another_process_and_only_its_complaint_comes_back(tmp_path):
+    tmp_path.chmod(0o700)
+    seen: list[int] = []
+
+    def complain() -> None:
+        seen.append(os.geteuid())
+        raise OperatorError(f"as {os.geteuid()}: {os.access(tmp_path, os.X_OK)}")
+
+    with pytest.raises(OperatorError, match="^as 65534: False$"):
+        preflight.as_user(find_nobody(), complain)
+    assert (os.geteuid(), seen) == (0, [])
+    preflight.as_user(find_nobody(), lambda: None)
+    with pytest.raises(RuntimeError, match="as user nobody: ZeroDivisionError: "):
+        preflight.as_user(find_nobody(), lambda: print(1 // 0))
+    with pytest.raises(RuntimeError, match="as user nobody: it was killed"):
+        preflight.as_user(find_nobody(), lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def find_nobody() -> owner.Owner:
+    found = owner.find("nobody", None)
+    assert found
+    return found
 
 
 def test_the_lock_is_one_that_the_kernel_tells_the_holder_of(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -153,6 +154,64 @@ def test_a_bad_configuration_does_not_stop_what_runs(roots):
     assert "did you mean max_children?" in complaint(roots, "restart", "--config", str(config))
     assert roots.run("status") == (0, f"forkserver: running, PID {roots.pid}\n", "")
     assert roots.run("stop")[0] == 0
+
+
+def still_runs(made) -> bool:
+    told = made.run("status")[1]
+    return told == f"forkserver: running, PID {made.pid}\n" and b"Hello" in made.ask(b"GET /hello.txt\n")
+
+
+def test_a_restart_that_could_not_start_stops_nothing(roots):
+    roots.start()
+    same = ("--port", str(roots.port))
+    assert "no such address" in complaint(roots, "restart", *same, "--bind", "127.0.0.1", "--bind", "192.0.2.1")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        assert "another process listens there" in complaint(roots, "restart", "--port", taken)
+        assert "another process listens there" in complaint(roots, "restart", "--bind", "0.0.0.0", "--port", taken)
+    twice = ("--bind", "127.0.0.1", "--bind", "localhost")
+    assert "is named twice" in complaint(roots, "restart", *same, *twice)
+    assert "--log-file: /nowhere/log: " in complaint(roots, "restart", *same, "--log-file", "/nowhere/log")
+    assert "cannot write it: Is a directory" in complaint(roots, "restart", *same, "--log-file", "/")
+    assert still_runs(roots)
+
+
+def test_a_restart_may_widen_the_address_that_the_daemon_itself_holds(roots):
+    roots.start()
+    port = str(roots.port)
+    before = roots.pid
+    roots.start("--bind", "0.0.0.0", "--port", port, verb="restart")
+    assert (roots.host, str(roots.port), roots.pid != before) == ("0.0.0.0", port, True)
+    roots.start("--bind", "127.0.0.1", "--port", port, verb="restart")
+    assert roots.run("stop")[0] == 0
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("mode", [0o700, 0o600])
+def test_a_restart_as_a_user_that_may_not_enter_the_root_stops_nothing(roots, mode):
+    roots.start()
+    roots.root.chmod(mode)
+    told = complaint(roots, "restart", "--user", "nobody", "--port", str(roots.port))
+    assert told.startswith(f"forkserver: root: {roots.root}: user nobody has not the right to serve it; ")
+    assert still_runs(roots)
+
+
+@NEEDS_ROOT
+def test_a_user_that_may_not_read_what_it_is_to_run_is_told_of(roots, tmp_path):
+    roots.start()
+    own = tmp_path / "modules"
+    shutil.copytree(roots.modules, own)
+    closed = own.parent
+    while closed.parent.stat().st_mode & 0o001 == 0:
+        closed = closed.parent
+    closed.chmod(0o700)
+    roots.modules = own
+    unreadable = roots.by(())
+    for verb in ("start", "restart"):
+        told = complaint(unreadable, verb, "--user", "nobody", "--pid-file", str(roots.place / verb), "--port", "0")
+        assert told.startswith(f"forkserver: {closed}: user nobody may not enter it, which it must to read what is to ")
+        assert "; install forkserver with the system's own Python where every user can read it" in told
+    assert still_runs(roots)
 
 
 def test_without_a_root_it_serves_the_directory_it_was_started_in(roots, eventually):
