@@ -111,7 +111,7 @@ class Generation:
     def retire(self, heir: Generation) -> None:
         """Have it accept no more, but what waits at addresses that ``heir`` has not; let children finish, and end."""
         self.retiring = True
-        self.counted = False
+        self.counted = not self.ready  # before that it was not told to accept: it has nothing, and may answer late
         inherited = self.listeners.keys() <= heir.listeners.keys()
         self.tell(control.YIELD if inherited else control.DRAIN)
 

@@ -88,7 +88,10 @@ class Succession:
     def listen(self) -> None:
         """Hear the masters; one that is ready takes over."""
         for generation in self._generations:
-            self._hear(generation)
+            became_ready = self._hear(generation)
+            # One that retires or was told to end says it late: another has the sockets, or nobody is to have them.
+            if became_ready and not generation.retiring and not self._closed:
+                self._promote(generation)
 
     def speak(self) -> None:
         """Tell the master that accepts what the others have; a new one accepts only once it knows all of it."""
@@ -115,7 +118,7 @@ class Succession:
             how = generation.ended()
             if how is None:
                 continue
-            self._hear(generation)  # its last words
+            self._hear(generation)  # its last words; that it is ready counts no more
             self._generations.remove(generation)
             self._owe(generation.peers)
             generation.channel.close()
@@ -148,6 +151,11 @@ class Succession:
     def signal_orphans(self, number: signal.Signals) -> None:
         """Signal the children of masters that are dead."""
         orphans.send_signal(self._orphans(), number)
+
+    @property
+    def reloading(self) -> bool:
+        """Whether a master with new settings is starting."""
+        return self._candidate is not None
 
     @property
     def serving(self) -> bool:
@@ -206,11 +214,10 @@ class Succession:
             if self._answer:
                 self._answer(OperatorError(complaint))
 
-    def _hear(self, generation: Generation) -> None:
+    def _hear(self, generation: Generation) -> bool:
         became_ready, changed = generation.listen()
         self._owe(changed)
-        if became_ready:
-            self._promote(generation)
+        return became_ready
 
     def _owe(self, peers: Iterable[str]) -> None:
         for generation in self._generations:

@@ -58,8 +58,7 @@ class Masters:
         self.succession = Succession(self._settings, listener.bind(self._settings), Log())
 
     def first(self) -> Master:
-        self.succession.start(0.0)
-        return self.ready(self._born())
+        return self.ready(self.starting())
 
     def next(self, settings: Settings | None = None) -> Master:
         """Reload."""
@@ -68,6 +67,11 @@ class Masters:
     def candidate(self, settings: Settings) -> Master:
         """A reload whose master is not ready yet."""
         self.succession.reload(settings, adopted=False, answer=self.answers.append)
+        return self._born()
+
+    def starting(self) -> Master:
+        """One that replaces a dead one, and is not ready yet."""
+        self.succession.start(0.0)
         return self._born()
 
     def _born(self) -> Master:
@@ -243,3 +247,38 @@ def test_a_master_that_replaces_a_dead_one_does_not_send_the_next_generation_awa
     replacement.say(b"drain", b"report 0 0")
     masters.turn()
     assert candidate.told() == [b"others 0"]
+
+
+def test_a_master_that_starts_when_a_reload_overtakes_it_retires_whenever_it_is_ready(masters):
+    first = masters.first()
+    candidate = masters.candidate(Settings(port=0))
+    masters.kill(first)
+    replacement = masters.starting()
+    masters.ready(candidate)
+    assert candidate.told() == [b"others 0"], "it need not wait for one that never accepted"
+    masters.ready(replacement)
+    assert (replacement.told(), candidate.told()) == ([b"yield"], [])
+    assert masters.succession.serving
+    masters.kill(replacement)
+    assert masters.succession.start_at is None
+
+
+def test_a_reload_fails_whose_master_is_ready_and_dies_at_once(masters):
+    first = masters.first()
+    candidate = masters.candidate(Settings(port=0))
+    candidate.say(b"ready 1")
+    os.kill(candidate.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, candidate.pid, os.WEXITED | os.WNOWAIT)
+    masters.succession.bury(0.0)
+    assert [str(answer) for answer in masters.answers] == ["it ended with SIGKILL"]
+    masters.turn()
+    assert first.told() == [b"others 0"]
+
+
+def test_a_master_that_starts_while_the_server_is_told_to_end_is_told_so(masters):
+    first = masters.first()
+    candidate = masters.candidate(Settings(port=0))
+    masters.succession.close(control.DRAIN)
+    assert str(masters.answers[0]) == "the server is being stopped"
+    masters.ready(candidate)
+    assert (first.told(), candidate.told()) == ([b"others 0", b"drain"], [b"drain", b"others 0"])

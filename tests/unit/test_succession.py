@@ -1,0 +1,156 @@
+"""Whatever the order in which masters start, get ready and die: somebody accepts, starts, or is due to be started."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from forkserver import control
+from forkserver.logline import Log
+from forkserver.settings import Settings
+from forkserver.supervisor import listener, orphans, succession
+from forkserver.supervisor.succession import Succession
+
+SETTINGS = Settings(port=0)
+
+
+class Generation:
+    """One without a process: the test says what it says, and when it dies."""
+
+    def __init__(self, number: int, settings: Settings, listeners: object) -> None:
+        self.number = self.pid = number
+        self.settings = settings
+        self.listeners = listeners
+        self.version = "1"
+        self.ready = self.retiring = self.dead = self.says_ready = False
+        self.counted = True
+        self.nonsense = self.complaint = ""
+        self.children = 0
+        self.owed: set[str] = set()
+        self.peers: dict[str, int] = {}
+        self.words: list[bytes] = []
+        self.channel = self
+
+    def listen(self) -> tuple[bool, set[str]]:
+        heard = self.says_ready
+        self.ready |= heard
+        self.says_ready = False
+        return heard, set()
+
+    def retire(self, heir: Generation) -> None:
+        assert not self.retiring
+        assert heir is not self
+        self.retiring = True
+        self.tell(control.YIELD)
+
+    def tell(self, word: bytes) -> None:
+        assert self.words[-1:] not in ([control.DRAIN], [control.STOP]), "it has its last order"
+        self.words.append(word)
+
+    def ended(self) -> str | None:
+        return "SIGKILL" if self.dead else None
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def without_processes(monkeypatch) -> None:
+    monkeypatch.setattr(succession, "Generation", Generation)
+    monkeypatch.setattr(orphans, "reap", lambda _: [])
+
+
+@pytest.fixture(scope="module")
+def log() -> Iterator[Log]:
+    with open(os.devnull, "wb") as nowhere:
+        yield Log(nowhere.fileno())
+
+
+class Story:
+    """Steps are one letter each: what happens to the oldest or newest of its kind, or a turn of the loop."""
+
+    def __init__(self, log: Log) -> None:
+        listeners = listener.bind(SETTINGS)
+        self.masters = Succession(SETTINGS, listeners, log)
+        self.masters.start(0.0)
+        self.now = 0.0
+        self._say_ready(0)
+        self._turn()
+
+    def take(self, steps: tuple[str, ...]) -> None:
+        for step in steps:
+            self._take(step)
+        self._turn()
+
+    def _take(self, step: str) -> None:
+        living = [each for each in self.all if not each.dead]
+        if step == "reload" and not self.masters.reloading:
+            self.masters.reload(SETTINGS, adopted=False, answer=lambda _: None)
+        elif step == "first is ready":
+            self._say_ready(0)
+        elif step == "last is ready":
+            self._say_ready(-1)
+        elif step == "first dies" and living:
+            living[0].dead = True
+        elif step == "last dies" and living:
+            living[-1].dead = True
+        elif step == "turn":
+            self._turn()
+
+    @property
+    def all(self) -> list[Generation]:
+        return self.masters._generations  # type: ignore[return-value]  # noqa: SLF001 - the masters that there are
+
+    def _say_ready(self, which: int) -> None:
+        starting = [each for each in self.all if not each.ready]
+        if starting:
+            starting[which].says_ready = True
+
+    def _turn(self) -> None:
+        self.now += 10.0  # whatever is due, is due now
+        self.masters.listen()
+        self.masters.bury(self.now)
+        self.check()
+        if self.masters.start_at is not None and self.now >= self.masters.start_at:
+            self.masters.start(self.now)
+        self.check()
+
+    def check(self) -> None:
+        accepting = [each for each in self.all if each.ready and not each.retiring]
+        starting = [each for each in self.all if not each.ready and not each.retiring]
+        assert len(accepting) <= 1
+        assert len(starting) <= 2
+        assert accepting or starting or self.masters.start_at is not None, "nobody accepts, and nobody ever will"
+
+
+STEPS = ("reload", "first is ready", "last is ready", "first dies", "last dies", "turn")
+
+
+@pytest.mark.parametrize("first", STEPS)
+def test_whatever_happens_somebody_accepts_or_will(first: str, log: Log) -> None:
+    for steps in itertools.product(STEPS, repeat=5):
+        story = Story(log)
+        try:
+            story.take((first, *steps))
+        except AssertionError as error:
+            raise AssertionError(" - ".join((first, *steps))) from error
+        finally:
+            story.masters.close(control.STOP)
+
+
+@pytest.mark.parametrize("last", ["first is ready", "last is ready", "first dies", "last dies"])
+def test_whoever_starts_while_the_server_is_told_to_end_gets_the_word_and_no_other(last: str, log: Log) -> None:
+    for steps in itertools.product(STEPS, repeat=3):
+        story = Story(log)
+        story.take(steps[:-1])
+        story._take(steps[-1])  # noqa: SLF001 - without a turn of the loop
+        story.masters.close(control.DRAIN)
+        told = list(story.all)
+        story._take(last)  # noqa: SLF001 - likewise
+        story.masters.listen()
+        story.masters.bury(story.now)
+        assert [each.words[-1] for each in told] == [control.DRAIN] * len(told)
+        assert story.masters.start_at is None
