@@ -73,6 +73,7 @@ class Order:
 
     def check_beside(self, running: int) -> None:
         """Raises OperatorError for all that shows, while the daemon ``running`` runs, to be in the way of another."""
+        pidfile.check(self.pid_path)
         preflight.check_addresses(self.settings, running)
         if self.log_path is not None:
             os.close(logfile.open_to_append(self.log_path, self.owner))

@@ -4,7 +4,8 @@ What is believed is the lock, never the number: a lock ends with the process tha
 that is (F_GETLK, fcntl(2)), so that a PID which has come round to a stranger is never taken for the server's. It is a
 POSIX lock because only of those the kernel tells the holder. Two habits of theirs matter here: no fork inherits them,
 so the daemon takes it after its last one; and a process that closes *any* descriptor of the file loses it, so a holder
-must call nothing else of this module on its file.
+must call nothing else of this module on its file. And whoever may read a file may lock it for reading, which is in the
+way of ours: so no other user may.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from forkserver.errors import OperatorError
 from forkserver.front.configfile import escape
 
 DEFAULT_PATH = "/run/forkserver.pid"
+_MODE = 0o600
 _FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, PID
 _ATTEMPTS = 10
 _MAX_DIGITS = 10
@@ -76,7 +78,12 @@ def hold(path: str, fd_floor: int) -> int:
             os.close(fd)
             raise
         os.close(fd)
-    raise _error(path, "somebody else keeps locking or removing it", "name another file")
+    raise _error(path, _nuisance(path), "remove the file, or name another")
+
+
+def check(path: str) -> None:
+    """Whether this user could ``hold`` a file that there is, once nobody else does. Raises OperatorError."""
+    os.close(_open_to_hold(path, 0))
 
 
 def release(path: str, fd: int) -> None:
@@ -106,6 +113,8 @@ def _open_to_look(path: str) -> int | None:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise _error(path, "cannot read it: only root and its owner may look", "ask as one of them") from error
     except OSError as error:
         raise _error(path, f"cannot read it: {_reason(error)}", "name another file") from error
 
@@ -113,16 +122,23 @@ def _open_to_look(path: str) -> int | None:
 def _open_to_hold(path: str, fd_floor: int) -> int:
     try:
         # Never through a link: root may be asked to write in a directory that others can write to.
-        low = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        low = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, _MODE)
     except OSError as error:
         remedy = "create its directory, or name another file" if error.errno == errno.ENOENT else "name another file"
         raise _error(path, f"cannot open it: {_reason(error)}", remedy) from error
     # Before it is locked: closing the low one after would end the lock.
     fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, fd_floor)
     os.close(low)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    state = os.fstat(fd)
+    complaint = ""
+    if not stat.S_ISREG(state.st_mode):
+        complaint, remedy = "is not a regular file", "name another file"
+    elif state.st_uid not in (0, os.geteuid()):
+        complaint = f"belongs to another user, UID {state.st_uid}, who could lock it"
+        remedy = "remove it, or name another file"
+    if complaint:
         os.close(fd)
-        raise _error(path, "is not a regular file", "name another file")
+        raise _error(path, complaint, remedy)
     return fd
 
 
@@ -135,6 +151,8 @@ def _take(path: str, fd: int) -> bool:
         return False
     if not _is_at(path, fd):
         return False
+    if stat.S_IMODE(os.fstat(fd).st_mode) != _MODE:
+        os.fchmod(fd, _MODE)  # an older version's, or one that somebody made by hand
     os.ftruncate(fd, 0)
     os.pwrite(fd, b"%d\n" % os.getpid(), 0)
     return True
@@ -150,9 +168,22 @@ def _lock(fd: int) -> bool:
     return True
 
 
-def _holder(path: str, fd: int) -> int | None:
+def _nuisance(path: str) -> str:
+    """Why the lock cannot be had although no server holds it."""
+    fd = _open_to_look(path)
+    if fd is not None:
+        try:
+            pid = _holder(path, fd, fcntl.F_WRLCK)
+        finally:
+            os.close(fd)
+        if pid is not None:
+            return f"PID {pid}, which is no server, has locked it"
+    return "somebody else keeps locking or removing it"
+
+
+def _holder(path: str, fd: int, kind_asked: int = fcntl.F_RDLCK) -> int | None:
     # Asked as a reader would: only a writer's lock is in its way, and that takes the right to write the file.
-    asked = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+    asked = struct.pack(_FLOCK, kind_asked, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
     if kind == fcntl.F_UNLCK:
         return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,10 +70,11 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "forkserver.pid")
 
 
-def test_the_file_has_the_pid_of_its_holder_and_any_user_may_read_it(program, path):
+def test_the_file_has_the_pid_of_its_holder_and_no_other_user_may_open_it(program, path):
+    Path(path).touch(0o666)  # as an older version left it
     holder = program(HOLD + UNTIL_TOLD, path)
     assert Path(path).read_text() == f"{holder.pid}\n"
-    assert Path(path).stat().st_mode & 0o777 == 0o644
+    assert Path(path).stat().st_mode & 0o777 == 0o600
     assert pidfile.holder(path) == pidfile.written(path) == holder.pid
 
 
@@ -119,10 +122,37 @@ def test_a_stale_file_can_be_removed_and_a_held_one_cannot(program, path):
 def test_a_reader_s_lock_makes_nobody_the_server(program, path):
     Path(path).write_text("1\n")
     code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.lockf(f, fcntl.LOCK_SH); print(1, flush=True); "
-    program(code + UNTIL_TOLD, path)
+    reader = program(code + UNTIL_TOLD, path)
     assert pidfile.holder(path) is None
     assert lifecycle.stop(path, 0) is None
-    with pytest.raises(OperatorError, match="somebody else keeps locking"):
+    with pytest.raises(OperatorError, match=f"PID {reader.pid}, which is no server, has locked it; remove the file"):
+        pidfile.hold(path, FLOOR)
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_no_other_user_can_lock_the_file_and_so_keep_the_server_from_starting(program, umask):
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        path = os.path.join(name, "pid")
+        before = os.umask(umask)
+        try:
+            holder = program(HOLD + UNTIL_TOLD, path)
+        finally:
+            os.umask(before)
+        with pytest.raises(OperatorError, match="only root and its owner may look; ask as one of them"):
+            preflight.as_user(find_nobody(), functools.partial(look, path))
+        holder.end(signal.SIGKILL)
+        with pytest.raises(RuntimeError, match="PermissionError"):
+            preflight.as_user(find_nobody(), lambda: os.close(os.open(path, os.O_RDONLY)))
+        program(HOLD + UNTIL_TOLD, path)
+
+
+@NEEDS_ROOT
+def test_a_file_of_another_user_s_is_not_locked_for_he_could_lock_it_too(path):
+    Path(path).touch(0o600)
+    os.chown(path, 65534, 65534)
+    with pytest.raises(OperatorError, match="belongs to another user, UID 65534, who could lock it; remove it"):
         pidfile.hold(path, FLOOR)
 
 
@@ -332,16 +362,13 @@ def test_root_becomes_the_user_for_good():
 
 
 @NEEDS_ROOT
-def test_a_python_that_the_user_may_not_run_is_told_with_the_directory_that_is_closed(tmp_path, monkeypatch):
-    closed = tmp_path / "closed"
-    closed.mkdir()
-    (closed / "python3").write_text("")
-    closed.chmod(0o700)
-    for each in (tmp_path, *tmp_path.parents[:-2]):
-        each.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(closed / "python3"))
-    with pytest.raises(OperatorError, match=f"^{closed}: user nobody may not enter it, which it must to run Python, "):
-        preflight.check_user(find_nobody(), "/")
+def test_a_python_that_the_user_may_not_run_is_told_with_the_directory_that_is_closed(monkeypatch):
+    with tempfile.TemporaryDirectory() as closed:  # 0700, in a directory that all may enter
+        python = Path(closed) / "python3"
+        python.touch()
+        monkeypatch.setattr(sys, "executable", str(python))
+        with pytest.raises(OperatorError, match=f"^{closed}: user nobody may not enter it, .* to run Python, "):
+            preflight.check_user(find_nobody(), "/")
 
 
 @NEEDS_ROOT
@@ -353,14 +380,18 @@ def test_what_is_done_as_a_user_is_done_by_another_process_and_only_its_complain
         seen.append(os.geteuid())
         raise OperatorError(f"as {os.geteuid()}: {os.access(tmp_path, os.X_OK)}")
 
-    with pytest.raises(OperatorError, match="^as 65534: False$"):
+    with pytest.raises(OperatorError, match=r"^as 65534: False$"):
         preflight.as_user(find_nobody(), complain)
     assert (os.geteuid(), seen) == (0, [])
     preflight.as_user(find_nobody(), lambda: None)
-    with pytest.raises(RuntimeError, match="as user nobody: ZeroDivisionError: "):
-        preflight.as_user(find_nobody(), lambda: print(1 // 0))
+    with pytest.raises(RuntimeError, match="as user nobody: KeyError: 1"):
+        preflight.as_user(find_nobody(), functools.partial({}.pop, 1))
     with pytest.raises(RuntimeError, match="as user nobody: it was killed"):
         preflight.as_user(find_nobody(), lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def look(path: str) -> None:
+    pidfile.holder(path)
 
 
 def find_nobody() -> owner.Owner:

@@ -187,6 +187,15 @@ def test_a_restart_may_widen_the_address_that_the_daemon_itself_holds(roots):
 
 
 @NEEDS_ROOT
+def test_a_restart_by_root_of_what_another_user_started_stops_nothing(make):
+    server = make(("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"))
+    server.start()
+    assert "belongs to another user" in complaint(server.by(()), "restart", "--port", "0")
+    assert still_runs(server)
+    assert server.by(()).run("stop")[0] == 0
+
+
+@NEEDS_ROOT
 @pytest.mark.parametrize("mode", [0o700, 0o600])
 def test_a_restart_as_a_user_that_may_not_enter_the_root_stops_nothing(roots, mode):
     roots.start()
@@ -297,11 +306,14 @@ def test_a_stale_file_with_a_stranger_s_number_harms_nobody(roots):
 
 
 @NEEDS_ROOT
-def test_another_user_s_daemon_can_be_looked_at_and_not_stopped(make):
+def test_another_user_s_daemon_can_be_neither_looked_at_nor_stopped(make):
     server = make()
     server.start()
     prefix = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
     other = server.by(prefix)
+    for verb in ("status", "stop", "reload"):
+        assert "only root and its owner may look; ask as one of them" in complaint(other, verb)
+    server.pid_path.chmod(0o644)  # by hand
     assert other.run("status") == (0, f"forkserver: running, PID {server.pid}\n", "")
     assert "belongs to another user" in complaint(other, "stop")
     assert server.run("stop")[0] == 0
