@@ -94,6 +94,9 @@ def _send_entries(session: Session, request: Request, found: Found, pace: Pace) 
     end = End.OK
     try:
         for entry in listing.entries(session.docroot, request.name, found, recursive=request.recursive):
+            session.wire.heed(DRAINING)
+            if entry is None:
+                continue
             block += session.dialect.entry(entry)
             count += 1
             if len(block) >= _BLOCK_BYTES:

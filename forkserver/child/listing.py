@@ -20,8 +20,11 @@ MAX_DEPTH = 64
 """Levels beneath the directory asked for that a recursive listing descends."""
 
 
-def entries(docroot: Docroot, name: bytes, top: Found, *, recursive: bool) -> Iterator[Entry]:
-    """Yield what is beneath ``top``, opened as ``name``. Raises OSError where a directory cannot be read to its end."""
+def entries(docroot: Docroot, name: bytes, top: Found, *, recursive: bool) -> Iterator[Entry | None]:
+    """Yield what is beneath ``top``, opened as ``name``; None for what is not to be told, for it took time, too.
+
+    Raises OSError where a directory cannot be read to its end.
+    """
     stack = [_Level(b"/" if name == b"/" else name + b"/", top)]
     try:
         while stack:
@@ -31,7 +34,7 @@ def entries(docroot: Docroot, name: bytes, top: Found, *, recursive: bool) -> It
                 stack.pop()
                 level.close(keep=top)
             elif docroot.shows(os.fsencode(item.name)):
-                yield from _describe(docroot, level.prefix, item, stack if recursive else None)
+                yield _describe(docroot, level.prefix, item, stack if recursive else None)
     finally:
         for level in stack:
             level.close(keep=top)
@@ -68,32 +71,33 @@ def _describe(
     prefix: bytes,
     item: os.DirEntry[str],
     stack: list[_Level] | None,
-) -> Iterator[Entry]:
+) -> Entry | None:
     name = prefix + os.fsencode(item.name)
     try:
         # One component, no link followed, beneath a directory that was opened behind the walls: cannot lead astray.
         info = item.stat(follow_symlinks=False)
     except OSError:
-        return  # gone since it was read, in a directory that may be read but not searched, on a file system that fails
+        return None  # gone since it was read, or in a directory that may not be searched, or the file system fails
     if stat.S_ISREG(info.st_mode):
-        yield Entry("file", name, metadata(info))
-    elif stat.S_ISLNK(info.st_mode):
-        yield from _describe_link(docroot, name)
-    elif stat.S_ISDIR(info.st_mode):
-        entry = Entry("dir", name, metadata(info))
-        if stack is not None:
-            _descend(docroot, entry, info, stack)
-        yield entry
+        return Entry("file", name, metadata(info))
+    if stat.S_ISLNK(info.st_mode):
+        return _describe_link(docroot, name)
+    if not stat.S_ISDIR(info.st_mode):
+        return None
+    entry = Entry("dir", name, metadata(info))
+    if stack is not None:
+        _descend(docroot, entry, info, stack)
+    return entry
 
 
-def _describe_link(docroot: Docroot, name: bytes) -> Iterator[Entry]:
+def _describe_link(docroot: Docroot, name: bytes) -> Entry | None:
     try:
         found = docroot.open(name)
     except Refusal:
-        return  # leads nowhere, out of the root, or to what is not served
+        return None  # leads nowhere, out of the root, or to what is not served
     fields = metadata(found.info)
     found.close()
-    yield Entry("dir", name, {**fields, "link": "1"}) if found.is_directory else Entry("file", name, fields)
+    return Entry("dir", name, {**fields, "link": "1"}) if found.is_directory else Entry("file", name, fields)
 
 
 def _descend(docroot: Docroot, entry: Entry, seen: os.stat_result, stack: list[_Level]) -> None:

@@ -46,13 +46,17 @@ class Tap:
             self._waiting = False
             raise Woken
 
+    def heed(self, patience: int) -> None:
+        """Raises Woken if the wish exceeds ``patience``."""
+        if self._table.wish > patience:
+            raise Woken
+
     def wait(self, poll: select.poll, deadline: float, patience: int) -> None:
         """Wait for an event. Raises PeerTooSlow at the deadline, Woken once the wish exceeds ``patience``."""
         self._patience = patience
         try:
             self._waiting = True
-            if self._table.wish > patience:
-                raise Woken
+            self.heed(patience)
             left = deadline - clock.now()
             # A millisecond more: a poll that returned just before the deadline would only be followed by another.
             if left <= 0 or not poll.poll(left * 1000 + 1):
@@ -110,6 +114,10 @@ class Wire:
             else:
                 pace.sent(sent)
                 return sent
+
+    def heed(self, patience: int) -> None:
+        """Between two pieces of long work: raises Woken if the master's wish exceeds ``patience``."""
+        self._tap.heed(patience)
 
     def cork(self, *, on: bool) -> None:
         """Hold back partial segments, or let the last one go (TCP_CORK, tcp(7))."""

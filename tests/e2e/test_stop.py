@@ -146,6 +146,25 @@ def test_a_stalled_transfer_does_not_outlast_the_drain_for_long(serve, root, get
         assert len(server.log(f" died pid={transfer.pid} cause=SIGTERM ")) == 1
 
 
+def test_a_listing_that_takes_long_over_links_that_lead_nowhere_is_broken_off(serve, root):
+    # Each link costs some ten milliseconds of walking, and gives no line.
+    deep = "/".join("d" * 20)
+    (root / deep / "e").mkdir(parents=True)
+    (root / "more").symlink_to(deep + "/e/.." * 700)
+    for number in range(1500):
+        os.link(root / "more", root / f"link-{number}", follow_symlinks=False)
+    server = serve()
+    with server.connect() as connection, connection.makefile("rb") as answer:
+        connection.sendall(b"LIST /\n")
+        assert answer.readline().startswith(b"FS1 200 ")
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)
+        assert answer.read().splitlines()[-1].startswith(b"FS1 END draining")
+    assert server.process.wait(20) == 0
+    assert time.monotonic() - began < 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_at_once_what_the_first_would_wait_for(serve, root, get, large, number):
     (root / "large").write_bytes(large)

@@ -139,3 +139,15 @@ def test_a_path_deeper_than_descriptors_and_longer_than_path_max_is_walked(root_
         assert by_walk(root_fd, b"/".join(steps)) == identity(os.fstat(fd))
     finally:
         os.close(fd)
+
+
+def test_links_cannot_make_a_walk_long(root, root_fd):
+    deep = b"/".join([b"d"] * 100)
+    os.makedirs(os.fsencode(root) + b"/" + deep)
+    os.mkdir(os.fsencode(root) + b"/" + deep + b"/e")
+    (root / "d" / "link").symlink_to(b"/".join([b"..", deep] * 18).decode())  # 1,818 names, and every .. from the root
+    assert by_walk(root_fd, b"d/link") == by_kernel(root_fd, b"d/link")
+    for number in range(8):
+        (root / f"{number}").symlink_to(f"{number + 1}/" + "e/../" * 800)
+    (root / "8").symlink_to(deep.decode())
+    assert by_walk(root_fd, b"0") == "ELOOP"
