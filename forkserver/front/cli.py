@@ -158,6 +158,10 @@ def _settings(config: str | None, options: dict[str, Any]) -> Settings:
     return configfile.load(config, given)
 
 
+def _load_only(config: str | None, options: dict[str, Any]) -> None:
+    _settings(config, options)
+
+
 @forkserver.command(cls=_OptionsOnly)
 @_settings_options
 def serve(config: str | None, **options: Any) -> int:
@@ -171,9 +175,17 @@ def serve(config: str | None, **options: Any) -> int:
 
 @forkserver.command(cls=_OptionsOnly)
 @_settings_options
-def check(config: str | None, **options: Any) -> int:
+@click.option("--user", metavar="USER", help="check as this user, too; only root can")
+def check(config: str | None, user: str | None, **options: Any) -> int:
     """Check the settings, and print those in effect as a configuration file."""
-    text = configfile.dump(_settings(config, options))
+    settings = _settings(config, options)
+    text = configfile.dump(settings)
+    if user is not None:
+        from forkserver.front import owner, preflight  # noqa: PLC0415 - as in `serve`
+
+        if them := owner.find(user, None):
+            preflight.check_user(them, settings.root)
+            preflight.as_user(them, lambda: _load_only(config, options))
     # As bytes: a configuration file is UTF-8 wherever it is written.
     click.echo(text.encode("utf-8"), nl=False)
     return 0
@@ -190,6 +202,8 @@ def units(prefix: str) -> int:
 
     for line in files.write(prefix):
         click.echo(line)
+    for line in files.warnings():
+        _complain(f"warning: {line}")
     return 0
 
 

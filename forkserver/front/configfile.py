@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import pwd
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,9 @@ def _read(path: str) -> str:
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
+    except PermissionError:
+        remedy = "give that user the right to read it, and to enter every directory on the way to it"
+        raise OperatorError(f"{escape(path)}: user {_own_name()} cannot read it; {remedy}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its name holds a NUL"
         raise OperatorError(f"{escape(path)}: cannot read it: {reason}; name another file with --config") from None
@@ -107,6 +111,13 @@ def _read(path: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise _error(path, line, f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
+
+
+def _own_name() -> str:
+    try:
+        return escape(pwd.getpwuid(os.geteuid()).pw_name)
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _parse(path: str, text: str) -> dict[str, Any]:

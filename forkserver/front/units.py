@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import sysconfig
 
 from forkserver.errors import OperatorError
@@ -18,6 +19,7 @@ _PLACES = {
 }
 # What needs no quoting in a unit file, systemd.syntax(7).
 _PLAIN = re.compile(r"/[A-Za-z0-9_./+-]*\Z")
+_HIDDEN = ("/root", "/home", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - by ProtectHome= and PrivateTmp=
 _HERE = os.path.dirname(os.path.abspath(__file__))
 # Installed, they are in the package; in a checkout, beside it.
 _SOURCES = (os.path.join(_HERE, "systemd"), os.path.join(os.path.dirname(os.path.dirname(_HERE)), "systemd"))
@@ -32,6 +34,14 @@ def write(prefix: str) -> list[str]:
     scripts = sysconfig.get_path("scripts")
     if not _PLAIN.match(scripts):
         raise OperatorError(f"{scripts!r}: a unit cannot name this path plainly; install beneath /opt")
+    before = os.umask(0o022)  # all may enter what is made: the service's user must
+    try:
+        return _write_all(prefix, scripts)
+    finally:
+        os.umask(before)
+
+
+def _write_all(prefix: str, scripts: str) -> list[str]:
     told = []
     for name, place in _PLACES.items():
         target = os.path.join(prefix, place, name)
@@ -63,3 +73,15 @@ def _write(path: str, text: str) -> None:
         os.replace(fresh, path)
     except OSError as error:
         raise OperatorError(f"{path}: cannot be written: {error.strerror}; see --prefix") from error
+
+
+def warnings() -> list[str]:
+    """What will keep the units from running this installation, a line each."""
+    remedy = "install forkserver with the system's own Python (/usr/bin/python3 -m venv), beneath /opt for instance"
+    places = {os.path.realpath(path) for path in (sysconfig.get_path("scripts"), _HERE, sys.base_prefix)}
+    return [
+        f"{place}: the service cannot use what is in {top}: its unit hides that; {remedy}"
+        for place in sorted(places)
+        for top in _HIDDEN
+        if place.startswith(f"{top}/")
+    ]

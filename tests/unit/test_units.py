@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import sysconfig
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from forkserver.errors import OperatorError
 from forkserver.front import cli, units
 from forkserver.settings import FIELDS, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICE = "etc/systemd/system/forkserver.service"
@@ -34,6 +40,34 @@ def test_they_are_else_as_shipped(tmp_path: Path) -> None:
         text = path.read_text().replace(sysconfig.get_path("scripts"), "/opt/forkserver/bin")
         assert text == (REPOSITORY / "systemd" / path.name).read_text()
         assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("strict_umask")
+def test_whatever_the_umask_all_may_read_what_is_written(tmp_path: Path) -> None:
+    units.write(str(tmp_path))
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "etc").rglob("*") if path.is_dir()}
+    assert modes | {(tmp_path / "etc").stat().st_mode & 0o777} == {0o755}
+    assert (tmp_path / CONFIGURATION).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("place", "count"), [("/root/venv/bin", 1), ("/home/ann/venv/bin", 1), ("/opt/venv/bin", 0)])
+def test_an_installation_that_the_service_could_not_see_is_told_of(
+    place: str, count: int, tmp_path: Path, monkeypatch, capfd
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: place)
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setattr(units, "_HERE", "/opt/forkserver/lib")
+    assert cli.run(["units", "--prefix", str(tmp_path)]) == 0
+    told = capfd.readouterr().err
+    assert told.count("\n") == count
+    assert told.startswith(f"forkserver: warning: {place}: the service cannot use ") or not count
 
 
 def test_units_are_replaced_and_a_configuration_is_not(tmp_path: Path) -> None:

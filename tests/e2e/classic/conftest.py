@@ -53,8 +53,11 @@ class Daemon:
         files = ["--pid-file", str(self.pid_path)]
         if verb in {"start", "restart"}:
             files += ["--log-file", str(self.log_path), *self.root_option]
+        return self._begin(verb, *files, *options)
+
+    def _begin(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*self._command, verb, *files, *options],
+            [*self._command, *arguments],
             env=self._environment,
             cwd=self.cwd,
             stdin=subprocess.DEVNULL,
@@ -65,9 +68,11 @@ class Daemon:
 
     def run(self, verb: str, *options: str) -> tuple[int, str, str]:
         """A command to its end: exit status, standard output, standard error."""
-        process = self.begin(verb, *options)
-        out, err = process.communicate(timeout=50)
-        return process.returncode, out, err
+        return finish(self.begin(verb, *options))
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        """As ``run``, with nothing but these arguments."""
+        return finish(self._begin(*arguments))
 
     def start(self, *options: str, verb: str = "start") -> None:
         """Start it on a free port, unless told another."""
@@ -94,6 +99,12 @@ class Daemon:
     @property
     def master_pid(self) -> int:
         return int(re.findall(r" master_pid=(\d+) ", self.log())[-1])
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for the end: exit status, standard output, standard error."""
+    out, err = process.communicate(timeout=50)
+    return process.returncode, out, err
 
 
 @pytest.fixture(scope="session")

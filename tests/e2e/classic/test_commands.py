@@ -223,6 +223,21 @@ def test_a_user_that_may_not_read_what_it_is_to_run_is_told_of(roots, tmp_path):
     assert still_runs(roots)
 
 
+@NEEDS_ROOT
+def test_a_check_as_a_user_finds_what_that_user_may_not_read(roots):
+    config = roots.place / "forkserver.toml"
+    config.write_text(f"root = '{roots.root}'\n")
+    arguments = ("check", "--config", str(config))
+    assert roots.command(*arguments, "--user", "nobody") == roots.command(*arguments)
+    config.chmod(0o600)
+    told = f"forkserver: {config}: user nobody cannot read it; give that user the right to read it, "
+    status, out, err = roots.command(*arguments, "--user", "nobody")
+    assert (status, out, err.startswith(told)) == (78, "", True), err
+    roots.root.chmod(0o700)
+    assert "user nobody has not the right to serve it" in roots.command(*arguments, "--user", "nobody")[2]
+    assert roots.command(*arguments)[0] == 0
+
+
 def test_without_a_root_it_serves_the_directory_it_was_started_in(roots, eventually):
     roots.cwd, roots.root_option = roots.root, ()
     config = roots.root / "here.toml"
