@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Decorator = Callable[[Callable[..., int]], Callable[..., int]]
 
 RELOAD_TIMEOUT_S = 60.0
+SYSTEMD = "/run/systemd/system"
+"""Is there where systemd is the machine's first process, sd_booted(3)."""
 
 _PID_FILE = click.option(
     "--pid-file",
@@ -61,7 +63,8 @@ def add_to(group: click.Group, options_only: type[click.Command], settings_optio
 
 def start(**options: Any) -> int:
     """Start a daemon, for hosts without systemd; returns when it serves."""
-    return _tell(*lifecycle.start(_order(options)))
+    order = _order(options)
+    return _tell_start(order, *lifecycle.start(order))
 
 
 def stop(pid_file: str, timeout: float | None) -> int:
@@ -89,20 +92,30 @@ def restart(timeout: float | None, **options: Any) -> int:
     except OperatorError as error:
         status, line = EX_CONFIG, str(error)
     gone = f"; PID {stopped}, which served before, is stopped" if status and stopped is not None else ""
-    return _tell(status, line + gone)
+    return _tell_start(order, status, line + gone)
 
 
 def reload(pid: int | None, pid_file: str) -> int:
     """Have a running server read its settings anew; returns when they are in force, or says why not."""
     if pid is None and (pid := pidfile.holder(pid_file)) is None:
-        raise OperatorError(f"{escape(pid_file)}: no server holds this PID file; give another, or --pid")
+        remedy = _service("reload", pid_file) or "give another, or --pid"
+        raise OperatorError(f"{escape(pid_file)}: no server holds this PID file; {remedy}")
     operator.ask(pid, operator.RELOAD, RELOAD_TIMEOUT_S)
     return 0
 
 
 def status(pid_file: str) -> int:
     """Say whether the daemon runs: 0 if so, 1 if it died, 3 if not."""
-    return _tell(*lifecycle.status(pid_file))
+    status, line = lifecycle.status(pid_file)
+    hint = _service("status", pid_file) if status else ""
+    return _tell(status, f"{line}; {hint}" if hint else line)
+
+
+def _service(verb: str, path: str) -> str:
+    """Where systemd runs, its service may be what is meant, which has no PID file."""
+    if path != pidfile.DEFAULT_PATH or not os.path.isdir(SYSTEMD):
+        return ""
+    return f"of the service under systemd use `systemctl {verb} forkserver`"
 
 
 def _order(options: dict[str, Any]) -> lifecycle.Order:
@@ -114,6 +127,15 @@ def _order(options: dict[str, Any]) -> lifecycle.Order:
     order = lifecycle.Order(config, given, (pid_path, log_path), syslog=syslog)
     order.run_as(user, group)
     return order
+
+
+def _tell_start(order: lifecycle.Order, status: int, line: str) -> int:
+    """And what should be otherwise, where a daemon was started."""
+    _tell(status, line)
+    for warning in order.warnings() if line.startswith("started") else ():
+        with contextlib.suppress(OSError):  # nobody left to tell
+            click.echo(f"forkserver: warning: {warning}", err=True)
+    return status
 
 
 def _tell(status: int, line: str) -> int:

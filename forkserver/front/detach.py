@@ -75,7 +75,7 @@ def main(tell_fd: int, pid_path: str) -> int:
 
 
 def _run(order: dict[str, Any], pid_path: str, teller: Teller) -> int:
-    settings = configfile.load(order["config"], order["options"])
+    settings = _load(order)
     user = owner.find(order["user"], order["group"])
     _detach(order, user, teller)
     pid_fd = pidfile.hold(pid_path, _FD_FLOOR)
@@ -85,9 +85,15 @@ def _run(order: dict[str, Any], pid_path: str, teller: Teller) -> int:
                 _pass_on(listener.bind(settings))
             user.become()
         teller.tell("up", str(os.getpid()))
-        return supervise.main(settings, functools.partial(configfile.load, order["config"], order["options"]))
+        return supervise.main(settings, functools.partial(_load, order))
     finally:
         pidfile.release(pid_path, pid_fd)
+
+
+def _load(order: dict[str, Any]) -> Settings:
+    settings = configfile.load(order["config"], order["options"])
+    logfile.check_form(settings, syslog=order["syslog"])
+    return settings
 
 
 def _needs_root(settings: Settings) -> bool:

@@ -6,6 +6,7 @@ The daemon itself is ``detach``; this is who waits for it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -47,6 +48,7 @@ class Order:
         Moves this process to ``/``, where the daemon will read the settings again.
         """
         self.settings: Settings = configfile.load(config, options)
+        logfile.check_form(self.settings, syslog=syslog)
         pid_path, log_path = paths
         self.pid_path = os.path.abspath(pid_path)
         self.log_path = None if log_path is None else os.path.abspath(log_path)
@@ -71,6 +73,18 @@ class Order:
             preflight.check_user(self.owner, self.settings.root)
         self.user, self.group = user, group
 
+    def warnings(self) -> list[str]:
+        """What would work, and should be otherwise, a line each."""
+        told = []
+        if os.geteuid() == 0 and (self.owner is None or self.owner.uid == 0):
+            told.append("it runs as root; give it a user of its own with --user")
+        if self.config is not None and self.owner:
+            try:
+                preflight.as_user(self.owner, functools.partial(_check_readable, self.config))
+            except OperatorError as error:
+                told.append(f"it cannot be reloaded: {error}")
+        return told
+
     def check_beside(self, running: int) -> None:
         """Raises OperatorError for all that shows, while the daemon ``running`` runs, to be in the way of another."""
         pidfile.check(self.pid_path)
@@ -89,6 +103,11 @@ class Order:
             return configfile.load(self.config, self.options).root == self.settings.root
         except OperatorError:
             return False
+
+
+def _check_readable(config: str) -> None:
+    if not os.access(config, os.R_OK):
+        raise OperatorError(f"{configfile.escape(config)}: its user cannot read it; give it the right to")
 
 
 class _Word:

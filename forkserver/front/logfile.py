@@ -1,4 +1,4 @@
-"""The log file of the classic daemon, opened by whoever starts it. Runs in the front and in the daemon."""
+"""Where the classic daemon logs to: a file, or the system's logger. Runs in the front and in the daemon."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from forkserver.front.configfile import escape
 
 if TYPE_CHECKING:
     from forkserver.front.owner import Owner
+    from forkserver.settings import Settings
 
 
 def open_to_append(path: str, user: Owner | None) -> int:
@@ -34,3 +35,10 @@ def open_to_append(path: str, user: Owner | None) -> int:
         raise OperatorError(f"--log-file: {escape(path)}: is not a regular file; name another")
     os.set_blocking(fd, True)
     return fd
+
+
+def check_form(settings: Settings, *, syslog: bool) -> None:
+    """Raises OperatorError where the log's lines would not be what a logger reads."""
+    if syslog and settings.log_format not in {"auto", "syslog"}:
+        complaint = f"log_format: {settings.log_format}: --syslog needs lines in the form syslog"
+        raise OperatorError(f"{complaint}; leave it at auto, or give --log-file instead")

@@ -258,6 +258,20 @@ def test_where_there_is_no_logger_nothing_is_started_and_nothing_that_runs_is_st
     assert (status, line.split(": cannot")[0]) == (78, f"--syslog: {path}")
 
 
+def test_lines_of_another_form_are_refused_at_the_start_and_by_a_reload(logger, root, tmp_path, order):
+    with pytest.raises(OperatorError, match="log_format: json: --syslog needs lines in the form syslog; leave it"):
+        order(log_format="json")
+    config = tmp_path / "forkserver.toml"
+    config.write_text(f"root = '{root}'\nport = 0\n")
+    made = order()
+    made.config, made.options = str(config), {}
+    daemon = Daemon(made)
+    config.write_text(f"root = '{root}'\nport = 0\nlog_format = 'json'\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    assert "log_format: json: --syslog needs" in logger.wait_for("reload-failed")[3]
+    daemon.stop()
+
+
 @pytest.mark.parametrize("verb", ["start", "restart"])
 def test_a_file_and_syslog_at_once_are_refused(verb, root, tmp_path, capsys):
     options = [

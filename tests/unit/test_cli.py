@@ -10,7 +10,7 @@ import pytest
 
 from forkserver import __version__
 from forkserver.errors import OperatorError
-from forkserver.front import cli
+from forkserver.front import cli, daemoncli, pidfile
 from forkserver.settings import FIELDS, Settings
 from forkserver.supervisor import supervise
 
@@ -162,3 +162,17 @@ def test_a_word_among_the_options_is_told_what_it_may_have_meant(
 ) -> None:
     assert cli.run(["serve", *arguments]) == 2
     assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("verb", "status"), [("status", 3), ("reload", 78)])
+def test_where_systemd_runs_its_service_is_named(
+    verb: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams
+) -> None:
+    path = str(tmp_path / "pid")
+    monkeypatch.setattr(pidfile, "DEFAULT_PATH", path)
+    monkeypatch.delenv("MAINPID", raising=False)
+    for booted in (True, False):
+        monkeypatch.setattr(daemoncli, "SYSTEMD", str(tmp_path / ("" if booted else "no")))
+        assert cli.run([verb, "--pid-file", path]) == status
+        told = "".join(capsys.readouterr())
+        assert told.endswith(f"; of the service under systemd use `systemctl {verb} forkserver`\n") == booted, told

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[3]
 NOBODY = 65534
 AS_ROOT = os.geteuid() == 0
+WARNING = "forkserver: warning: it runs as root; give it a user of its own with --user\n"
 
 
 class Daemon:
@@ -42,6 +43,7 @@ class Daemon:
         self.modules = modules
         self._python = python
         self._command = [*prefix, python, "-P", "-m", "forkserver.front.cli"]
+        self._is_root = AS_ROOT and not prefix
         self._environment = {**os.environ, "PYTHONPATH": str(modules)}
 
     def by(self, prefix: Sequence[str]) -> Daemon:
@@ -78,7 +80,8 @@ class Daemon:
         """Start it on a free port, unless told another."""
         options = options if "--port" in options else ("--port", "0", *options)
         status, out, err = self.run(verb, *options)
-        assert (status, err) == (0, ""), self.log()
+        warning = WARNING if self._is_root and "--user" not in options else ""
+        assert (status, err) == (0, warning), self.log()
         line = rf"forkserver: started, PID (\d+), serving {re.escape(str(self.root))} on (\S+):(\d+)\n"
         found = re.fullmatch(line, out)
         assert found, out

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
+WARNING = "forkserver: warning: it runs as root; give it a user of its own with --user\n"
 AS_ROOT = os.geteuid() == 0
 NEEDS_ROOT = pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
 
@@ -221,6 +222,17 @@ def test_a_user_that_may_not_read_what_it_is_to_run_is_told_of(roots, tmp_path):
         assert told.startswith(f"forkserver: {closed}: user nobody may not enter it, which it must to read what is to ")
         assert "; install forkserver with the system's own Python where every user can read it" in told
     assert still_runs(roots)
+
+
+@NEEDS_ROOT
+def test_a_configuration_that_the_user_could_not_read_again_is_warned_of(roots):
+    config = roots.place / "forkserver.toml"
+    config.write_text("")
+    config.chmod(0o600)
+    status, _, err = roots.run("start", "--config", str(config), "--user", "nobody", "--port", "0")
+    told = f"forkserver: warning: it cannot be reloaded: {config}: its user cannot read it; give it the right to\n"
+    assert (status, err) == (0, told)
+    assert roots.run("stop")[0] == 0
 
 
 @NEEDS_ROOT
