@@ -14,6 +14,7 @@ from tests.bench.bench import Bench
 from tests.bench.load import LoadGenerator
 from tests.bench.peers import Room
 from tests.bench.say import say
+from tests.bench.workloads.account import account
 from tests.bench.workloads.discard import discard
 from tests.bench.workloads.fetches import fetch, tree
 from tests.bench.workloads.idle import idle
@@ -21,7 +22,9 @@ from tests.bench.workloads.rates import medium, small
 from tests.bench.workloads.slow import crowd, slow
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-_WORKLOADS = dict(zip(plan.ALL_WORKLOADS, (small, medium, discard, fetch, tree, idle, slow, crowd), strict=True))
+_WORKLOADS = dict(
+    zip(plan.ALL_WORKLOADS, (small, medium, discard, fetch, tree, idle, slow, crowd, account), strict=True)
+)
 
 
 def main() -> int:

@@ -40,6 +40,7 @@ class Plan:
     slow: tuple[int, ...] = (5000, 10_000)
     slow_bytes_s: int = 32 << 10
     crowd: int = 5000
+    account: int = 1000
 
     def peers(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that are to be measured."""
@@ -50,10 +51,11 @@ class Plan:
         """Debian's, that must be there."""
         found = {BY_NAME[name].package for name in self.servers} - {None}
         clients = {"wget", "curl", "rsync"} if {"fetch", "tree"} & set(self.workloads) else set()
-        return {"gcc", "libc6-dev", *(package for package in found if package), *clients}
+        watchers = {"strace", "linux-perf"} if "account" in self.workloads else set()
+        return {"gcc", "libc6-dev", *watchers, *(package for package in found if package), *clients}
 
 
-ALL_WORKLOADS = ("small", "medium", "discard", "fetch", "tree", "idle", "slow", "crowd")
+ALL_WORKLOADS = ("small", "medium", "discard", "fetch", "tree", "idle", "slow", "crowd", "account")
 
 FULL = Plan("full", tuple(peer.name for peer in _ALL), ALL_WORKLOADS)
 QUICK = Plan(
@@ -73,6 +75,7 @@ QUICK = Plan(
     slow=(500,),
     slow_bytes_s=512 << 10,
     crowd=500,
+    account=200,
 )
 SMOKE = Plan(
     "smoke",

@@ -48,6 +48,21 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else 0.0
 
 
+def usage(pid: int) -> dict[str, float]:
+    """Of the process, its living children, and those that it has waited for: microseconds and minor faults."""
+    own, dead = _usage(_fields(pid) or [], 7, 11), _usage(_fields(pid) or [], 8, 13)
+    for child in children(pid):
+        for each, value in enumerate(_usage(_fields(child) or [], 7, 11)):
+            dead[each] += value
+    return {"parent_us": own[0], "parent_faults": own[1], "child_us": dead[0], "child_faults": dead[1]}
+
+
+def _usage(fields: list[bytes], faults: int, ticks: int) -> list[float]:
+    if not fields:
+        return [0.0, 0.0]
+    return [(int(fields[ticks]) + int(fields[ticks + 1])) / _TICKS_PER_S * 1e6, float(fields[faults])]
+
+
 def pss_kib(pids: list[int]) -> int:
     """Proportional set size of all together: a page shared by n counts as the n-th part of one."""
     total = 0

@@ -8,6 +8,7 @@ from tests.bench import plot
 from tests.bench.goals import Goal, goals
 from tests.bench.plan import BY_NAME, FULL
 from tests.bench.results import Spread
+from tests.bench.workloads.account import ACCOUNT, KINDS
 from tests.bench.workloads.clients import FILE_CLIENTS, TREE_CLIENTS, Client
 from tests.bench.workloads.discard import DISCARD
 from tests.bench.workloads.fetches import FETCH, TREE
@@ -40,7 +41,7 @@ def write(results: Results, document: Path) -> None:
 def text(results: Results) -> str:
     """The generated part."""
     parts = [_machine(results), _goals(results)]
-    parts += [part(results) for part in (_small, _medium, _large, _fetches, _idle, _slow) if part(results)]
+    parts += [part(results) for part in (_small, _medium, _large, _fetches, _idle, _slow, _account) if part(results)]
     return "\n".join(parts)
 
 
@@ -203,6 +204,39 @@ def _slow(results: Results) -> str:
     return "\n".join(
         [*parts, *(["## 1 KiB, 16 clients, beside idle children\n\n" + _table(head, rows)] if rows else [])]
     )
+
+
+def _account(results: Results) -> str:
+    parts = []
+    for load in results.loads(ACCOUNT):
+        names = results.servers(ACCOUNT, load)
+        costs = ["parent_us", "child_us", "parent_faults", "child_faults", "calls"]
+        rows = [
+            [_label(name), *(_spread_median(results, ACCOUNT, name, load, cost) for cost in costs)] for name in names
+        ]
+        head = ["server", "us, parent", "us, child", "faults, parent", "faults, child", "system calls"]
+        parts.append(_table(head, rows))
+        rows = [
+            [_label(name), *(_spread_median(results, ACCOUNT, name, load, f"fault {kind}") for kind in KINDS)]
+            for name in names
+        ]
+        parts.append("Where a child faults:\n\n" + _table(["server", *KINDS], rows))
+        rows = [[_label(name), _calls(results, name, load)] for name in names]
+        parts.append(
+            "The calls made most, all processes together:\n\n" + _table(["server", "calls a connection"], rows)
+        )
+    return "## One connection's account, 1 KiB\n\n" + "\n".join(parts) if parts else ""
+
+
+def _calls(results: Results, name: str, load: int) -> str:
+    """Those of the first round."""
+    [first] = [
+        each.values
+        for each in results.samples
+        if (each.table, each.server, each.load, each.round) == (ACCOUNT, name, load, 0)
+    ]
+    named = {key.removeprefix("call "): value for key, value in first.items() if key.startswith("call ")}
+    return ", ".join(f"`{call}` {_number(value)}" for call, value in named.items())
 
 
 def _pictures(results: Results) -> dict[str, str]:
