@@ -49,7 +49,8 @@ class Intake:
             return None
         number, _, peer = packet.decode("ascii").partition(" ")
         fd = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
-        return socket.socket(fileno=fd), int(number), peer
+        # Told its kind, right or wrong, it does not ask the kernel, three times; nothing here depends on the family.
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd), int(number), peer
 
     def announce(self, child: int, connection: int) -> None:
         """Tell the master that ``child`` has finished with ``connection`` and will take another.
