@@ -170,6 +170,8 @@ def _value(value: str | int, limit: int) -> str:
 def _json_value(value: str | int, limit: int) -> str:
     if isinstance(value, int):
         return str(int(value))
+    if value == "-":
+        return "null"  # whatever collects them wants one type of each key
     value = _cut(value, limit)
     if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
         return f'"{value}"'

@@ -30,6 +30,7 @@ class Receipt:
         self._identity = identity
         self._peer = peer
         self._lines = 0
+        self._status: str | int
         self._request: Request | None
         self._transfer: Transfer | None
         self._reset()
@@ -41,7 +42,7 @@ class Receipt:
 
     def replied(self, status: Status) -> None:
         """The reply line of ``status`` is on its way."""
-        self._status = status.digits
+        self._status = int(status)
         self.outcome = status.word
 
     def promise(self, length_bytes: int, transfer: Transfer) -> None:
@@ -62,7 +63,8 @@ class Receipt:
             path=encode_name(request.name) if request and request.verb != "PING" else "-",
             status=self._status,
             outcome=self.outcome,
-            sent=f"{sent_bytes}/{max(self._promised_bytes, self.listed_bytes)}",
+            sent=sent_bytes,
+            promised=max(self._promised_bytes, self.listed_bytes),
             ms=f"{(clock.now() - self._began) * 1000:.1f}",
         )
         self._lines += 1

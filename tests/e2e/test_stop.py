@@ -124,7 +124,7 @@ def test_a_transfer_that_outlasts_the_drain_ends_in_a_trailer_that_says_so(serve
     transfer.close()
     assert server.process.wait(20) == 0
     server.stop()
-    assert f" outcome=draining sent={received}/{1 << 40} " in server.log(" end ")[0]
+    assert f" outcome=draining sent={received} promised={1 << 40} " in server.log(" end ")[0]
 
 
 def test_a_stalled_transfer_does_not_outlast_the_drain_for_long(serve, root, get, large, configuration):

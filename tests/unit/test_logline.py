@@ -106,7 +106,7 @@ def parsed(form: str, line: bytes) -> tuple[str, dict[str, str | int]]:
     if form == "json":
         values = json.loads(text)
         del values["time"], values["writer"], values["pid"]
-        return values.pop("verb"), values
+        return values.pop("verb"), {name: "-" if value is None else value for name, value in values.items()}
     prefix = {"journal": r"<\d>", "syslog": r"<\d\d>forkserver\[\d+\]: "}.get(form, r"\S+Z forkserver\[\d+\] ")
     match = re.match(prefix + "([a-z-]+)", text)
     assert match
@@ -259,6 +259,13 @@ def test_a_json_line_tells_who_wrote_it_and_whom_it_is_about(pipe):
     log.event("stopped")
     values = json.loads(os.read(pipe[0], PIPE_BUF))
     assert (values["writer"], values["pid"]) == (os.getpid(), os.getpid())
+
+
+def test_a_json_line_has_null_for_what_there_is_not_so_that_a_key_has_one_type(pipe):
+    log = Log(pipe[1], form="json")
+    log.event("end", status="-", path="/-")
+    values = json.loads(os.read(pipe[0], PIPE_BUF))
+    assert (values["status"], values["path"]) == (None, "/-")
 
 
 def test_the_time_of_a_line_is_that_of_its_writing(pipe, monkeypatch):
