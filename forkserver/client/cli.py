@@ -71,7 +71,7 @@ def _timeout(_context: click.Context, _option: click.Parameter, value: float) ->
     "timeout_s",
     metavar="SECONDS",
     type=float,
-    default=30.0,
+    default=60.0,
     show_default=True,
     callback=_timeout,
     help="Longest wait for a connection, and for the next byte.",
