@@ -268,7 +268,8 @@ def test_of_many_starts_at_once_exactly_one_wins(roots):
     with contextlib.ExitStack() as stack:
         starts = [stack.enter_context(roots.begin("start", "--port", "0")) for _ in range(6)]
         results = [each.communicate(timeout=50) for each in starts]
-    assert [(each.returncode, err) for each, (_, err) in zip(starts, results, strict=True)] == [(0, "")] * 6
+    assert [each.returncode for each in starts] == [0] * 6
+    assert {err for _, err in results} <= {"", WARNING}
     started = [re.search(r"started, PID (\d+)", out) for out, _ in results]
     (winner,) = {found[1] for found in started if found}
     assert sum(bool(found) for found in started) == 1
