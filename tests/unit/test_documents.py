@@ -104,7 +104,7 @@ def described_options() -> set[str]:
     return {f"--{option}" for option in re.findall(r"Fl -([a-z-]+)", lines)}
 
 
-@pytest.mark.parametrize("name", ["serve", "check", "start", "stop", "restart", "status"])
+@pytest.mark.parametrize("name", cli.forkserver.commands)
 def test_the_page_of_the_command_has_every_option(name: str) -> None:
     assert options_of(name) <= described_options()
 
@@ -113,9 +113,29 @@ def test_the_page_of_the_command_has_no_option_that_is_none() -> None:
     assert described_options() <= set().union(*map(options_of, cli.forkserver.commands)) | {"--help"}
 
 
-@pytest.mark.parametrize("name", ["start", "stop", "restart", "status"])
-def test_the_page_of_the_command_has_the_commands_of_the_daemon(name: str) -> None:
+@pytest.mark.parametrize("name", cli.forkserver.commands)
+def test_the_page_of_the_command_has_every_command_in_synopsis_and_text(name: str) -> None:
     assert f".It Cm {name}\n" in COMMAND_PAGE
+    synopsis = COMMAND_PAGE.split(".Sh SYNOPSIS\n")[1].split("\n.Sh ")[0]
+    assert name in re.findall(r"\w+", " ".join(re.findall(r"^\.Cm (.*)$", synopsis, re.MULTILINE)))
+
+
+def test_the_page_of_the_command_has_the_variables_that_its_options_read() -> None:
+    read = {parameter.envvar for each in cli.forkserver.commands.values() for parameter in each.params}
+    section = COMMAND_PAGE.split(".Sh ENVIRONMENT\n")[1].split("\n.Sh ")[0]
+    assert {name for name in read if name} <= set(re.findall(r"[A-Z_]+", section))
+
+
+def test_what_the_install_steps_put_on_the_machine_the_steps_of_removal_take_away() -> None:
+    install = OPERATIONS.partition("```sh\n")[2].partition("```")[0]
+    removal = OPERATIONS.partition("## Remove it\n")[2].partition("\n## ")[0]
+    pages = re.findall(r"-t (\S+) docs/man/(\S+)", install)
+    assert {name for _, name in pages} == {path.name for path in (REPOSITORY / "docs" / "man").iterdir()}
+    programs = re.findall(r"/opt/forkserver/bin/(\w+)(?= .*/usr/local/bin/$)", install, re.MULTILINE)
+    assert programs == ["forkserver", "fsget"]
+    for path in (*(f"{place}/{name}" for place, name in pages), *(f"/usr/local/bin/{name}" for name in programs)):
+        assert path in removal
+    assert install.startswith("umask 022\n")
 
 
 def test_statuses() -> None:
