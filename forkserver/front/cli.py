@@ -158,10 +158,6 @@ def _settings(config: str | None, options: dict[str, Any]) -> Settings:
     return configfile.load(config, given)
 
 
-def _load_only(config: str | None, options: dict[str, Any]) -> None:
-    _settings(config, options)
-
-
 @forkserver.command(cls=_OptionsOnly)
 @_settings_options
 def serve(config: str | None, **options: Any) -> int:
@@ -185,7 +181,8 @@ def check(config: str | None, user: str | None, **options: Any) -> int:
 
         if them := owner.find(user, None):
             preflight.check_user(them, settings.root)
-            preflight.as_user(them, lambda: _load_only(config, options))
+            with them.acting():
+                _settings(config, options)
     # As bytes: a configuration file is UTF-8 wherever it is written.
     click.echo(text.encode("utf-8"), nl=False)
     return 0

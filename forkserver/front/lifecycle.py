@@ -6,7 +6,6 @@ The daemon itself is ``detach``; this is who waits for it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import select
@@ -79,10 +78,11 @@ class Order:
         if os.geteuid() == 0 and (self.owner is None or self.owner.uid == 0):
             told.append("it runs as root; give it a user of its own with --user")
         if self.config is not None and self.owner:
-            try:
-                preflight.as_user(self.owner, functools.partial(_check_readable, self.config))
-            except OperatorError as error:
-                told.append(f"it cannot be reloaded: {error}")
+            with self.owner.acting():
+                readable = os.access(self.config, os.R_OK, effective_ids=True)
+            if not readable:
+                config = configfile.escape(self.config)
+                told.append(f"it cannot be reloaded: {config}: its user cannot read it; give it the right to")
         return told
 
     def check_beside(self, running: int) -> None:
@@ -103,11 +103,6 @@ class Order:
             return configfile.load(self.config, self.options).root == self.settings.root
         except OperatorError:
             return False
-
-
-def _check_readable(config: str) -> None:
-    if not os.access(config, os.R_OK):
-        raise OperatorError(f"{configfile.escape(config)}: its user cannot read it; give it the right to")
 
 
 class _Word:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
+from typing import TYPE_CHECKING
 
 from forkserver.errors import OperatorError
 from forkserver.front.configfile import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Owner:
@@ -27,6 +32,20 @@ class Owner:
         os.setgroups(self.groups)
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """Within, what root does it may do only as far as this user may. No way back is closed."""
+        groups, gid = os.getgroups(), os.getegid()
+        os.setgroups(self.groups)
+        os.setegid(self.gid)
+        os.seteuid(self.uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(gid)
+            os.setgroups(groups)
 
 
 def find(user: str | None, group: str | None) -> Owner | None:

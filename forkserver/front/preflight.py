@@ -20,7 +20,7 @@ from forkserver.settings import FIELDS, Settings
 from forkserver.supervisor import address, listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from forkserver.front.owner import Owner
 
@@ -29,40 +29,8 @@ LOADED = (encodings.idna, encodings.unicode_escape)
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ELSEWHERE = "install forkserver with the system's own Python where every user can read it, beneath /opt for instance"
 _ALLOW = "give it the right to, or serve another directory"
-_RIGHT, _WRONG = "right", "wrong "
 _LISTENING = "0A"
 _FAMILIES = {socket.AF_INET: "/proc/net/tcp", socket.AF_INET6: "/proc/net/tcp6"}
-
-
-def as_user(user: Owner | None, act: Callable[[], None]) -> None:
-    """Do ``act`` as that user, in a process of its own; None: as whoever we are. Raises its OperatorError."""
-    if user is None:
-        act()
-        return
-    read_fd, write_fd = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.write(write_fd, _complaint(user, act).encode("utf-8", "surrogateescape"))
-        os._exit(0)
-    os.close(write_fd)
-    with open(read_fd, encoding="utf-8", errors="surrogateescape") as told:
-        complaint = told.read()
-    os.waitpid(pid, 0)
-    if complaint.startswith(_WRONG):
-        raise OperatorError(complaint.removeprefix(_WRONG))
-    if complaint != _RIGHT:
-        raise RuntimeError(f"as user {user.name}: {complaint or 'it was killed'}")
-
-
-def _complaint(user: Owner, act: Callable[[], None]) -> str:
-    try:
-        user.become()
-        act()
-    except OperatorError as error:
-        return f"{_WRONG}{error}"
-    except BaseException as error:  # noqa: BLE001 - another process is to tell it
-        return f"{type(error).__name__}: {error}"
-    return _RIGHT
 
 
 def check_user(user: Owner, root: str) -> None:
@@ -73,7 +41,7 @@ def check_user(user: Owner, root: str) -> None:
     programs = {sys.executable, os.path.realpath(sys.executable)}
     modules = {os.path.realpath(path) for path in (os.__file__, encodings.__file__, master)}
 
-    def check() -> None:
+    with user.acting():
         for path in sorted(programs):
             _require(user, path, os.X_OK, "run Python", _ELSEWHERE)
         for path in (os.path.realpath(library), os.path.realpath(os.path.dirname(master))):
@@ -85,8 +53,6 @@ def check_user(user: Owner, root: str) -> None:
         except OperatorError as error:
             raise OperatorError(f"root: {error}") from None
 
-    as_user(user, check)
-
 
 def _require(user: Owner, path: str, mode: int, purpose: str, remedy: str) -> None:
     """Raises OperatorError, with the directory on the way that is closed, if any is."""
@@ -96,11 +62,11 @@ def _require(user: Owner, path: str, mode: int, purpose: str, remedy: str) -> No
         parents.append(parent)
         way = parent
     for parent in reversed(parents):
-        if not os.access(parent, os.X_OK):
+        if not os.access(parent, os.X_OK, effective_ids=True):
             complaint = f"user {escape(user.name)} may not enter it, which it must to {purpose}"
             on_the_way = "" if purpose == "serve it" else f", {escape(path)}"
             raise OperatorError(f"{escape(parent)}: {complaint}{on_the_way}; {remedy}")
-    if not os.access(path, mode):
+    if not os.access(path, mode, effective_ids=True):
         raise OperatorError(f"{escape(path)}: user {escape(user.name)} has not the right to {purpose}; {remedy}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import os
 import select
 import signal
@@ -140,11 +139,14 @@ def test_no_other_user_can_lock_the_file_and_so_keep_the_server_from_starting(pr
             holder = program(HOLD + UNTIL_TOLD, path)
         finally:
             os.umask(before)
-        with pytest.raises(OperatorError, match="only root and its owner may look; ask as one of them"):
-            preflight.as_user(find_nobody(), functools.partial(look, path))
+        with (
+            find_nobody().acting(),
+            pytest.raises(OperatorError, match="only root and its owner may look; ask as one "),
+        ):
+            pidfile.holder(path)
         holder.end(signal.SIGKILL)
-        with pytest.raises(RuntimeError, match="PermissionError"):
-            preflight.as_user(find_nobody(), lambda: os.close(os.open(path, os.O_RDONLY)))
+        with find_nobody().acting(), pytest.raises(PermissionError):
+            os.open(path, os.O_RDONLY)
         program(HOLD + UNTIL_TOLD, path)
 
 
@@ -372,26 +374,14 @@ def test_a_python_that_the_user_may_not_run_is_told_with_the_directory_that_is_c
 
 
 @NEEDS_ROOT
-def test_what_is_done_as_a_user_is_done_by_another_process_and_only_its_complaint_comes_back(tmp_path):
+def test_who_acts_as_a_user_has_none_of_roots_rights_and_then_all_of_them_again(tmp_path):
     tmp_path.chmod(0o700)
-    seen: list[int] = []
-
-    def complain() -> None:
-        seen.append(os.geteuid())
-        raise OperatorError(f"as {os.geteuid()}: {os.access(tmp_path, os.X_OK)}")
-
-    with pytest.raises(OperatorError, match=r"^as 65534: False$"):
-        preflight.as_user(find_nobody(), complain)
-    assert (os.geteuid(), seen) == (0, [])
-    preflight.as_user(find_nobody(), lambda: None)
-    with pytest.raises(RuntimeError, match="as user nobody: KeyError: 1"):
-        preflight.as_user(find_nobody(), functools.partial({}.pop, 1))
-    with pytest.raises(RuntimeError, match="as user nobody: it was killed"):
-        preflight.as_user(find_nobody(), lambda: os.kill(os.getpid(), signal.SIGKILL))
-
-
-def look(path: str) -> None:
-    pidfile.holder(path)
+    before = os.getresuid(), os.getresgid(), os.getgroups()
+    with pytest.raises(PermissionError), find_nobody().acting():
+        assert (os.geteuid(), os.getegid(), os.getgroups()) == (65534, 65534, [65534])
+        os.listdir(tmp_path)
+    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+    os.listdir(tmp_path)
 
 
 def find_nobody() -> owner.Owner:
