@@ -45,7 +45,11 @@ STOP = b"stop"
 
 HEARTBEAT_S = 1.0
 """A master reports at least as often; the supervisor replaces one that misses several."""
+MAX_PEERS = 65536
+"""Twice the most children: while a master tells its peers in several packets, old ones and new ones may mix."""
 _PEERS_PER_PACKET = 2000
+_MAX_PEER_CHARS = 16  # as `admission.peer_key` makes them
+_MAX_DIGITS = 15
 
 
 def tell_peers(channel: socket.socket, news: set[str], count: Callable[[str], int]) -> bool:
@@ -67,9 +71,25 @@ def tell_peers(channel: socket.socket, news: set[str], count: Callable[[str], in
 
 
 def heard_peers(packet: bytes) -> dict[str, int]:
-    """What a packet of PEERS says; 0: that peer has none any more."""
+    """What a packet of PEERS says; 0: that peer has none any more. Raises ValueError."""
     entries = [entry.partition("=") for entry in packet.removeprefix(PEERS).decode("ascii").split()]
-    return {peer: int(count) for peer, _, count in entries}
+    # It is told on: what is too long here would not fit into a packet there.
+    if any(len(peer) > _MAX_PEER_CHARS for peer, _, _ in entries):
+        raise ValueError("that is no peer")
+    return {peer: _count(count) for peer, _, count in entries}
+
+
+def heard_report(packet: bytes) -> tuple[int, int]:
+    """What a packet of REPORT says: children, connections served. Raises ValueError."""
+    children, served = packet.removeprefix(REPORT).decode("ascii").split()
+    return _count(children), _count(served)
+
+
+def _count(digits: str) -> int:
+    # int() alone would take signs, too.
+    if len(digits) > _MAX_DIGITS or not digits.isdecimal():
+        raise ValueError("that is no count")
+    return int(digits)
 
 
 def note_peers(known: dict[str, int], told: dict[str, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from forkserver.errors import OperatorError, name_exit
-from forkserver.supervisor import journal, listener, orphans
+from forkserver.supervisor import census, journal, listener, orphans
 from forkserver.supervisor.backoff import Backoff
 from forkserver.supervisor.generation import Generation
 
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
     import signal
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from forkserver.logline import Log
     from forkserver.settings import Settings
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 MAX_FAILED_STARTS = 10
 """In a row, over some twenty seconds; then whoever started the server should know."""
-MAX_MISSED_BEATS = 5
-"""Heartbeats, each ``control.HEARTBEAT_S`` of the supervisor's own turning, after which a master counts as stuck."""
 
 
 class Succession:
@@ -85,32 +83,30 @@ class Succession:
         for generation in self._generations:
             generation.watch(poll)
 
-    def listen(self) -> None:
-        """Hear the masters; one that is ready takes over."""
+    def listen(self, now: float) -> None:
+        """Hear the masters; one that is ready takes over. Raises OperatorError as ``start`` does."""
         for generation in self._generations:
             became_ready = self._hear(generation)
+            if generation.nonsense:
+                self._dismiss(generation, f"it said what no master says: {generation.nonsense}", now)
             # One that retires or was told to end says it late: another has the sockets, or nobody is to have them.
-            if became_ready and not generation.retiring and not self._closed:
+            elif became_ready and not generation.retiring and not self._closed:
                 self._promote(generation)
 
     def speak(self) -> None:
-        """Tell the master that accepts what the others have; a new one accepts only once it knows all of it."""
-        counted = all(generation.counted for generation in self._generations)
-        children = sum(generation.children for generation in self._generations)
-        for generation in self._generations:
-            generation.flush()
-            if counted and generation.ready and not generation.retiring:
-                generation.tell_others(children - generation.children, self._connections)
+        """Tell the masters what there is to tell, and those who asked for a reload that it is done."""
+        counted = census.tell(self._generations)
         while counted and self._done:
             self._done.pop()(None)
 
-    def beat(self) -> None:
-        """To be called every ``control.HEARTBEAT_S``: a master that has said nothing for several of them is killed."""
+    def beat(self, now: float) -> None:
+        """To be called every ``control.HEARTBEAT_S``: who has been silent for too long is killed, and replaced at once.
+
+        Raises OperatorError as ``start`` does.
+        """
         for generation in self._generations:
-            generation.missed_beats += 1
-            if generation.ready and generation.missed_beats > MAX_MISSED_BEATS:
-                self._log.event("master-stuck", pid=generation.pid, reason="its loop does not turn; it is replaced")
-                generation.kill()
+            if complaint := generation.beat():
+                self._dismiss(generation, complaint, now)
 
     def bury(self, now: float) -> None:
         """Bury masters, and have the next one started; bury orphans. Raises OperatorError as ``start`` does."""
@@ -120,13 +116,9 @@ class Succession:
                 continue
             self._hear(generation)  # its last words; that it is ready counts no more
             self._generations.remove(generation)
-            self._owe(generation.peers)
-            generation.channel.close()
-            complaint = generation.complaint or f"it ended with {how}"
-            if generation is self._candidate:
-                self._abandon(complaint)
-            elif not generation.retiring and not self._closed:
-                self._retry(complaint, now, pid=generation.pid)
+            census.owe(self._generations, generation.peers)
+            generation.close()
+            self._lose(generation, generation.complaint or f"it ended with {how}", now)
         for pid, wait_status in orphans.reap(self._pids()):
             self._log.event("orphan", pid=pid, cause=name_exit(os.waitstatus_to_exitcode(wait_status)))
 
@@ -216,17 +208,20 @@ class Succession:
 
     def _hear(self, generation: Generation) -> bool:
         became_ready, changed = generation.listen()
-        self._owe(changed)
+        census.owe(self._generations, changed)
         return became_ready
 
-    def _owe(self, peers: Iterable[str]) -> None:
-        for generation in self._generations:
-            if not generation.retiring:
-                generation.owed.update(peers)
+    def _dismiss(self, generation: Generation, complaint: str, now: float) -> None:
+        self._log.event("master-stuck", pid=generation.pid, reason=complaint)
+        generation.kill()
+        self._lose(generation, complaint, now)
+        generation.dismiss()  # whenever its death comes, it is of no more consequence
 
-    def _connections(self, peer: str) -> int:
-        """Of the generations that retire together: no other tells of its peers."""
-        return sum(generation.peers.get(peer, 0) for generation in self._generations)
+    def _lose(self, generation: Generation, complaint: str, now: float) -> None:
+        if generation is self._candidate:
+            self._abandon(complaint)
+        elif not generation.retiring and not self._closed:
+            self._retry(complaint, now, pid=generation.pid)
 
     def _retry(self, complaint: str, now: float, pid: int = 0) -> None:
         if not self._was_ready:

@@ -96,7 +96,7 @@ class Supervisor:
         now = time.monotonic()
         for number in self._signals.drain():
             self._heed(number, now)
-        self._masters.listen()
+        self._masters.listen(now)
         for word, answer in self._operators.listen():
             self._reload(answer) if word == RELOAD else answer(OperatorError("only `reload` can be asked for"))
         self._masters.bury(now)
@@ -139,7 +139,7 @@ class Supervisor:
     def _keep_time(self, now: float) -> None:
         if now >= self._beat_at:
             self._beat_at = now + control.HEARTBEAT_S
-            self._masters.beat()
+            self._masters.beat(now)
             self._log_socket.renew()
         if self._masters.start_at is not None and now >= self._masters.start_at:
             self._masters.start(now)

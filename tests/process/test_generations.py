@@ -87,7 +87,7 @@ class Masters:
         return master
 
     def turn(self) -> None:
-        self.succession.listen()
+        self.succession.listen(0.0)
         self.succession.bury(0.0)
         self.succession.speak()
 
@@ -115,6 +115,11 @@ class Masters:
         os.kill(master.pid, signal.SIGKILL)
         os.waitid(os.P_PID, master.pid, os.WEXITED | os.WNOWAIT)
         self.turn()
+
+    def see_killed(self, master: Master) -> None:
+        """Have one buried that was killed already."""
+        while os.path.exists(f"/proc/{master.pid}"):
+            self.turn()
 
     def close(self) -> None:
         self.succession.close(control.STOP)
@@ -282,3 +287,112 @@ def test_a_master_that_starts_while_the_server_is_told_to_end_is_told_so(masters
     assert str(masters.answers[0]) == "the server is being stopped"
     masters.ready(candidate)
     assert (first.told(), candidate.told()) == ([b"others 0", b"drain"], [b"drain", b"others 0"])
+
+
+def beat(masters: Masters, times: int) -> None:
+    for _ in range(times):
+        masters.succession.beat(0.0)
+
+
+NONSENSE = [
+    b"report x y",
+    b"report 1",
+    b"report -1 5",
+    b"report " + b"9" * 5000 + b" 1",
+    b"report \xd9\xa1 \xd9\xa1",
+    b"peers 192.0.2.1",
+    b"peers 192.0.2.1=-1",
+    b"peers " + b"x" * 60000 + b"=1",
+    b"peers \xff=1",
+]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda packet: packet[:20].decode("ascii", "replace"))
+def test_a_master_that_talks_nonsense_is_killed_and_replaced(masters, capfd, nonsense):
+    first = masters.first()
+    first.say(nonsense, b"report 1 1")
+    masters.turn()
+    assert masters.succession.start_at == 0.0
+    assert capfd.readouterr().err.count(" master-stuck ") == 1
+    masters.see_killed(first)
+    masters.first()
+    assert "master-stuck" not in capfd.readouterr().err
+
+
+def test_a_candidate_that_talks_nonsense_fails_its_reload(masters):
+    first = masters.first()
+    masters.candidate(Settings(port=0)).say(b"report x y")
+    masters.turn()
+    assert [str(answer) for answer in masters.answers] == ["it said what no master says: report x y"]
+    first.told()
+    assert masters.succession.serving
+
+
+def test_a_master_that_has_more_peers_than_there_can_be_is_not_trusted(masters):
+    old = masters.first()
+    masters.next()
+    for first in range(0, control.MAX_PEERS + 1, 2000):
+        old.say(b"peers " + b" ".join([b"%x=1" % each for each in range(first, first + 2000)]))
+        masters.turn()
+    masters.see_killed(old)
+
+
+def test_a_master_that_talks_without_end_does_not_hold_the_loop(masters):
+    first = masters.first()
+    for served in range(200):
+        first.say(b"report 0 %d" % served)
+    masters.succession.listen(0.0)
+    status = masters.succession.status
+    assert ", 63 served" in status
+    for _ in range(3):
+        masters.succession.listen(0.0)
+    assert ", 199 served" in masters.succession.status
+
+
+def test_what_a_master_complains_of_is_fit_for_a_terminal(masters):
+    masters.first()
+    candidate = masters.candidate(Settings(port=0))
+    candidate.say("failed \x1b[2Jr\xf6\xf6t\n".encode())
+    masters.kill(candidate)
+    assert [str(answer) for answer in masters.answers] == ["\\x1b[2Jr\xf6\xf6t\\n"]
+
+
+def test_a_reload_fails_whose_master_is_never_ready(masters):
+    first = masters.first()
+    candidate = masters.candidate(Settings(port=0))
+    for _ in range(generation.MAX_STARTING_BEATS):
+        first.say(b"report 0 0")
+        masters.turn()
+        beat(masters, 1)
+    assert masters.answers == []
+    beat(masters, 1)
+    assert [str(answer) for answer in masters.answers] == ["it was not ready after 30 s; see whether its root answers"]
+    masters.see_killed(candidate)
+    assert masters.succession.serving
+    masters.next()
+
+
+def test_a_replacement_that_is_never_ready_is_replaced(masters):
+    masters.kill(masters.first())
+    stopped = masters.starting()
+    os.kill(stopped.pid, signal.SIGSTOP)
+    beat(masters, generation.MAX_STARTING_BEATS + 1)
+    assert masters.succession.start_at == 0.1
+    masters.see_killed(stopped)
+    assert masters.first().told() == [b"others 0"]
+
+
+def test_a_reload_waits_for_an_old_master_that_is_stopped_until_that_counts_as_stuck(masters, capfd):
+    old = masters.first()
+    os.kill(old.pid, signal.SIGSTOP)
+    new = masters.next()
+    for _ in range(generation.MAX_MISSED_BEATS):
+        new.say(b"report 0 0")
+        masters.turn()
+        beat(masters, 1)
+    masters.turn()
+    assert (new.told(), masters.answers) == ([], [])
+    beat(masters, 1)
+    masters.succession.speak()
+    assert (new.told(), masters.answers) == ([b"others 0"], [None])
+    assert f"master-stuck pid={old.pid} " in capfd.readouterr().err

@@ -27,12 +27,11 @@ class Generation:
         self.version = "1"
         self.ready = self.retiring = self.dead = self.says_ready = False
         self.counted = True
-        self.nonsense = self.complaint = ""
+        self.nonsense = self.complaint = self.stuck = ""
         self.children = 0
         self.owed: set[str] = set()
         self.peers: dict[str, int] = {}
         self.words: list[bytes] = []
-        self.channel = self
 
     def listen(self) -> tuple[bool, set[str]]:
         heard = self.says_ready
@@ -49,6 +48,16 @@ class Generation:
     def tell(self, word: bytes) -> None:
         assert self.words[-1:] not in ([control.DRAIN], [control.STOP]), "it has its last order"
         self.words.append(word)
+
+    def beat(self) -> str:
+        stuck, self.stuck = self.stuck, ""
+        return stuck
+
+    def kill(self) -> None:
+        pass  # it takes its time
+
+    def dismiss(self) -> None:
+        self.retiring = True
 
     def ended(self) -> str | None:
         return "SIGKILL" if self.dead else None
@@ -97,6 +106,10 @@ class Story:
             living[0].dead = True
         elif step == "last dies" and living:
             living[-1].dead = True
+        elif step == "first is stuck" and living:
+            living[0].stuck = "stuck"
+        elif step == "last is stuck" and living:
+            living[-1].stuck = "stuck"
         elif step == "turn":
             self._turn()
 
@@ -111,8 +124,10 @@ class Story:
 
     def _turn(self) -> None:
         self.now += 10.0  # whatever is due, is due now
-        self.masters.listen()
+        self.masters.listen(self.now)
         self.masters.bury(self.now)
+        self.check()
+        self.masters.beat(self.now)
         self.check()
         if self.masters.start_at is not None and self.now >= self.masters.start_at:
             self.masters.start(self.now)
@@ -127,11 +142,13 @@ class Story:
 
 
 STEPS = ("reload", "first is ready", "last is ready", "first dies", "last dies", "turn")
+WITH_STUCK_ONES = ("reload", "first is ready", "last is ready", "first is stuck", "last is stuck", "turn")
 
 
-@pytest.mark.parametrize("first", STEPS)
-def test_whatever_happens_somebody_accepts_or_will(first: str, log: Log) -> None:
-    for steps in itertools.product(STEPS, repeat=5):
+@pytest.mark.parametrize("all_steps", [STEPS, WITH_STUCK_ONES], ids=["death", "stuck"])
+@pytest.mark.parametrize("first", ["reload", "first dies", "last is stuck"])
+def test_whatever_happens_somebody_accepts_or_will(first: str, all_steps: tuple[str, ...], log: Log) -> None:
+    for steps in itertools.product(all_steps, repeat=5):
         story = Story(log)
         try:
             story.take((first, *steps))
@@ -150,7 +167,7 @@ def test_whoever_starts_while_the_server_is_told_to_end_gets_the_word_and_no_oth
         story.masters.close(control.DRAIN)
         told = list(story.all)
         story._take(last)  # noqa: SLF001 - likewise
-        story.masters.listen()
+        story.masters.listen(story.now)
         story.masters.bury(story.now)
         assert [each.words[-1] for each in told] == [control.DRAIN] * len(told)
         assert story.masters.start_at is None
