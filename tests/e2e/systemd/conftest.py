@@ -53,7 +53,8 @@ class Host:
         self.name = f"pytest-{os.getpid()}"
         document = (REPOSITORY / "docs" / "operations.md").read_text()
         install = document.partition("```sh\n")[2].partition("```")[0]
-        inside = f"cd {shlex.quote(str(REPOSITORY))}\n{install}"
+        # Careful operators have such a umask.
+        inside = f"umask 077\ncd {shlex.quote(str(REPOSITORY))}\n{install}"
         # systemctl enables offline, in a chroot of a machine that may not run systemd itself.
         setup = f'export SYSTEMD_OFFLINE=1; chroot "$ROOT" bash -euc {shlex.quote(inside)}\n'
         # Anybody could write there, were it not for the unit.

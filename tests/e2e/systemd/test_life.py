@@ -29,6 +29,28 @@ def test_enabled_it_serves_after_the_boot(host) -> None:
     assert pid_that_answers(host) != pid_that_answers(host, "::1")
 
 
+def test_enabled_by_the_steps_it_can_be_read_by_all_and_its_commands_are_on_the_path(host) -> None:
+    settings = ("--config", "/etc/forkserver/forkserver.toml")
+    assert 'root = "/srv/files"' in host.run("forkserver", "check", "--user", "nobody", *settings).stdout
+    told = host.run("forkserver", "status", check=False)
+    expected = "forkserver: not running; of the service under systemd use `systemctl status forkserver`\n"
+    assert (told.returncode, told.stdout) == (3, expected)
+    started = host.run("forkserver", "start", "--user", "nobody", "--port", "0", *settings)
+    assert "started, PID" in started.stdout, "and the classic daemon beside it"
+    assert host.run("forkserver", "restart", "--user", "nobody", "--port", "0", *settings).stderr == ""
+    host.run("forkserver", "reload")
+    host.run("forkserver", "stop")
+
+
+def test_a_service_that_is_disabled_is_so_after_the_next_boot_too(service) -> None:
+    units = ("forkserver.socket", "forkserver.service")
+    service.run("systemctl", "disable", "--now", "forkserver.socket", "forkserver")
+    assert [service.show("ActiveState", unit) for unit in units] == ["inactive"] * 2
+    assert service.run("systemctl", "is-enabled", *units, check=False).stdout.split() == ["disabled"] * 2
+    service.run("systemctl", "enable", "forkserver")
+    assert service.run("systemctl", "is-enabled", *units).stdout.split() == ["enabled"] * 2
+
+
 def test_the_status_is_a_sentence(service) -> None:
     assert STATUS.match(service.show("StatusText"))
 
