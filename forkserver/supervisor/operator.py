@@ -1,7 +1,8 @@
 """The operator's channel: ``forkserver reload`` asks, and learns what came of it. Runs in supervisor and front.
 
 A SOCK_SEQPACKET socket in the abstract namespace (unix(7)), named after the supervisor's PID: nothing to create,
-nothing to remove, nothing left behind. Who asks must be root or the server's own user, by SO_PEERCRED.
+nothing to remove, nothing left behind. Who asks must be root or the server's own user, by SO_PEERCRED. Anybody may take
+such a name before the server does: then it has no channel, and who asks notices, by SO_PEERCRED too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ RELOAD = b"reload"
 _DONE = b"done"
 _FAILED = b"failed "
 _MAX_PACKET_BYTES = 4096
-_BACKLOG = 8
+_MAX_ASKING = 8
+_BACKLOG = 128
+"""Anybody may connect; while it is full, an operator waits with the strangers. Each turn takes as many."""
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -31,19 +34,30 @@ def address(pid: int) -> bytes:
 
 
 class OperatorSocket:
-    """The supervisor's end. Never blocks, and never holds more than a few who ask."""
+    """The supervisor's end. Never blocks, and never holds more than a few who ask.
+
+    ``complaint`` is why nobody can ask, and empty if they can: that is no reason not to serve.
+    """
 
     def __init__(self) -> None:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.setblocking(False)
-        self._listener.bind(address(os.getpid()))
-        self._listener.listen(_BACKLOG)
         self._asking: list[socket.socket] = []
+        self.complaint = ""
+        try:
+            self._listener.bind(address(os.getpid()))
+            self._listener.listen(_BACKLOG)
+        except OSError as error:
+            self.complaint = (
+                f"@forkserver/{os.getpid()}: cannot listen there: {error.strerror}; "
+                "`forkserver reload` does not work, SIGHUP does"
+            )
 
     def watch(self, poll: select.poll) -> None:
         """Add what operators may say to a poll set."""
-        for each in (self._listener, *self._asking):
-            poll.register(each, select.POLLIN)
+        if not self.complaint:
+            for each in (self._listener, *self._asking):
+                poll.register(each, select.POLLIN)
 
     def listen(self) -> list[tuple[bytes, Callable[[OperatorError | None], None]]]:
         """What was asked since the last call, each with the function that answers it."""
@@ -64,31 +78,45 @@ class OperatorSocket:
         return asked
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:
-            return
-        connection.setblocking(False)
-        _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        if uid in (0, os.geteuid()) and len(self._asking) < _BACKLOG:
+        for _ in range(_BACKLOG):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            connection.setblocking(False)
+            if _peer(connection)[1] not in (0, os.geteuid()):
+                connection.close()
+                continue
+            if len(self._asking) == _MAX_ASKING:
+                self._asking.pop(0).close()  # it has asked nothing in all this time
             self._asking.append(connection)
-        else:
-            connection.close()
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """PID and user of who connected, or of who listens: SO_PEERCRED, unix(7)."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    return pid, uid
 
 
 def ask(pid: int, word: bytes, timeout_s: float) -> None:
     """Have the supervisor ``pid`` do ``word``, and wait until it is done. Raises OperatorError with its complaint."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
-        channel.settimeout(timeout_s)
+        # Only the kernel's own timeout has connect(2) wait where the backlog is full; Python's fails with EAGAIN.
+        channel.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *divmod(int(timeout_s * 1e6), 10**6))
+        )
         try:
             channel.connect(address(pid))
+            _check_who_listens(channel, pid)
+            channel.settimeout(timeout_s)
             channel.send(word)
             answer = channel.recv(_MAX_PACKET_BYTES)
         except ConnectionRefusedError as error:
             raise OperatorError(_why_nobody_listens(pid)) from error
         except (ConnectionResetError, BrokenPipeError):
             answer = b""  # it hung up, with or without having read what we sent
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:
             raise OperatorError(f"the server, PID {pid}, gave no answer in {timeout_s:g} s; see its log") from error
         except OSError as error:
             raise OperatorError(f"cannot ask the server, PID {pid}: {error.strerror}; see its log") from error
@@ -96,6 +124,25 @@ def ask(pid: int, word: bytes, timeout_s: float) -> None:
         raise OperatorError(answer.removeprefix(_FAILED).decode("utf-8", "replace"))
     if answer != _DONE:
         raise OperatorError(f"the server, PID {pid}, did not answer; only root and its own user may ask")
+
+
+def _check_who_listens(channel: socket.socket, pid: int) -> None:
+    """Raises OperatorError where another process has taken the name: its answer would be a lie."""
+    listens, uid = _peer(channel)
+    # The user is looked at too: a PID can be had again, by who waits for it long enough.
+    if listens != pid or uid not in (0, os.geteuid(), _user_of(pid)):
+        raise OperatorError(
+            f"PID {pid} cannot be asked: what answers in its place is PID {listens} of user {uid}; use `kill -HUP {pid}`"
+        )
+
+
+def _user_of(pid: int) -> int | None:
+    """The effective user of a process, proc_pid_status(5): who owns its directory may be another."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next(int(line.split()[2]) for line in file if line.startswith(b"Uid:"))
+    except OSError:
+        return None
 
 
 def _why_nobody_listens(pid: int) -> str:

@@ -72,6 +72,8 @@ class Supervisor:
         self._adopted = adopted
         self._log_socket = LogSocket()
         self._operators = OperatorSocket()
+        if self._operators.complaint:
+            log.event("warning", reason=self._operators.complaint)
         self._announced = False
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)  # their default is to end a process, and they mean nothing here

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import os
 import re
 import signal
@@ -201,6 +203,78 @@ def test_a_master_whose_loop_does_not_turn_is_replaced(serve):
 def test_who_is_no_forkserver_cannot_be_asked():
     with pytest.raises(OperatorError, match="no forkserver of this machine has the PID 1;"):
         operator.ask(1, operator.RELOAD, 5)
+
+
+# Takes the name that a server will have when it becomes this very process, and keeps it.
+SQUAT = """
+import os, socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as squatter:
+    squatter.bind(b"\\0forkserver/%d" % os.getpid())
+    if os.fork() == 0:
+        squatter.listen()
+        os.setuid(int(sys.argv[1]))
+        while True:
+            asking = squatter.accept()[0]
+            asking.send(b"done")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("uid", [os.geteuid(), 65534] if os.geteuid() == 0 else [os.geteuid()])
+def test_a_server_whose_name_another_process_has_taken_serves_and_is_not_mistaken_for_it(serve, uid):
+    server = serve(prefix=[sys.executable, "-c", SQUAT, str(uid)])
+    pid = server.process.pid
+    assert f"@forkserver/{pid}: cannot listen there: " in server.wait_for("`forkserver reload` does not work")
+    done = reload(server)
+    assert done.returncode == 78
+    assert re.search(rf"what answers in its place is PID \d+ of user \d+; use `kill -HUP {pid}`\n", done.stderr)
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for(" ready ", 2)
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+    for child in set(children_of(pid)) - {server.master_pid}:
+        os.kill(child, signal.SIGKILL)
+
+
+def children_of(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def test_a_channel_crowded_by_those_who_ask_nothing_still_hears_who_asks(serve):
+    server = serve()
+    name = operator.address(server.process.pid)
+    with contextlib.ExitStack() as crowd:
+        for _ in range(100):
+            silent = crowd.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            silent.connect(name)
+        operator.ask(server.process.pid, operator.RELOAD, 20)
+
+
+def test_who_asks_waits_for_a_place_in_a_full_backlog():
+    with contextlib.ExitStack() as stack:
+        listener, silent = (stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) for _ in range(2))
+        listener.bind(operator.address(os.getpid()))
+        listener.listen(0)
+        silent.connect(listener.getsockname())
+        asking = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
+        answer = asking.submit(operator.ask, os.getpid(), operator.RELOAD, 20)
+        with pytest.raises(TimeoutError):
+            answer.result(0.2)
+        listener.accept()[0].close()
+        with listener.accept()[0] as connection:
+            assert connection.recv(100) == operator.RELOAD
+            connection.send(b"done")
+            answer.result(20)
+
+
+def test_a_full_backlog_is_not_waited_for_for_ever():
+    with contextlib.ExitStack() as stack:
+        listener, silent = (stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) for _ in range(2))
+        listener.bind(operator.address(os.getpid()))
+        listener.listen(0)
+        silent.connect(listener.getsockname())
+        with pytest.raises(OperatorError, match=r"gave no answer in 0\.1 s"):
+            operator.ask(os.getpid(), operator.RELOAD, 0.1)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network namespace")
