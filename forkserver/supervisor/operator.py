@@ -103,9 +103,8 @@ def ask(pid: int, word: bytes, timeout_s: float) -> None:
     """Have the supervisor ``pid`` do ``word``, and wait until it is done. Raises OperatorError with its complaint."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
         # Only the kernel's own timeout has connect(2) wait where the backlog is full; Python's fails with EAGAIN.
-        channel.setsockopt(
-            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", *divmod(int(timeout_s * 1e6), 10**6))
-        )
+        timeval = struct.pack("ll", *divmod(int(timeout_s * 1_000_000), 1_000_000))
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
         try:
             channel.connect(address(pid))
             _check_who_listens(channel, pid)
@@ -132,7 +131,8 @@ def _check_who_listens(channel: socket.socket, pid: int) -> None:
     # The user is looked at too: a PID can be had again, by who waits for it long enough.
     if listens != pid or uid not in (0, os.geteuid(), _user_of(pid)):
         raise OperatorError(
-            f"PID {pid} cannot be asked: what answers in its place is PID {listens} of user {uid}; use `kill -HUP {pid}`"
+            f"PID {pid} cannot be asked: what answers in its place is PID {listens} of user {uid}; "
+            f"use `kill -HUP {pid}`"
         )
 
 

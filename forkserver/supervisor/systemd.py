@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import socket
 import time
@@ -10,8 +11,9 @@ from forkserver.errors import OperatorError
 
 _FIRST_FD = 3
 _STATUS_PAUSE_S = 1.0
-_SEND_PATIENCE_S = 1.0
-"""Longer than the service manager ever takes; a loop that waited for ever for a stuck one would be stuck itself."""
+_AGAIN_S = 1.0
+_MAX_WAITING = 16
+"""Words that a stuck manager has not taken. Of more the last ones tell it all: what was is of no interest."""
 
 
 def passed_sockets() -> list[socket.socket]:
@@ -36,7 +38,7 @@ def passed_sockets() -> list[socket.socket]:
 
 
 class Notifier:
-    """Tells the service manager how the service is; says nothing where there is none. No call fails.
+    """Tells the service manager how the service is; says nothing where there is none. No call fails, and none waits.
 
     Its making takes the variables out of the environment, as ``passed_sockets`` does. ``now`` is always the caller's
     monotonic clock, in seconds. ``due`` is the moment when ``keep_time`` must be called, None: never.
@@ -55,6 +57,8 @@ class Notifier:
         self._told = ""
         self._wanted = ""
         self._status_at = now
+        self._waiting: collections.deque[str] = collections.deque(maxlen=_MAX_WAITING)
+        self._stopping = False
 
     @property
     def due(self) -> float | None:
@@ -65,18 +69,19 @@ class Notifier:
         return min(moments, default=None)
 
     def keep_time(self, now: float) -> None:
-        """Send what is due: the watchdog's sign of life, a status that was held back."""
+        """Send what is due: words that wait, the watchdog's sign of life, a status that was held back."""
+        self._send_waiting()
         if self._beat_s is not None and now >= self._beat_at:
-            self._beat_at = now + self._beat_s
-            self._send("WATCHDOG=1")
+            self._beat_at = now + (self._beat_s if self._send("WATCHDOG=1") else min(self._beat_s, _AGAIN_S))
         if self._wanted != self._told and now >= self._status_at:
             self._status_at = now + _STATUS_PAUSE_S
-            self._told = self._wanted
-            self._send(f"STATUS={self._told}")
+            if self._send(f"STATUS={self._wanted}"):
+                self._told = self._wanted
 
     def ready(self) -> None:
         """The service serves: for the first time, or again after ``reloading``."""
-        self._send("READY=1")
+        if not self._stopping:
+            self._say("READY=1")
 
     def status(self, text: str, now: float) -> None:
         """One line for people. Sent if it says something new, at most once a second, the last one certainly."""
@@ -89,22 +94,36 @@ class Notifier:
     def reloading(self) -> None:
         """The settings are being read again; ``ready`` ends it."""
         # The manager compares it with its own CLOCK_MONOTONIC, so it is not the caller's idea of now.
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if not self._stopping:
+            self._say(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """The service drains, then ends."""
-        self._send("STOPPING=1")
+        """The service drains, then ends: it will be neither ready nor reloading any more."""
+        self._stopping = True
+        self._say("STOPPING=1")
 
     def extend_timeout(self, seconds: float) -> None:
         """What goes on, be it the start or the stop, may take this long from now, whatever the unit file says."""
-        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+        self._say(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
-    def _send(self, message: str) -> None:
+    def _say(self, message: str) -> None:
+        """Send what must not be lost, now or as soon as the manager takes it, one after the other."""
+        self._waiting.append(message)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        while self._waiting and self._send(self._waiting[0]):
+            self._waiting.popleft()
+
+    def _send(self, message: str) -> bool:
+        """False: the manager takes nothing just now."""
         if not self._heard:
-            return
+            return True
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-                manager.settimeout(_SEND_PATIENCE_S)
-                manager.sendto(message.encode(), self._address)
+                manager.sendto(message.encode(), socket.MSG_DONTWAIT, self._address)
+        except BlockingIOError:
+            return False
         except OSError:
-            pass  # nobody there, or it takes nothing: that is no reason to stop serving
+            pass  # nobody there: that is no reason to stop serving
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -33,6 +34,13 @@ class Manager:
                 datagrams.append(self._socket.recv(4096).decode())
             except BlockingIOError:
                 return datagrams
+
+    def get_stuck(self) -> None:
+        """Have a queue that takes nothing more."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as crowd, contextlib.suppress(BlockingIOError):
+            crowd.setblocking(False)
+            while True:
+                crowd.sendto(b"x", self._socket.getsockname())
 
     def close(self) -> None:
         self._socket.close()
@@ -142,3 +150,30 @@ def test_a_manager_that_goes_away_is_not_missed(manager: Manager) -> None:
     manager.close()
     notifier.status("serving", 0.0)
     notifier.ready()
+
+
+def test_a_manager_that_is_stuck_is_not_waited_for_and_hears_all_words_and_the_last_status_later(
+    manager: Manager, monkeypatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "20000000")
+    notifier = Notifier(0.0)
+    manager.get_stuck()
+    notifier.reloading()
+    notifier.status("one", 0.0)
+    notifier.status("two", 0.5)
+    notifier.ready()
+    assert notifier.due == 1.0
+    assert set(manager.heard()) == {"x"}
+    notifier.keep_time(2.0)
+    heard = manager.heard()
+    assert heard[0].startswith("RELOADING=1\n")
+    assert heard[1:] == ["READY=1", "WATCHDOG=1", "STATUS=two"]
+    assert notifier.due == 12.0
+
+
+def test_of_a_service_that_stops_the_manager_hears_nothing_else(manager: Manager) -> None:
+    notifier = Notifier(0.0)
+    notifier.stopping()
+    notifier.reloading()
+    notifier.ready()
+    assert manager.heard() == ["STOPPING=1"]
