@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from forkserver.settings import Settings
     from forkserver.supervisor.succession import Answer
 
+_MAX_WISHES = 64
+
 
 def main(settings: Settings, load: Callable[[], Settings]) -> int:
     """Serve until told to stop; returns the exit status. Raises OperatorError where it cannot start.
@@ -78,6 +80,9 @@ class Supervisor:
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)  # their default is to end a process, and they mean nothing here
         self._signals = SignalPipe((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+        # Whoever started us may have blocked any of them, and masters and children inherit it.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._wishes: list[Answer] = []
         self._beat_at = 0.0
         self._ending = Ending(masters)
 
@@ -100,15 +105,17 @@ class Supervisor:
             self._heed(number, now)
         self._masters.listen(now)
         for word, answer in self._operators.listen():
-            self._reload(answer) if word == RELOAD else answer(OperatorError("only `reload` can be asked for"))
+            self._wish(answer) if word == RELOAD else answer(OperatorError("only `reload` can be asked for"))
         self._masters.bury(now)
+        if self._wishes and not self._masters.reloading:
+            self._reload()
         self._keep_time(now)
         self._masters.speak()
         self._tell_manager(now)
 
     def _heed(self, number: int, now: float) -> None:
         if number == signal.SIGHUP:
-            self._reload(lambda _: None)
+            self._wish(lambda _: None)
         elif number == signal.SIGCHLD:
             pass  # it woke us; every turn buries
         else:
@@ -123,14 +130,23 @@ class Supervisor:
             self._notifier.status(f"draining, for {drain_s:.0f} s at most", now)
         self._ending.begin(now, drain_s)
 
-    def _reload(self, answer: Answer) -> None:
-        """Read the settings and start their master; whoever asked learns what became of it, and so does the log."""
+    def _wish(self, answer: Answer) -> None:
+        """Reload once the reload under way, if any, has ended: the settings it has read may be older than the wish."""
+        if len(self._wishes) < _MAX_WISHES:
+            self._wishes.append(answer)
+        else:
+            answer(OperatorError("too many wait for a reload; try again when it has ended"))
+
+    def _reload(self) -> None:
+        """Read the settings and start their master; who asked learn what became of it, and so does the log."""
+        answers, self._wishes = self._wishes, []
 
         def done(error: OperatorError | None) -> None:
             if error:
                 self._log.event("reload-failed", reason=str(error))
             self._notifier.ready()
-            answer(error)
+            for answer in answers:
+                answer(error)
 
         self._notifier.reloading()
         try:

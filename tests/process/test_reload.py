@@ -205,6 +205,44 @@ def test_who_is_no_forkserver_cannot_be_asked():
         operator.ask(1, operator.RELOAD, 5)
 
 
+def test_who_asks_during_a_reload_gets_another_one_and_its_own_answer(serve, config):
+    server = serve("--config", config("hidden = false\n"))
+    pid = server.process.pid
+    with concurrent.futures.ThreadPoolExecutor() as asking:
+        server.process.send_signal(signal.SIGHUP)
+        candidate = server.wait_until(lambda: set(children_of(pid)) - {server.master_pid}, "a second master").pop()
+        os.kill(candidate, signal.SIGSTOP)
+        config("prot = 1\n")
+        server.process.send_signal(signal.SIGHUP)
+        answers = [asking.submit(operator.ask, pid, operator.RELOAD, 20) for _ in range(2)]
+        with pytest.raises(TimeoutError):
+            answers[0].result(0.2)
+        os.kill(candidate, signal.SIGCONT)
+        for answer in answers:
+            with pytest.raises(OperatorError, match=r"did you mean port\?"):
+                answer.result(20)
+    assert len(server.log(" ready ")) == 2
+    assert server.log("reload-failed")
+
+
+def test_a_reload_that_waits_when_the_server_is_stopped_fails(serve, config):
+    server = serve("--config", config(""))
+    pid = server.process.pid
+    with concurrent.futures.ThreadPoolExecutor() as asking, server.connect() as connection:
+        connection.sendall(b"PI")  # keeps it from ending at once
+        server.process.send_signal(signal.SIGHUP)
+        candidate = server.wait_until(lambda: set(children_of(pid)) - {server.master_pid}, "a second master").pop()
+        os.kill(candidate, signal.SIGSTOP)
+        answer = asking.submit(operator.ask, pid, operator.RELOAD, 20)
+        with pytest.raises(TimeoutError):
+            answer.result(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(OperatorError, match="is being stopped"):
+            answer.result(20)
+        os.kill(candidate, signal.SIGCONT)
+    assert server.stop() == 0
+
+
 # Takes the name that a server will have when it becomes this very process, and keeps it.
 SQUAT = """
 import os, socket, sys

@@ -214,3 +214,17 @@ def test_a_reader_of_the_log_that_stalls_stops_neither_service_nor_stop(root, li
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     os.close(read_fd)
+
+
+BLOCKED = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_signals_that_were_blocked_when_it_was_started_are_heeded(serve):
+    server = serve("--spare", "1", prefix=[sys.executable, "-c", BLOCKED])
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for(" ready ", 2)
+    assert server.stop() == 0
