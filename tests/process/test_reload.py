@@ -205,42 +205,63 @@ def test_who_is_no_forkserver_cannot_be_asked():
         operator.ask(1, operator.RELOAD, 5)
 
 
-def test_who_asks_during_a_reload_gets_another_one_and_its_own_answer(serve, config):
-    server = serve("--config", config("hidden = false\n"))
-    pid = server.process.pid
+# A supervisor whose masters go on only once somebody has opened the gate, where there is one.
+GATED = """
+import sys
+from forkserver.front import cli
+from forkserver.supervisor import generation
+generation.COMMAND = (sys.executable, "-c", *sys.argv[1:3])
+del sys.argv[1:sys.argv.index("serve")]
+cli.main()
+"""
+
+GATE = """
+import os, sys
+from forkserver.master import __main__
+if os.path.exists(sys.argv[1]):
+    os.close(os.open(sys.argv[1], os.O_RDONLY))
+sys.exit(__main__.main(int(sys.argv[2])))
+"""
+
+
+@pytest.fixture
+def reloading(serve, config, tmp_path):
+    """A server in the middle of a reload, and the gate that its new master waits at."""
+    gate = tmp_path / "gate"
+    server = serve("--config", config(""), prefix=[sys.executable, "-c", GATED, GATE, str(gate)])
+    os.mkfifo(gate)
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_until(lambda: len(children_of(server.process.pid)) == 2, "a second master")
+    return server, gate
+
+
+def test_who_asks_during_a_reload_gets_another_one_and_its_own_answer(reloading, config):
+    server, gate = reloading
+    config("prot = 1\n")
     with concurrent.futures.ThreadPoolExecutor() as asking:
         server.process.send_signal(signal.SIGHUP)
-        candidate = server.wait_until(lambda: set(children_of(pid)) - {server.master_pid}, "a second master").pop()
-        os.kill(candidate, signal.SIGSTOP)
-        config("prot = 1\n")
-        server.process.send_signal(signal.SIGHUP)
-        answers = [asking.submit(operator.ask, pid, operator.RELOAD, 20) for _ in range(2)]
+        answers = [asking.submit(operator.ask, server.process.pid, operator.RELOAD, 20) for _ in range(2)]
         with pytest.raises(TimeoutError):
             answers[0].result(0.2)
-        os.kill(candidate, signal.SIGCONT)
+        os.close(os.open(gate, os.O_WRONLY))
+        server.wait_for(" ready ", 2)
         for answer in answers:
             with pytest.raises(OperatorError, match=r"did you mean port\?"):
                 answer.result(20)
-    assert len(server.log(" ready ")) == 2
-    assert server.log("reload-failed")
 
 
-def test_a_reload_that_waits_when_the_server_is_stopped_fails(serve, config):
-    server = serve("--config", config(""))
-    pid = server.process.pid
-    with concurrent.futures.ThreadPoolExecutor() as asking, server.connect() as connection:
-        connection.sendall(b"PI")  # keeps it from ending at once
-        server.process.send_signal(signal.SIGHUP)
-        candidate = server.wait_until(lambda: set(children_of(pid)) - {server.master_pid}, "a second master").pop()
-        os.kill(candidate, signal.SIGSTOP)
-        answer = asking.submit(operator.ask, pid, operator.RELOAD, 20)
+def test_a_reload_that_waits_when_the_server_is_stopped_fails(reloading):
+    server, gate = reloading
+    with concurrent.futures.ThreadPoolExecutor() as asking:
+        answer = asking.submit(operator.ask, server.process.pid, operator.RELOAD, 20)
         with pytest.raises(TimeoutError):
             answer.result(0.2)
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(OperatorError, match="is being stopped"):
             answer.result(20)
-        os.kill(candidate, signal.SIGCONT)
+        os.close(os.open(gate, os.O_WRONLY))
     assert server.stop() == 0
+    assert not server.log(" ready ")[1:]
 
 
 # Takes the name that a server will have when it becomes this very process, and keeps it.
