@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
 from forkserver import __version__
+from forkserver.client import interrupt
 from forkserver.client.address import Address, Location, local_name, parse_location, parse_server
 from forkserver.client.display import escape
 from forkserver.client.outcome import MEANINGS, Exit, Failure, Interrupted
@@ -20,11 +20,7 @@ from forkserver.client.run import Options, Run
 from forkserver.client.target import check_output, output_complaints
 from forkserver.settings import DEFAULT_PORT
 
-if TYPE_CHECKING:
-    from types import FrameType
-
 MAX_TIMEOUT_S = 86400
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EPILOG = "\b\nExit status; of several failures the one with the highest number:\n" + "\n".join(
     f"{status.value:>5}  {meaning}" for status, meaning in MEANINGS.items()
 )
@@ -188,19 +184,9 @@ def _main() -> int:
             error.show()
         return Exit.USAGE
     options, locations = parsed
-    for number in _ENDING_SIGNALS:
-        # What is ignored stays so: a shell without job control and nohup(1) want it.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    interrupt.catch()
     run = Run(options)
     return run.prompt() if locations is None else run.names(locations)
-
-
-def _interrupt(signal_number: int, _frame: FrameType | None) -> None:
-    # Once: a second signal must not keep the temporary file from being removed.
-    for number in _ENDING_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    raise Interrupted(signal_number)
 
 
 def _confess(error: Exception) -> None:

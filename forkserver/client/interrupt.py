@@ -1,0 +1,48 @@
+"""Signals that end the run, heeded at once wherever it waits. Runs at the user's.
+
+The interpreter looks for a signal between two steps of Python. One that comes after the last look and before a system
+call that blocks would wait as long as that call does: nothing interrupts it any more. So whatever signal came is sent
+again, by a thread that the C handler wakes through ``signal.set_wakeup_fd``, until it is heeded.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from forkserver.client.outcome import Interrupted
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN_S = 0.05
+
+
+def catch() -> None:
+    """From now on a signal that asks us to end raises Interrupted in the main thread, which is to be the caller."""
+    for number in _SIGNALS:
+        # What is ignored stays so: a shell without job control and nohup(1) want it.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(write_fd, False)
+    signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    threading.Thread(target=_insist, args=(read_fd, threading.get_ident()), daemon=True).start()
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    # Once: a second signal must not keep the temporary file from being removed.
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def _insist(read_fd: int, main_thread: int) -> None:
+    number = os.read(read_fd, 1)[0]
+    while True:
+        time.sleep(_AGAIN_S)
+        signal.pthread_kill(main_thread, number)  # once it was heeded, it is ignored
