@@ -24,9 +24,10 @@ REPOSITORY = Path(__file__).parents[3]
 
 def program(first: str) -> list[str]:
     """The command ``fsget``, after ``first`` in a shell: the process between fork and exec, without a fork of ours."""
-    # The tests themselves may run in the background of a shell, which lets SIGINT be ignored.
-    fsget = ["env", "--default-signal=INT,HUP", sys.executable, "-m", "forkserver.client"]
-    return ["/bin/sh", "-c", first + '; exec "$@"', "sh", *fsget] if first else fsget
+    # The tests themselves may run in the background of a shell or under nohup, where signals are ignored.
+    defaults = ["env", "--default-signal=INT,HUP"]
+    fsget = [sys.executable, "-m", "forkserver.client"]
+    return [*defaults, "/bin/sh", "-c", first + '; exec "$@"', "sh", *fsget] if first else [*defaults, *fsget]
 
 
 # Steps of a script; any bytes in it are sent, an event is waited for.
