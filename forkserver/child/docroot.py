@@ -17,7 +17,12 @@ from forkserver.protocol.messages import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     from forkserver.child.walk import Place
+
+    Looked = TypeVar("Looked")
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _MAX_UNSURE = 32
@@ -81,14 +86,10 @@ class Docroot:
     def open(self, name: bytes) -> Found:
         """Open what ``name`` (decoded, with its leading slash) stands for. Raises Refusal."""
         path = self.resolve(name)
-        for _ in range(_MAX_UNSURE):
-            try:
-                return self._open(path)
-            except BlockingIOError:  # the name changed its kind while we looked
-                continue
-            except OSError as error:
-                raise refusal(error) from error
-        raise Refusal(*_REFUSALS[errno.EAGAIN])
+        try:
+            return _surely(self._open, path)
+        except OSError as error:
+            raise refusal(error) from error
 
     def resolve(self, name: bytes) -> bytes:
         """The lexical wall: the path of ``name`` relative to the root. Raises Refusal."""
@@ -111,14 +112,17 @@ class Docroot:
     def still_is(self, found: Found) -> bool:
         """Whether the name still stands for the file that was opened, and nobody has written to it since."""
         try:
-            place = locate(self._root_fd, found.path)
+            place = _surely(self._locate, found.path)
         except OSError:
             return False
         place.close()
         return validator(place.info) == validator(found.info)
 
+    def _locate(self, path: bytes) -> Place:
+        return locate(self._root_fd, path)
+
     def _open(self, path: bytes) -> Found:
-        place = locate(self._root_fd, path)
+        place = self._locate(path)
         try:
             if not _is_served(place.info):
                 raise Refusal(Status.NOT_A_FILE, "is no regular file")
@@ -138,6 +142,16 @@ class Docroot:
             if error.errno == errno.ELOOP:
                 raise BlockingIOError(errno.EAGAIN, "a link since we looked") from error
             raise
+
+
+def _surely(look: Callable[[bytes], Looked], path: bytes) -> Looked:
+    """``look(path)``, again where the name changed its kind meanwhile, which is EAGAIN; in the end raise it."""
+    for _ in range(_MAX_UNSURE):
+        try:
+            return look(path)
+        except BlockingIOError:
+            continue
+    return look(path)
 
 
 def _is_served(info: os.stat_result) -> bool:
