@@ -36,7 +36,7 @@ class Intake:
     def take(self) -> tuple[socket.socket, int, str] | None:
         """Wait for a connection: socket, number, peer. None: end this child.
 
-        The master drains or is gone, or there was nothing to do for too long. A connection that is queued in this very
+        The master drains or is gone, or has too many like it, or there was nothing to do for too long. A connection that is queued in this very
         moment is not lost: another child takes it, or the master, seeing one less, forks one that does.
         """
         try:
@@ -89,6 +89,14 @@ class Handover:
         except OSError as error:
             # EAGAIN, ENOBUFS or ETOOMANYREFS: nothing was queued. A fork can still serve this connection.
             self.broken = isinstance(error, BrokenPipeError)
+            return False
+        return True
+
+    def dismiss(self) -> bool:
+        """Queue the end of one idle child. False: the queue is full, so none is idle."""
+        try:
+            self._queue.sendmsg([b""])
+        except OSError:
             return False
         return True
 

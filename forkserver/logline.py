@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import stat
 import time
 
 MAX_VALUE_CHARS = 2000
@@ -50,10 +51,11 @@ class Log:
     dropped, and the next one that is written says how many were. Until one is written again, no line waits.
     """
 
-    __slots__ = ("_broken", "_dropped", "_end", "_fd", "_poll", "_second", "_stamp", "form", "patience_s")
+    __slots__ = ("_broken", "_dropped", "_end", "_fd", "_poll", "_second", "_stamp", "_waits", "form", "patience_s")
 
     def __init__(self, fd: int = 2, *, patience_s: float = CHILD_PATIENCE_S, form: str = "plain") -> None:
         self._fd = fd
+        self._waits = not _is_file(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._broken = ""
@@ -67,8 +69,8 @@ class Log:
 
     def event(self, verb: str, **fields: str | int) -> None:
         """Write one line: ``verb``, then the fields in the order given."""
-        # A pipe is ready for writing when it takes PIPE_BUF bytes; a file always is.
-        if not self._poll.poll(0 if self._dropped else self.patience_s * 1000):
+        # A pipe is ready for writing when it takes PIPE_BUF bytes.
+        if self._waits and not self._poll.poll(0 if self._dropped else self.patience_s * 1000):
             self._dropped += 1
             return
         dropped, self._dropped = self._dropped, 0
@@ -130,6 +132,14 @@ def is_datagram_socket(fd: int) -> bool:
     kind = found.family, found.type
     found.detach()  # or it would close what is not its own
     return kind == (socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+def _is_file(fd: int) -> bool:
+    """Whether ``fd`` is a file of a file system, which takes every line at once."""
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        return False
 
 
 def syslog_complaint(text: str, priority: int) -> bytes:

@@ -62,6 +62,8 @@ class Children:
         self._written_off: set[int] = set()
         self._last_number = 0
         self._last_connection = 0
+        self._dismissed = 0
+        self._lowest_idle = 0
         self.idle = 0
 
     def __len__(self) -> int:
@@ -112,7 +114,17 @@ class Children:
 
     def forwarded(self) -> None:
         """A connection was put in the queue: one idle child will take it."""
-        self.idle -= 1
+        self._one_idle_less()
+
+    def dismissed(self) -> None:
+        """Its end was put in the queue: the idle child that takes it is idle no longer, and dies."""
+        self._one_idle_less()
+        self._dismissed += 1
+
+    def unneeded(self) -> int:
+        """How many were idle the whole time since the last call."""
+        lowest, self._lowest_idle = self._lowest_idle, self.idle
+        return max(min(lowest, self.idle), 0)
 
     def available(self, number: int, connection: int) -> str | None:
         """Child ``number`` announced itself; returns whose connection it finished."""
@@ -136,7 +148,11 @@ class Children:
         self._free.append(child.slot_index)
         number = child.connection
         if number == child.finished:
-            self.idle -= 1  # it was waiting; or had only just received, and then once too often: see `write_off`
+            # It was waiting; or had only just received, and then it is counted out once too often: see `write_off`.
+            if self._dismissed:
+                self._dismissed -= 1  # already counted out; if it died of something else, the next to die will be this
+            else:
+                self._one_idle_less()
         else:
             self._take_back(number)
         connection = self._connections.pop(number, None)
@@ -160,4 +176,8 @@ class Children:
         """Undo a wrong ``write_off``: the child was not dead, but stopped in those few instructions."""
         if connection in self._written_off:
             self._written_off.remove(connection)
-            self.idle -= 1
+            self._one_idle_less()
+
+    def _one_idle_less(self) -> None:
+        self.idle -= 1
+        self._lowest_idle = min(self._lowest_idle, self.idle)

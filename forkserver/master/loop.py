@@ -147,6 +147,7 @@ class Master:
             self._orders.report_draining(self._nursery.state, self._nursery.admission, now)
         self._refusals.expire(now)
         self._nursery.sweep(now)
+        self._nursery.review(now)
         if self._last_signals and now >= self._last_signals[0][0]:
             self._nursery.signal(self._last_signals.pop(0)[1])
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Work = Callable[[int, int, Taken | None], ExitStatus]
 
 _LOST_AFTER_S = 1.0
+_REVIEW_S = 1.0
 _TOO_SOON_S = 1.0
 """A child that waits in vain waits for ``handover.IDLE_CHILD_S``; sooner it ends where the queue is out of order."""
 
@@ -50,6 +51,7 @@ class Nursery:
         self._throttle = Throttle()
         # Only where children take connections from the queue can one get lost there.
         self._sweep_at = 0.0 if settings.spare or settings.connections_per_child > 1 else float("inf")
+        self._review_at = self._sweep_at
         self._serving = True
         self._closed = False
         self._max_children = settings.max_children
@@ -152,6 +154,21 @@ class Nursery:
         self._sweep_at = now + _LOST_AFTER_S
         for peer in self._children.write_off(now - _LOST_AFTER_S):
             self._release(peer)
+
+    def review(self, now: float) -> None:
+        """Once in a while, dismiss half of those that were not needed all the while: a crowd leaves no crowd behind.
+
+        Under the least load each of them is woken in its turn, and none ever waits for ``handover.IDLE_CHILD_S``. One
+        stays for that long.
+        """
+        if now < self._review_at or self._closed:
+            return
+        self._review_at = now + _REVIEW_S
+        surplus = self._children.unneeded() - max(self._spare, 1)
+        for _ in range((surplus + 1) // 2):
+            if not self._handover.dismiss():
+                return
+            self._children.dismissed()
 
     @property
     def moment(self) -> float:

@@ -214,3 +214,25 @@ def test_spare_children_that_were_killed_are_replaced(serve, states):
     assert len(server.log(" died pid=")) == 3
     assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
     server.quiet(idle=3)
+
+
+def test_children_that_a_crowd_leaves_behind_are_dismissed_under_the_least_load(serve):
+    server = serve("--spare", "2", "--connections-per-child", "1000")
+    crowd = [server.connect() for _ in range(12)]
+    for connection in crowd:
+        connection.sendall(b"PING\n")
+        assert connection.recv(100).startswith(b"FS1 200 ok ")
+    for connection in crowd:
+        connection.close()
+    assert len(server.children()) >= len(crowd)
+
+    def few() -> bool:
+        # Each request wakes another child: none of them waits for as long as idle children may.
+        assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+        return len(server.children()) <= 3
+
+    server.wait_until(few, "only a few children left")
+    assert not server.log(" died ")
+    assert not server.log(" throttle ")
+    retired = server.log(" receipt pid=")
+    assert len(retired) >= len(crowd) - 1, "in order"

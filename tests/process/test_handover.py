@@ -92,3 +92,20 @@ def test_an_announcement_to_a_master_that_is_gone_does_no_harm(handover):
     os.close(handover.available_fd)
     handover.intake.announce(1, 1)
     handover.available_fd = os.open(os.devnull, os.O_RDONLY)
+
+
+def test_a_dismissal_ends_one_child_after_what_was_queued_before(handover, pair):
+    handover.forward(pair[0], 7, "peer")
+    assert handover.dismiss()
+    handover.forward(pair[0], 8, "peer")
+    taken = [handover.intake.take() for _ in range(3)]
+    assert [each and each[1] for each in taken] == [7, None, 8]
+    for each in taken:
+        if each:
+            each[0].close()
+
+
+def test_a_queue_that_is_full_dismisses_nobody(handover, pair):
+    while handover.forward(pair[0], 1, "peer"):
+        pass
+    assert not handover.dismiss()

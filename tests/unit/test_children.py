@@ -177,3 +177,34 @@ def test_a_connection_that_its_child_hides_is_written_off(children):
     assert children.write_off(before=9.9) == []
     child.slot.connection = 0
     assert children.write_off(before=9.9) == ["peer"]
+
+
+def test_children_that_were_idle_all_the_while_are_not_needed(children):
+    for pid in (100, 101, 102):
+        fork(children, pid)
+    children.unneeded()
+    children.forwarded()
+    children.forwarded()
+    children.available(3, children.open_connection("peer", 0.0))
+    assert children.idle == 2
+    assert children.unneeded() == 1, "at one time only one was idle"
+    assert children.unneeded() == 2
+
+
+def test_a_child_that_died_idle_was_not_idle_all_the_while(children):
+    fork(children, 100)
+    children.unneeded()
+    children.died(100)
+    fork(children, 101)
+    assert children.unneeded() == 0
+
+
+def test_a_dismissed_child_is_counted_out_once(children):
+    for pid in (100, 101, 102):
+        fork(children, pid)
+    children.dismissed()
+    assert children.idle == 2
+    children.died(101)
+    assert children.idle == 2
+    children.died(102)
+    assert children.idle == 1, "nobody dismissed this one"
