@@ -36,8 +36,9 @@ class Intake:
     def take(self) -> tuple[socket.socket, int, str] | None:
         """Wait for a connection: socket, number, peer. None: end this child.
 
-        The master drains or is gone, or has too many like it, or there was nothing to do for too long. A connection that is queued in this very
-        moment is not lost: another child takes it, or the master, seeing one less, forks one that does.
+        The master drains or is gone, or has too many like this one, or there was nothing to do for too long. A
+        connection that is queued in this very moment is not lost: another child takes it, or the master, seeing one
+        less, forks one that does.
         """
         try:
             packet, ancillary, _flags, _address = self._queue.recvmsg(
