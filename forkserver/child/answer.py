@@ -5,7 +5,7 @@ from __future__ import annotations
 from forkserver import __version__
 from forkserver.child import listing
 from forkserver.child.docroot import Refusal
-from forkserver.child.transfer import Transfer
+from forkserver.child.transfer import SMALL_BYTES, Transfer
 from forkserver.child.wire import Woken
 from forkserver.protocol.messages import DIGESTS, End, Request, Status, Trailer
 from forkserver.slots import DRAINING, STOPPING
@@ -64,19 +64,31 @@ def _send_content(session: Session, request: Request, found: Found, length: int,
     pace = session.pace()
     transfer = Transfer(session.wire, session.slot, pace)
     session.receipt.promise(length, transfer)
-    # One burst of full segments from reply to trailer; without frames each piece must leave on its own.
-    corked = not session.dialect.unframed
-    if corked:
+    if session.dialect.unframed:
+        # Each piece must leave on its own.
+        session.reply(Status.OK, fields)
+        session.end_content(_send_file(session, request, found, length, transfer), pace)
+    elif length > SMALL_BYTES:
+        # One burst of full segments from reply to trailer.
         session.wire.cork(on=True)
-    session.reply(Status.OK, fields)
-    trailer = transfer.send(found, request.offset, length, request.digest)
-    if trailer is None:
-        trailer = transfer.seal(found, session.docroot)
-    else:
-        session.keep = False
-    session.end_content(trailer, pace)
-    if corked:
+        session.reply(Status.OK, fields)
+        session.end_content(_send_file(session, request, found, length, transfer), pace)
         session.wire.cork(on=False)
+    else:
+        head = session.encode_reply(Status.OK, fields)
+        content, early = transfer.read(found, request.offset, length, request.digest)
+        trailer = session.encode_trailer(_ending(session, found, transfer, early))
+        transfer.send_at_once(head[0], content, trailer)
+
+
+def _send_file(session: Session, request: Request, found: Found, length: int, transfer: Transfer) -> Trailer:
+    return _ending(session, found, transfer, transfer.send(found, request.offset, length, request.digest))
+
+
+def _ending(session: Session, found: Found, transfer: Transfer, early: Trailer | None) -> Trailer:
+    """The trailer; after an early one the connection is not kept."""
+    session.keep = session.keep and early is None
+    return early or transfer.seal(found, session.docroot)
 
 
 def _list(session: Session, request: Request, found: Found) -> None:

@@ -116,7 +116,7 @@ class Docroot:
         except OSError:
             return False
         place.close()
-        return validator(place.info) == validator(found.info)
+        return _version(place.info) == _version(found.info)
 
     def _locate(self, path: bytes) -> Place:
         return locate(self._root_fd, path)
@@ -172,6 +172,12 @@ def metadata(info: os.stat_result) -> dict[str, str]:
     return {"size": str(info.st_size), **common, "etag": validator(info)}
 
 
+def _version(info: os.stat_result) -> tuple[int, ...]:
+    """Change time and inode are part of it: a copy that kept its times is still another content."""
+    return info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_dev, info.st_ino
+
+
 def validator(info: os.stat_result) -> str:
-    """The etag. Change time and inode are part of it: a copy that kept its times is still another content."""
-    return f"{info.st_size:x}-{info.st_mtime_ns:x}-{info.st_ctime_ns:x}-{info.st_dev:x}.{info.st_ino:x}"
+    """The etag."""
+    size, modified, changed, device, inode = _version(info)
+    return f"{size:x}-{modified:x}-{changed:x}-{device:x}.{inode:x}"

@@ -67,20 +67,27 @@ class Session:
 
     def reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> None:
         """Send a reply line; after some statuses the connection is not kept."""
-        self.receipt.replied(status)
-        self.keep = self.keep and not status.closing
-        reply = Reply(status, {**self._identity.fields, **(fields or {})}, message)
-        first, *further = self.dialect.reply(reply)
+        first, *further = self.encode_reply(status, fields or {}, message)
         pace = self.pace()
         self.wire.send(bytearray(first), pace, DRAINING)
         for piece in further:
             self.wire.let_read(pace.deadline())
             self.wire.send(bytearray(piece), pace, DRAINING)
 
+    def encode_reply(self, status: Status, fields: dict[str, str], message: str = "") -> list[bytes]:
+        """What ``reply`` sends, for who has more to send with it."""
+        self.receipt.replied(status)
+        self.keep = self.keep and not status.closing
+        return self.dialect.reply(Reply(status, {**self._identity.fields, **fields}, message))
+
     def end_content(self, trailer: Trailer, pace: clock.Pace) -> None:
         """Send the trailer. Not even a stop cuts this line short: it is what tells the peer why."""
+        self.wire.send(bytearray(self.encode_trailer(trailer)), pace, STOPPING)
+
+    def encode_trailer(self, trailer: Trailer) -> bytes:
+        """What ``end_content`` sends."""
         self.receipt.outcome = trailer.end.word
-        self.wire.send(bytearray(self.dialect.trailer(trailer)), pace, STOPPING)
+        return self.dialect.trailer(trailer)
 
     @property
     def dialect(self) -> Dialect:

@@ -14,7 +14,7 @@ from forkserver.child.clock import Pace
 from forkserver.child.docroot import Docroot, Found
 from forkserver.child.wire import Wire, Woken
 from forkserver.protocol.messages import End, Trailer
-from forkserver.slots import DRAINING, Slot
+from forkserver.slots import DRAINING, STOPPING, Slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 """Most bytes between two looks at the deadline and at the master's wish."""
+
+SMALL_BYTES = 16384
+"""Up to this length a content leaves in one write(2) with its reply and its trailer."""
 
 _DIGESTS: dict[str, Callable[[], Hash]] = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
 _MESSAGES = {
@@ -69,6 +72,32 @@ class Transfer:
         except OSError:
             return early(End.READ_ERROR, self.sent_bytes)
         return None
+
+    def read(self, found: Found, offset: int, length: int, digest: str | None) -> tuple[bytes, Trailer | None]:
+        """A small content, for ``send_at_once``, and what ``send`` would return."""
+        self._hash = _DIGESTS[digest]() if digest else None
+        self._digest = digest
+        try:
+            content = os.pread(found.fd, length, offset)
+        except OSError:
+            return b"", early(End.READ_ERROR, 0)
+        if self._hash:
+            self._hash.update(content)
+        return content, early(End.TRUNCATED, len(content)) if len(content) < length else None
+
+    def send_at_once(self, head: bytes, content: bytes, trailer: bytes) -> None:
+        """Send reply line, content and trailer. Raises PeerGone or PeerTooSlow.
+
+        Not even a stop cuts it short: there is only a little more of it than of the trailer alone.
+        """
+        block = bytearray(b"".join((head, content, trailer)))
+        before_content = len(block) - len(head)
+        try:
+            self._wire.send(block, self._pace, STOPPING)
+        finally:
+            gone = before_content - len(block)
+            self.sent_bytes = max(0, min(gone, len(content)))
+            self._slot.count_sent(self.sent_bytes)
 
     def seal(self, found: Found, docroot: Docroot) -> Trailer:
         """The trailer of a content that was sent to its end."""

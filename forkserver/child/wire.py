@@ -72,6 +72,7 @@ class Wire:
         connection.setblocking(False)
         self._socket = connection
         self._tap = tap
+        self._peer_ended = False
 
     def receive(self, deadline: float, patience: int, size_bytes: int = RECEIVE_BYTES) -> bytes:
         """What the peer sent, at most ``size_bytes``; ``b""`` at its end-of-file.
@@ -80,11 +81,14 @@ class Wire:
         """
         while True:
             try:
-                return self._socket.recv(size_bytes)
+                data = self._socket.recv(size_bytes)
             except BlockingIOError:
                 self._wait(select.POLLIN, deadline, patience)
             except OSError as error:
                 raise PeerGone from error
+            else:
+                self._peer_ended = not data
+                return data
 
     def send(self, data: bytearray, pace: clock.Pace, patience: int) -> None:
         """Send all of ``data``, and take out of it what is gone. Raises as ``receive`` does."""
@@ -147,7 +151,7 @@ class Wire:
         try:
             self._socket.shutdown(socket.SHUT_WR)
             deadline = clock.now() + _LINGER_S
-            left = _LINGER_BYTES if linger else 0
+            left = _LINGER_BYTES if linger and not self._peer_ended else 0
             while left > 0 and (data := self.receive(deadline, DRAINING)):
                 left -= len(data)
         except (PeerGone, PeerTooSlow, Woken, OSError):

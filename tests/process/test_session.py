@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,33 @@ def test_each_connection_has_a_child_of_its_own(serve):
     server = serve()
     pids = {field(b"pid", server.ask(b"PING\n")) for _ in range(5)}
     assert len(pids) == 5
+
+
+def test_a_small_file_leaves_in_one_segment_with_its_reply_and_its_trailer(serve, root):
+    (root / "small").write_bytes(bytes(16384))
+    with serve().connect() as connection:
+        connection.sendall(b"GET /small digest=sha256\n")
+        answer = connection.recv(1 << 20)
+    assert answer.startswith(b"FS1 200 ok ")
+    assert b"FS1 END ok digest=sha256:" in answer
+    assert answer.endswith(b"\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/sys/kernel/mm/transparent_hugepage"), reason="no such file here")
+@pytest.mark.parametrize("digest", [b"", b" digest=sha256"])
+def test_a_small_file_that_is_shorter_than_it_says_is_truncated(serve_in, digest):
+    # Its files have 4096 bytes, and a few when they are read.
+    with serve_in(Path("/sys/kernel/mm/transparent_hugepage")) as start:
+        server = start()
+        answer = server.ask(b"GET /enabled%s\nPING\n" % digest)
+        line = server.wait_for(" outcome=truncated ").encode()
+    head, content, trailer, end = answer.split(b"\n")
+    assert field(b"length", head) == b"4096"
+    assert trailer == b'FS1 END truncated sent=%d message="the file became shorter while it was being sent"' % (
+        len(content) + 1
+    )
+    assert not end, "no answer can follow: what was promised did not come"
+    assert field(b"sent", line) == b"%d" % (len(content) + 1)
 
 
 def test_a_blake2b_digest_is_given_where_one_is_asked_for(serve):
@@ -344,6 +372,20 @@ def test_a_peer_that_takes_nothing_loses_its_connection(serve, root, tmp_path):
         line = server.wait_for("outcome=peer-too-slow")
     sent, promised = (field(name, line.encode()) for name in (b"sent", b"promised"))
     assert 0 < int(sent) < int(promised) == 1 << 26
+
+
+def test_what_a_peer_that_takes_nothing_more_was_sent_of_a_small_file_is_counted(serve, root, tmp_path):
+    size = 16384
+    (root / "small").write_bytes(bytes(size))
+    server = serve("--config", _config(tmp_path, "stall_s = 0.3"))
+    with server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(b"GET /small\n" * 1000)
+        last = server.wait_for("outcome=peer-too-slow").encode()
+        assert int(field(b"sent", last)) <= int(field(b"promised", last)) == size
+        counted = sum(int(field(b"sent", line.encode())) for line in server.log(" end "))
+        server.wait_for(" receipt ")
+        assert int(field(b"sent", server.log(" receipt ")[0].encode())) == counted
 
 
 def test_a_peer_that_takes_little_but_steadily_is_not_taken_for_one_that_stalls(serve, root, tmp_path):
