@@ -1,8 +1,8 @@
-"""Content on its way: sendfile in bounded pieces, digest while sending, trailer. Runs in a child.
+"""Content on its way: in bounded pieces, with a digest where one is wanted, and a trailer. Runs in a child.
 
-The bytes go from the page cache to the socket without passing through the process (sendfile(2)); where a digest is
-wanted the same piece is read and hashed while the peer takes it. A file that changes in between gives a ``changed``
-trailer or a digest that does not match. Without a digest, a write in place to bytes already queued is not noticed.
+The bytes go from the page cache to the socket without passing through the process (sendfile(2)); a write in place to
+bytes already queued is not noticed. Where a digest is wanted they are read, hashed and sent from there: what was hashed
+is what is sent. A file that changes meanwhile gives a ``changed`` trailer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     Hash = hashlib._Hash | hashlib.blake2b  # noqa: SLF001 - typeshed's name, of no other
 
 CHUNK_BYTES = 1 << 20
-"""Most bytes between two looks at the deadline and at the master's wish."""
+"""Most bytes of one sendfile(2), between two looks at the master's wish."""
+
+BLOCK_BYTES = 1 << 18
+"""Most bytes read and hashed at a time: they stay in the processor's second cache until they are sent."""
 
 SMALL_BYTES = 16384
 """Up to this length a content leaves in one write(2) with its reply and its trailer."""
@@ -58,14 +61,13 @@ class Transfer:
         """
         self._hash = _DIGESTS[digest]() if digest else None
         self._digest = digest
+        self._block = memoryview(bytearray(min(length, BLOCK_BYTES) if digest else 0))
+        send_piece = self._send_hashed if digest else self._send_straight
         try:
             while self.sent_bytes < length:
-                position = offset + self.sent_bytes
-                wanted = min(length - self.sent_bytes, CHUNK_BYTES)
-                sent = self._wire.send_file(found.fd, position, wanted, self._pace, DRAINING)
-                self.sent_bytes += sent
-                self._slot.count_sent(sent)
-                if not sent or not self._digested(found.fd, position, sent):
+                # Where the peer takes as fast as we read, nothing ever waits, and else only waits heed the wish.
+                self._wire.heed(DRAINING)
+                if not send_piece(found.fd, offset + self.sent_bytes, length - self.sent_bytes):
                     return early(End.TRUNCATED, self.sent_bytes)
         except Woken:
             return early(End.DRAINING, self.sent_bytes)
@@ -105,9 +107,24 @@ class Transfer:
             return Trailer(End.CHANGED, {}, _MESSAGES[End.CHANGED])
         return Trailer(End.OK, {"digest": f"{self._digest}:{self._hash.hexdigest()}"} if self._hash else {})
 
-    def _digested(self, fd: int, position: int, size_bytes: int) -> bool:
-        if self._hash is None:
-            return True
-        data = os.pread(fd, size_bytes, position)
-        self._hash.update(data)
-        return len(data) == size_bytes
+    def _send_straight(self, fd: int, position: int, left_bytes: int) -> bool:
+        """Send a piece of the file; returns whether there was one."""
+        sent = self._wire.send_file(fd, position, min(left_bytes, CHUNK_BYTES), self._pace, DRAINING)
+        self._count(sent)
+        return sent > 0
+
+    def _send_hashed(self, fd: int, position: int, left_bytes: int) -> bool:
+        """Hash and send a piece of the file; returns whether there was one."""
+        piece = self._block[: os.preadv(fd, [self._block[:left_bytes]], position)]
+        if self._hash is None or not piece:
+            return False
+        self._hash.update(piece)
+        while piece:
+            sent = self._wire.send_part(piece, self._pace, DRAINING)
+            self._count(sent)
+            piece = piece[sent:]
+        return True
+
+    def _count(self, sent_bytes: int) -> None:
+        self.sent_bytes += sent_bytes
+        self._slot.count_sent(sent_bytes)

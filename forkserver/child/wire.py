@@ -93,6 +93,11 @@ class Wire:
     def send(self, data: bytearray, pace: clock.Pace, patience: int) -> None:
         """Send all of ``data``, and take out of it what is gone. Raises as ``receive`` does."""
         while data:
+            del data[: self.send_part(data, pace, patience)]
+
+    def send_part(self, data: bytearray | memoryview, pace: clock.Pace, patience: int) -> int:
+        """Send as much of ``data`` as there is room for; returns how many bytes. Raises as ``receive`` does."""
+        while True:
             try:
                 sent = self._socket.send(data)
             except BlockingIOError:
@@ -101,7 +106,7 @@ class Wire:
                 raise PeerGone from error
             else:
                 pace.sent(sent)
-                del data[:sent]
+                return sent
 
     def send_file(self, file_fd: int, offset: int, size_bytes: int, pace: clock.Pace, patience: int) -> int:
         """Send up to ``size_bytes`` of a file; returns how many, 0 at the end of the file.
