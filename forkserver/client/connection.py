@@ -6,6 +6,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from forkserver.client import banner
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.protocol.framing import ReplyStream
 from forkserver.protocol.messages import Entry, ProtocolError, Reply, Request, Status, Trailer
@@ -57,6 +58,7 @@ class Session:
         self._mid_answer = False
         self._heard = False
         self._speaks = False
+        self._first = b""
         self.served: Served | None = None
         """Who gave the last answer."""
 
@@ -129,6 +131,7 @@ class Session:
             self._socket = _connect(self._address, self._timeout_s)
             self._stream = ReplyStream()
         self._heard = False
+        self._first = b""
         self._mid_answer = True
         self._stream.expect(request)
         self._send(self._socket, encode_request(request))
@@ -163,6 +166,8 @@ class Session:
             if not data:
                 return self._end_of_file()
             self._heard = True
+            if not self._speaks:
+                self._first += data[: banner.ENOUGH_BYTES]
             self._stream.feed(data)
 
     def _read(self) -> bytes:
@@ -198,12 +203,15 @@ class Session:
     def _silence(self) -> Failure:
         served = self.served if self._heard else None
         why = f"{self._address} sent nothing for {self._timeout_s:g} s"
+        if not self._speaks:
+            why += banner.advice(self._first, self._address.port)
         return Failure(Exit.UNREACHABLE, "timeout", why, served)
 
     def _violation(self, error: ProtocolError) -> Failure:
         self.close()
         if not self._speaks:
             why = f"{self._address} does not speak the forkserver protocol"
+            why += banner.advice(self._first, self._address.port)
             return Failure(Exit.UNREACHABLE, "not-a-forkserver", why)
         return violation(error, self.served)
 

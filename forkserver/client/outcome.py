@@ -79,8 +79,8 @@ class Interrupted(BaseException):
 
 _SENTENCES = {
     Status.NOT_FOUND: "does not exist on the server",
-    Status.BUSY: "the server is busy; try again later",
-    Status.TOO_MANY_CONNECTIONS: "the server has too many connections from here; try again later",
+    Status.BUSY: "the server is busy; try again later, or for longer with a higher --retries",
+    Status.TOO_MANY_CONNECTIONS: "the server has too many connections from here; end some, or try again later",
 }
 
 

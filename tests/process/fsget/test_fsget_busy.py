@@ -25,7 +25,9 @@ def test_a_server_that_stays_busy_is_given_up_after_the_retries(fsget, lying_ser
     server = lying_server([says.ask, says.busy], [says.ask, says.busy])
     result = fsget("-s", server.address, "--retries", "1", "f")
     assert result.status == 4
-    assert result.err == "fsget: f: the server is busy; try again later (asked PID 4710)\n"
+    assert result.err == (
+        "fsget: f: the server is busy; try again later, or for longer with a higher --retries (asked PID 4710)\n"
+    )
     assert len(server.requests) == 2
 
 

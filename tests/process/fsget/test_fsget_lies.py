@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import threading
 
 import pytest
 
@@ -103,10 +105,39 @@ def test_a_size_no_file_can_have_breaks_the_protocol(failing, says):
     assert "a size no file can have" in result.err
 
 
-def test_an_http_server_is_no_forkserver(failing, says):
-    result = failing([says.ask, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"])
+ELSEWHERE = "; a forkserver's port is 2057 unless told otherwise\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        pytest.param(["ask", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"], "an HTTP server", id="http"),
+        pytest.param([b"S", b"SH-2.0-OpenSSH_9.2p1\r\n"], "an SSH server", id="ssh"),
+        pytest.param(["ask", b"\x15\x03\x01\x00\x02\x02\x32"], "a TLS server", id="tls"),
+        pytest.param([b"220 mail.example ESMTP Postfix\r\n", "hold"], "a mail server", id="smtp"),
+    ],
+)
+def test_a_server_of_another_kind_is_told_by_what_it_says(failing, says, script, kind):
+    result = failing([step if isinstance(step, bytes) else getattr(says, step) for step in script])
     assert result.status == 5
-    assert result.err.endswith(" does not speak the forkserver protocol\n")
+    assert result.err.endswith(f" does not speak the forkserver protocol, but looks like {kind}{ELSEWHERE}")
+
+
+def test_a_server_of_another_kind_that_waits_for_more_is_told_after_the_timeout(failing, says):
+    result = failing([says.ask, b"\x15\x03\x01", says.hold], "--timeout", "0.2")
+    assert result.status == 5
+    assert result.err.endswith(f" sent nothing for 0.2 s, but looks like a TLS server{ELSEWHERE}")
+
+
+def test_a_web_server_is_told_from_a_forkserver(fsget):
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        result = fsget("-s", f"127.0.0.1:{server.server_port}", "f")
+        server.shutdown()
+        thread.join()
+    assert result.status == 5
+    assert "looks like an HTTP server" in result.err
 
 
 @pytest.mark.parametrize(
@@ -123,7 +154,7 @@ def test_an_http_server_is_no_forkserver(failing, says):
 def test_garbage_is_no_forkserver(failing, says, garbage):
     result = failing([says.ask, garbage])
     assert result.status == 5
-    assert result.err.endswith(" does not speak the forkserver protocol\n")
+    assert result.err.endswith(f" does not speak the forkserver protocol{ELSEWHERE}")
 
 
 def test_a_second_answer_nobody_asked_for_is_no_bug_of_ours(fsget, lying_server, says):
@@ -142,7 +173,7 @@ def test_silence_in_mid_content_ends_after_the_timeout(failing, says):
 def test_a_server_that_never_answers_ends_after_the_timeout(failing, says):
     result = failing([says.hold], "--timeout", "0.2")
     assert result.status == 5
-    assert result.err.endswith(" sent nothing for 0.2 s\n")
+    assert result.err.endswith(f" sent nothing for 0.2 s{ELSEWHERE}")
 
 
 def test_standard_output_got_the_bytes_but_the_exit_status_tells(fsget, lying_server, says):
