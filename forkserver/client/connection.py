@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
     from forkserver.client.address import Address
 
-RECEIVE_BYTES = 1 << 20
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 2.0
 _BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})
-_Piece = TypeVar("_Piece", bytes, Entry)
+_Piece = TypeVar("_Piece", memoryview, Entry)
 
 
 class _NoAnswer(Exception):
@@ -111,9 +110,10 @@ class Session:
             self._waiting.again(f"{self._address} {state}, asking again ({number} of {self._retries})")
 
     def receive(self, wanted: type[_Piece]) -> _Piece | Trailer:
-        """The next piece of the answer's rest, ``bytes`` of a GET or ``Entry`` of a LIST; the trailer is the last.
+        """The next piece of the answer's rest, ``memoryview`` of a GET or ``Entry`` of a LIST; the trailer is the last.
 
-        A trailer that comes before all of the content is an early one, and never ``ok``. Raises Failure.
+        A ``memoryview`` holds until the next call. A trailer that comes before all of the content is an early one, and
+        never ``ok``. Raises Failure.
         """
         try:
             event = self._next_event()
@@ -157,31 +157,32 @@ class Session:
             # The server hung up. It may have said why before it did: that is still there to be read.
             return
 
-    def _next_event(self) -> Reply | Entry | Trailer | bytes:
+    def _next_event(self) -> Reply | Entry | Trailer | memoryview:
         while True:
             event = self._stream.next_event()
             if event is not None:
                 return event
-            data = self._read()
-            if not data:
+            room = self._stream.room()
+            size_bytes = self._read(room)
+            if not size_bytes:
                 return self._end_of_file()
             self._heard = True
             if not self._speaks:
-                self._first += data[: banner.ENOUGH_BYTES]
-            self._stream.feed(data)
+                self._first += room[: min(size_bytes, banner.ENOUGH_BYTES)]
+            self._stream.received(size_bytes)
 
-    def _read(self) -> bytes:
-        """What has come; nothing at end-of-file and after a reset, which a server that was killed may send instead."""
+    def _read(self, room: memoryview) -> int:
+        """How many bytes have come; 0 at end-of-file and after a reset, which a server that was killed may send."""
         if self._socket is None:
             raise AssertionError("an answer is awaited without a connection")
         try:
-            return self._socket.recv(RECEIVE_BYTES)
+            return self._socket.recv_into(room)
         except TimeoutError:
             raise self._silence() from None
         except OSError:
-            return b""
+            return 0
 
-    def _end_of_file(self) -> Reply | Entry | Trailer | bytes:
+    def _end_of_file(self) -> Reply | Entry | Trailer | memoryview:
         """What the stream still holds: the end of a content that was broken off, and why."""
         self.close()
         if not self._heard:

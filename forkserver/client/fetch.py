@@ -80,7 +80,7 @@ def _receive(session: Session, size: int, target: Target, progress: Callable[[in
     hasher = sha256()
     while True:
         try:
-            piece = session.receive(bytes)
+            piece = session.receive(memoryview)
         except Failure as failure:
             if failure.exit_status is Exit.UNREACHABLE:
                 failure.reason += f" after {count(session.received_bytes)} of {count(size)} bytes"

@@ -39,7 +39,7 @@ class Target(Protocol):
     def begin(self, size: int) -> None:
         """The server has the file; ``size`` bytes will follow."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         """Take a piece."""
 
     def finish(self, mtime_ns: int) -> None:
@@ -123,7 +123,7 @@ class LocalFile:
             length = self._size - self._reserved
         self._reserved += length
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         """Append a piece."""
         with self._complaints():
             self._written += len(data)
@@ -178,7 +178,7 @@ class StandardOutput:
     def begin(self, size: int) -> None:
         """Nothing to prepare."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         """Pass a piece on."""
         with output_complaints():
             check_output()
@@ -214,10 +214,9 @@ def _tolerating(number: int) -> Iterator[None]:
             raise
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+def _write_all(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def _umask() -> int:

@@ -1,8 +1,8 @@
 """Streams of bytes cut into messages: ``RequestStream`` for the server, ``ReplyStream`` for the client.
 
-Both are fed what the socket gave, in pieces of any size, and hand out one message at a time. They raise
-``ProtocolError`` and nothing else, whatever the bytes; after it they are of no further use. Memory is bounded by one
-line plus what was fed last.
+Both take what the socket gave, in pieces of any size, and hand out one message at a time. They raise ``ProtocolError``
+and nothing else, whatever the bytes; after it they are of no further use. Memory is bounded: the client's by its room,
+the server's by one line plus what was fed last.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from forkserver.protocol.messages import (
     Trailer,
 )
 
+ROOM_BYTES = 1 << 18
+"""A client takes so much at a time: it stays in the processor's second cache until it is hashed and written."""
 MAX_EARLY_TRAILER_BYTES = 256
 """Longest trailer that may stand in for content; see "The content of a GET, and its trailer"."""
 
@@ -65,28 +67,42 @@ class RequestStream:
 
 
 class ReplyStream:
-    """The client's half: reply lines, contents, entries and trailers, in the order of the requests."""
+    """The client's half: reply lines, contents, entries and trailers, in the order of the requests.
+
+    What the server sent is put into ``room``, and ``received`` tells how much that was. A content is handed out where
+    it stands, without being copied: it must be used before ``room`` is asked for again.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = bytearray(ROOM_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
         self._expected: list[str] = []
         self._state = "reply"
         self._content_left = 0
         self.content_seen = 0
         """Bytes of the last content that have come, those held back among them."""
-        self._held = b""
-        self._ready: list[bytes | Trailer] = []
+        self._ready: list[memoryview | Trailer] = []
 
     def expect(self, request: Request) -> None:
         """Tell what was asked, in order; the form of an answer follows from the verb."""
         self._expected.append(request.verb)
 
-    def feed(self, data: bytes) -> None:
-        """Take what the server sent."""
-        self._buffer += data
+    def room(self) -> memoryview:
+        """Where the next bytes belong; never empty after ``next_event`` has given None."""
+        rest = self._end - self._start
+        self._view[:rest] = self._view[self._start : self._end]
+        self._start, self._end = 0, rest
+        return self._view[rest:]
 
-    def next_event(self) -> Reply | Entry | Trailer | bytes | None:
-        """The next piece of an answer: ``bytes`` is content. None: feed more. Raises ProtocolError.
+    def received(self, size_bytes: int) -> None:
+        """Take what the server sent: so many bytes at the beginning of ``room``."""
+        if self._state == "content":
+            self.content_seen += min(size_bytes, self._content_left - self._held)
+        self._end += size_bytes
+
+    def next_event(self) -> Reply | Entry | Trailer | memoryview | None:
+        """The next piece of an answer: ``memoryview`` is content. None: more is to be received. Raises ProtocolError.
 
         The last MAX_EARLY_TRAILER_BYTES of a content are held back until a trailer shows where the content ends: no
         byte of an early trailer is ever given for one. Such a trailer has ``sent``, and is never ``ok``.
@@ -94,33 +110,34 @@ class ReplyStream:
         if self._ready:
             return self._ready.pop(0)
         if self._state == "content":
-            content = self._next_content()
-            if content or self._state == "content":
-                return content
-        line = _take_line(self._buffer, MAX_REPLY_BYTES, "the server's line is longer than 16384 bytes")
-        if line is None:
+            return self._next_of_content()
+        end = self._line_end(self._start)
+        if end is None:
             return None
+        line = bytes(self._view[self._start : end - 1])
+        self._start = end
         if self._state == "reply":
             return self._begin(native.decode_reply(line))
         if line.startswith(b"FS1 "):
-            self._end(self._held, native.decode_trailer(line))
-        elif self._state == "entries":
-            return native.decode_entry(line)
-        else:
-            # Fewer bytes were missing than an early trailer has: its beginning has filled the content up.
-            self._end_early(self._held + line + b"\n")
-        return self._ready.pop(0)
+            self._state = "reply"
+            return native.decode_trailer(line)
+        return native.decode_entry(line)
 
     def end_of_file(self) -> None:
         """The server will send no more. After it ``next_event`` has what was held back, until None.
 
         Raises ProtocolError if the last answer is not complete, and no early trailer gives the reason.
         """
-        if self._state in ("content", "trailer") and not self._buffer:
-            self._end_early(self._held)
+        if self._state == "content" and self._held == self._end - self._start:
+            self._end_early(self._end)
             self._expected.clear()
-        elif self._expected or self._state != "reply" or self._buffer:
+        elif self._expected or self._state != "reply" or self._start != self._end:
             raise ProtocolError(Status.BAD_REQUEST, "the connection ended in the middle of an answer")
+
+    @property
+    def _held(self) -> int:
+        """Bytes of the content that have come and were not handed out."""
+        return min(self._end - self._start, self._content_left)
 
     def _begin(self, reply: Reply) -> Reply:
         if not self._expected:
@@ -130,43 +147,56 @@ class ReplyStream:
             self._state = "entries"
         elif reply.status is Status.OK and verb == "GET":
             self._content_left = native.decode_number(reply.fields.get("length", ""))
-            self.content_seen = 0
-            self._held = b""
-            self._state = "content" if self._content_left else "trailer"
+            self.content_seen = self._held
+            self._state = "content"
         return reply
 
-    def _next_content(self) -> bytes | None:
-        size = min(len(self._buffer), self._content_left)
-        fresh = max(0, size - MAX_EARLY_TRAILER_BYTES)
-        with memoryview(self._buffer) as view:
-            if fresh:
-                content, self._held = b"".join((self._held, view[:fresh])), bytes(view[fresh:size])
-            else:
-                held = self._held + view[:size]
-                content, self._held = held[:-MAX_EARLY_TRAILER_BYTES], held[-MAX_EARLY_TRAILER_BYTES:]
-        del self._buffer[:size]
-        self._content_left -= size
-        self.content_seen += size
-        if not self._content_left:
-            self._state = "trailer"
-        return content or None
+    def _next_of_content(self) -> memoryview | Trailer | None:
+        if self._held > MAX_EARLY_TRAILER_BYTES:
+            return self._take_content(self._held - MAX_EARLY_TRAILER_BYTES)
+        line_start = self._start + self._content_left
+        line_end = self._line_end(line_start) if self._held == self._content_left else None
+        if line_end is None:
+            return None
+        if self._buffer.startswith(b"FS1 ", line_start, line_end):
+            line = bytes(self._view[line_start : line_end - 1])
+            self._end_content(self._content_left, native.decode_trailer(line), line_end)
+        else:
+            # Fewer bytes were missing than an early trailer has: its beginning has filled the content up.
+            self._end_early(line_end)
+        return self._ready.pop(0)
 
-    def _end_early(self, tail: bytes) -> None:
-        """Find the early trailer at the end of ``tail``, which begins with what is held. Raises ProtocolError."""
-        start = tail.rfind(b"FS1 END ")
-        if 0 <= start < len(self._held) and tail.endswith(b"\n"):
-            trailer = native.decode_trailer(tail[start:-1])
+    def _end_early(self, end: int) -> None:
+        """Find the early trailer before ``end``, which begins in what is held. Raises ProtocolError."""
+        tail = bytes(self._view[self._start : end])
+        size_bytes = tail.rfind(b"FS1 END ")
+        if 0 <= size_bytes < self._held and tail.endswith(b"\n"):
+            trailer = native.decode_trailer(tail[size_bytes:-1])
             sent = native.decode_number(trailer.fields.get("sent", ""))
             # A file may end in such a line: it must stand where it says, and nothing early is ever "ok".
-            if trailer.end is not End.OK and sent == self.content_seen - (len(self._held) - start):
-                self._end(tail[:start], trailer)
+            if trailer.end is not End.OK and sent == self.content_seen - (self._held - size_bytes):
+                self._end_content(size_bytes, trailer, end)
                 return
         raise ProtocolError(Status.BAD_REQUEST, "the connection ended in the middle of the content")
 
-    def _end(self, content: bytes, trailer: Trailer) -> None:
+    def _end_content(self, size_bytes: int, trailer: Trailer, end: int) -> None:
+        """The last ``size_bytes`` of the content, and its trailer, which stands before ``end``."""
         self._state = "reply"
-        self._held = b""
-        self._ready = [content, trailer] if content else [trailer]
+        self._ready = [self._take_content(size_bytes), trailer] if size_bytes else [trailer]
+        self._start = end
+
+    def _take_content(self, size_bytes: int) -> memoryview:
+        start = self._start
+        self._start += size_bytes
+        self._content_left -= size_bytes
+        return self._view[start : self._start]
+
+    def _line_end(self, start: int) -> int | None:
+        """Where the line ends that begins at ``start``, its line feed included. Raises ProtocolError."""
+        found = self._buffer.find(b"\n", start, min(start + MAX_REPLY_BYTES, self._end))
+        if found < 0 and self._end - start >= MAX_REPLY_BYTES:
+            raise ProtocolError(Status.TOO_LONG, "the server's line is longer than 16384 bytes")
+        return found + 1 if found >= 0 else None
 
 
 def _take_line(buffer: bytearray, limit: int, complaint: str) -> bytes | None:

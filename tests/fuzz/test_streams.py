@@ -76,7 +76,8 @@ def read_replies(fed: list[bytes], verbs: list[str]) -> Outcome:
     outcome: Outcome = []
     try:
         for piece in fed:
-            stream.feed(piece)
+            stream.room()[: len(piece)] = piece
+            stream.received(len(piece))
             take_events(stream, outcome)
         stream.end_of_file()
         take_events(stream, outcome)
@@ -87,7 +88,8 @@ def read_replies(fed: list[bytes], verbs: list[str]) -> Outcome:
 
 
 def take_events(stream: ReplyStream, outcome: Outcome) -> None:
-    for event in iter(stream.next_event, None):
+    for piece in iter(stream.next_event, None):
+        event = bytes(piece) if isinstance(piece, memoryview) else piece
         last = outcome[-1] if outcome else None
         if isinstance(event, bytes) and isinstance(last, bytes):
             outcome[-1] = last + event

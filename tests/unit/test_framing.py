@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from forkserver.protocol.framing import MAX_EARLY_TRAILER_BYTES, ReplyStream, RequestStream
+from forkserver.protocol.framing import MAX_EARLY_TRAILER_BYTES, ROOM_BYTES, ReplyStream, RequestStream
 from forkserver.protocol.messages import (
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
@@ -31,12 +33,21 @@ def reply_stream(data: bytes, *verbs: str) -> ReplyStream:
     stream = ReplyStream()
     for verb in verbs or ("GET",):
         stream.expect(Request(verb))
-    stream.feed(data)
+    feed(stream, data)
     return stream
 
 
+def feed(stream: ReplyStream, data: bytes) -> None:
+    """Put ``data`` where the stream wants it."""
+    stream.room()[: len(data)] = data
+    stream.received(len(data))
+
+
 def drain(stream: ReplyStream) -> list[Reply | Entry | Trailer | bytes]:
-    return list(iter(stream.next_event, None))
+    events: list[Reply | Entry | Trailer | bytes] = []
+    while (event := stream.next_event()) is not None:
+        events.append(bytes(event) if isinstance(event, memoryview) else event)
+    return events
 
 
 def a_line(length: int) -> bytes:
@@ -134,6 +145,21 @@ def test_content_that_looks_like_lines_is_content() -> None:
     assert trailer.end is End.OK
 
 
+@pytest.mark.parametrize("most", [1000, ROOM_BYTES - 1, ROOM_BYTES])
+def test_a_content_larger_than_the_room_passes_through_it(most: int) -> None:
+    content = random.Random(1).randbytes(3 * ROOM_BYTES + 7)
+    sent = OK % len(content) + content + b"FS1 END ok\n"
+    stream = reply_stream(b"")
+    events: list[Reply | Entry | Trailer | bytes] = []
+    while sent:
+        size = min(len(stream.room()), most)
+        feed(stream, sent[:size])
+        sent = sent[size:]
+        events += drain(stream)
+    assert b"".join(event for event in events if isinstance(event, bytes)) == content
+    assert isinstance(events[-1], Trailer)
+
+
 def test_an_empty_content_has_a_trailer_too() -> None:
     stream = reply_stream(OK % 0)
     assert [type(event) for event in drain(stream)] == [Reply]
@@ -170,7 +196,7 @@ def test_an_early_trailer_tells_why_the_content_ends(missing: int, piece: int) -
     stream = reply_stream(b"")
     events: list[Reply | Entry | Trailer | bytes | None] = []
     for start in range(0, len(data), piece):
-        stream.feed(data[start : start + piece])
+        feed(stream, data[start : start + piece])
         events += drain(stream)
     stream.end_of_file()
     events += drain(stream)

@@ -73,7 +73,9 @@ def events(asked: list[Request], server: bytes, piece: int) -> list[Event]:
         stream.expect(request)
     found: list[Event] = []
     for start in range(0, len(server), piece):
-        stream.feed(server[start : start + piece])
+        taken = server[start : start + piece]
+        stream.room()[: len(taken)] = taken
+        stream.received(len(taken))
         take_events(stream, found)
     stream.end_of_file()
     take_events(stream, found)
@@ -81,7 +83,8 @@ def events(asked: list[Request], server: bytes, piece: int) -> list[Event]:
 
 
 def take_events(stream: ReplyStream, found: list[Event]) -> None:
-    while (event := stream.next_event()) is not None:
+    while (given := stream.next_event()) is not None:
+        event = bytes(given) if isinstance(given, memoryview) else given
         last = found[-1] if found else None
         if isinstance(event, bytes) and isinstance(last, bytes):
             found[-1] = last + event
