@@ -6,12 +6,12 @@ import contextlib
 import io
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from forkserver import __version__
-from forkserver.client import interrupt
+from forkserver.client import config, interrupt
 from forkserver.client.address import Address, Location, local_name, parse_location, parse_server
 from forkserver.client.display import escape
 from forkserver.client.outcome import MEANINGS, Exit, Failure, Interrupted
@@ -20,7 +20,12 @@ from forkserver.client.run import Options, Run
 from forkserver.client.target import check_output, output_complaints
 from forkserver.settings import DEFAULT_PORT
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 MAX_TIMEOUT_S = 86400
+COMPLETE_VARIABLE = "_FSGET_COMPLETE"
+"""Set by a shell that asks for what may stand at the cursor."""
 _EPILOG = "\b\nExit status; of several failures the one with the highest number:\n" + "\n".join(
     f"{status.value:>5}  {meaning}" for status, meaning in MEANINGS.items()
 )
@@ -42,8 +47,28 @@ def _timeout(_context: click.Context, _option: click.Parameter, value: float) ->
     return value
 
 
+def _complete_name(context: click.Context, _argument: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    from forkserver.client import completion  # noqa: PLC0415 - only a shell wants it
+
+    return completion.remote_names(context, begun)
+
+
+def _complete_path(_context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - likewise
+
+    return [CompletionItem(begun, type="dir" if option.name == "directory" else "file")]
+
+
+def _show_script(context: click.Context, _option: click.Parameter, shell: str | None) -> None:
+    if shell is not None:
+        from forkserver.client import completion  # noqa: PLC0415 - likewise
+
+        click.echo(completion.script(shell, context.command), nl=False)
+        context.exit()
+
+
 @click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_complete_name)
 @click.option(
     "-s",
     "--server",
@@ -55,8 +80,21 @@ def _timeout(_context: click.Context, _option: click.Parameter, value: float) ->
     callback=_server,
     help="Server to ask; also [IPV6]:PORT.",
 )
-@click.option("-o", "--output", metavar="FILE", help="Local name of the one file fetched; - for standard output.")
-@click.option("-d", "--directory", metavar="DIR", default=".", help="Where to put files, instead of here.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=_complete_path,
+    help="Local name of the one file fetched; - for standard output.",
+)
+@click.option(
+    "-d",
+    "--directory",
+    metavar="DIR",
+    shell_complete=_complete_path,
+    default=".",
+    help="Where to put files, instead of here.",
+)
 @click.option("--stat", "stat", is_flag=True, help="Tell about files and directories; fetch nothing.")
 @click.option("--list", "list_", is_flag=True, help="List directories, / if none is named; fetch nothing.")
 @click.option("-r", "--recursive", is_flag=True, help="With --list: everything beneath, too.")
@@ -79,6 +117,23 @@ def _timeout(_context: click.Context, _option: click.Parameter, value: float) ->
     default=10,
     show_default=True,
     help="How often to ask a busy server again.",
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=config.apply,
+    shell_complete=_complete_path,
+    help="TOML file with defaults for --server, --timeout and --retries.  [default: ~/.config/fsget.toml]",
+)
+@click.option(
+    "--completion",
+    type=click.Choice(["bash", "zsh", "fish"]),
+    is_eager=True,
+    expose_value=False,
+    callback=_show_script,
+    help="Show the script that makes this shell complete the command line of fsget.",
 )
 @click.version_option(__version__, prog_name="fsget", message="%(prog)s %(version)s")
 def command(  # noqa: PLR0913 - one parameter an option
@@ -173,6 +228,10 @@ def _main() -> int:
         if isinstance(stream, io.TextIOWrapper):  # None if it was closed before we were started.
             # Names hold characters that not every locale has.
             stream.reconfigure(errors="backslashreplace")
+    if COMPLETE_VARIABLE in os.environ:
+        from forkserver.client import completion  # noqa: PLC0415 - likewise
+
+        completion.register()
     try:
         with output_complaints():
             parsed = command.main(prog_name="fsget", standalone_mode=False)

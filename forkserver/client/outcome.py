@@ -28,7 +28,7 @@ class Exit(enum.IntEnum):
 MEANINGS = {
     Exit.OK: "everything asked for was done",
     Exit.BUG: "a bug in fsget",
-    Exit.USAGE: "the command line is wrong",
+    Exit.USAGE: "the command line, or the file of --config, is wrong",
     Exit.NOT_FOUND: "does not exist on the server",
     Exit.REFUSED: "the server refused, or stayed busy after all retries",
     Exit.UNREACHABLE: "no connection, connection lost, timeout, or no forkserver",

@@ -15,6 +15,7 @@ from forkserver.client.listing import describe, entries
 from forkserver.client.outcome import Exit, Failure, Interrupted
 from forkserver.client.progress import Progress, Waiting
 from forkserver.client.report import Report
+from forkserver.client.suggest import Suggester
 from forkserver.client.target import LocalFile, StandardOutput
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Run:
         self._sessions: dict[Address, Session] = {}
         watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
         self._terminal = sys.stderr if watched else None
+        self._suggester = None if options.as_json or options.quiet else Suggester()
 
     def names(self, locations: Iterable[Location]) -> Exit:
         """Do every one in order, whatever becomes of those before. Gives the exit status of the worst."""
@@ -102,6 +104,8 @@ class Run:
                 self._report.flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
+            if failure.exit_status is Exit.NOT_FOUND and self._suggester is not None:
+                self._suggester.ask_back(location)
 
     def _fetch(self, session: Session, location: Location) -> None:
         progress = Progress(location.shown, self._terminal)

@@ -126,9 +126,11 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
+def environment(tmp_path: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("FSGET_")}
-    return {**kept, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    ours = {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    # No file of whoever runs the tests may count.
+    return {**kept, **ours, "XDG_CONFIG_HOME": str(tmp_path / "config")}
 
 
 @pytest.fixture

@@ -1,0 +1,92 @@
+"""The user's configuration file: TOML that sets defaults of options. Runs at the user's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from forkserver.client.display import escape
+from forkserver.client.outcome import Exit, Failure
+
+if TYPE_CHECKING:
+    import click
+
+KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "server": ("a string", (str,)),
+    "timeout": ("a number", (int, float)),
+    "retries": ("a whole number", (int,)),
+}
+"""The options that a file may set, by their long names: what their values are, for people and for us."""
+_MAX_FILE_BYTES = 65536
+_KNOWN = "server, timeout and retries are known"
+
+
+def usual_path() -> str:
+    """``fsget.toml`` in ``$XDG_CONFIG_HOME`` or ``~/.config`` (XDG Base Directory Specification)."""
+    directory = os.environ.get("XDG_CONFIG_HOME", "")
+    # The specification wants relative ones ignored.
+    return os.path.join(directory if os.path.isabs(directory) else os.path.expanduser("~/.config"), "fsget.toml")
+
+
+def apply(context: click.Context, _option: click.Parameter, named: str | None) -> None:
+    """Make what the file says the defaults of the options: the callback of ``--config``, whose value is ``named``.
+
+    Without one it is the file at the usual path, which need not be there. Raises Failure.
+    """
+    path = usual_path() if named is None else named
+    values = _parse(path, _read(path, optional=named is None))
+    options = {spelling.removeprefix("--"): option for option in context.command.params for spelling in option.opts}
+    defaults = {}
+    for key, value in values.items():
+        if key not in KEYS:
+            raise _failure(path, f"{escape(key)}: there is no such key; {_KNOWN}")
+        expected, types = KEYS[key]
+        if type(value) not in types:
+            raise _failure(path, f"{key}: must be {expected}; mend it, or take it out")
+        _check(path, key, options[key], context, value)
+        defaults[str(options[key].name)] = value
+    context.default_map = defaults
+
+
+def _check(path: str, key: str, option: click.Parameter, context: click.Context, value: object) -> None:
+    from click import BadParameter  # noqa: PLC0415 - loaded already
+
+    try:
+        option.process_value(context, value)
+    except BadParameter as error:
+        raise _failure(path, f"{key}: {error.message}; mend it, or take it out") from error
+
+
+def _read(path: str, *, optional: bool) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if optional:
+            return b""
+        raise _failure(path, f"cannot be read: {error.strerror}; name another with --config") from error
+    except OSError as error:
+        remedy = "mend that, or name another with --config, /dev/null for none"
+        raise _failure(path, f"cannot be read: {error.strerror}; {remedy}") from error
+    if len(data) > _MAX_FILE_BYTES:
+        raise _failure(path, f"is longer than {_MAX_FILE_BYTES} bytes, so it is no configuration; {_KNOWN}")
+    return data
+
+
+def _parse(path: str, data: bytes) -> dict[str, Any]:
+    if not data:
+        return {}
+    import tomllib  # noqa: PLC0415 - most users have no file
+
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _failure(path, f"line {line} is not UTF-8; save the file as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        # Not only TOMLDecodeError: an endless number is a plain ValueError, and endless brackets exhaust the stack.
+        raise _failure(path, f'is not TOML: {escape(str(error))}; a line of it is: server = "HOST:PORT"') from error
+
+
+def _failure(path: str, complaint: str) -> Failure:
+    return Failure(Exit.USAGE, "usage", f"{escape(path)}: {complaint}")
