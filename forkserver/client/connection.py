@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from forkserver.client import banner
@@ -41,31 +42,40 @@ class Watcher:
 
 
 class Session:
-    """All requests of one run to one server go through here, one after the other, over one connection while it lasts.
+    """All requests of one run to one server go through here, over one connection while it lasts.
 
-    ``timeout_s`` bounds connecting, and every time without a byte; ``retries`` is how often a busy server is asked
-    again, of which ``waiting`` is told.
+    ``timeout_s`` bounds connecting, and every time without a byte. ``retries`` is how often, one time after the other,
+    a server that is busy or does not answer is asked again; ``waiting`` is told of it.
     """
 
     def __init__(self, address: Address, *, timeout_s: float, retries: int, waiting: Watcher | None = None) -> None:
-        self._address = address
+        self.address = address
         self._timeout_s = timeout_s
         self._retries = retries
         self._waiting = waiting or Watcher()
         self._socket: socket.socket | None = None
         self._stream = ReplyStream()
+        self._ahead: deque[Request] = deque()
+        self._unsent: list[bytes] = []
         self._mid_answer = False
         self._heard = False
         self._speaks = False
         self._first = b""
         self.served: Served | None = None
         """Who gave the last answer."""
+        self.renew()
 
     def close(self) -> None:
-        """Hang up. The next ``ask`` connects anew."""
+        """Hang up. What was requested and not answered is requested again over the next connection."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def abandon(self) -> None:
+        """Forget what was requested and not answered."""
+        if self._ahead or self._mid_answer:
+            self.close()
+        self._ahead.clear()
 
     @property
     def received_bytes(self) -> int:
@@ -77,37 +87,66 @@ class Session:
 
         An answer left unfinished before costs a new connection. Raises Failure.
         """
+        self.renew()
+        self.request(request)
+        try:
+            return self.reply()
+        except Failure:
+            self.abandon()
+            raise
+
+    def request(self, request: Request) -> None:
+        """Request ahead: ``reply`` gives the answers in this order. It is sent by the next ``flush`` or ``reply``."""
+        self._ahead.append(request)
+        if self._socket is not None:
+            self._stand_by(request)
+
+    def flush(self) -> None:
+        """Send what was requested, if there is a connection. Raises Failure."""
+        if self._socket is not None and self._unsent:
+            line = b"".join(self._unsent)
+            self._unsent.clear()
+            self._send(self._socket, line)
+
+    def reply(self) -> Reply:
+        """The first line of the next answer, as ``ask`` gives it. Raises Failure; then that is still to be answered."""
         if self._mid_answer:
             self.close()
         self._waiting.begin()
         try:
-            return self._ask_patiently(request)
+            return self._reply_patiently()
         finally:
             self._waiting.clear()
 
-    def _ask_patiently(self, request: Request) -> Reply:
-        waits = enumerate(backoff(self._retries), 1)
+    def renew(self) -> None:
+        """Something has succeeded: retries are counted anew."""
+        self._waits = enumerate(backoff(self._retries), 1)
+
+    def wait(self, failure: Failure, state: str) -> None:
+        """Wait before something is tried again because of ``failure``. Raises it after too many times."""
+        number, wait_s = next(self._waits, (0, 0.0))
+        if not number:
+            raise failure
+        time.sleep(wait_s)
+        self._waiting.again(f"{self.address} {state}, asking again ({number} of {self._retries})")
+
+    def _reply_patiently(self) -> Reply:
         while True:
             reused = self._socket is not None
             try:
-                reply = self._ask_once(request)
+                reply = self._next_reply()
             except _NoAnswer:
                 self.close()
                 if reused:
                     continue  # It closed an idle connection: that is its right, and no sign of being busy.
-                why = f"{self._address} closed the connection without an answer"
-                failure = Failure(Exit.UNREACHABLE, "no-answer", why)
-                state = "does not answer"
+                why = f"{self.address} closed the connection without an answer"
+                self.wait(Failure(Exit.UNREACHABLE, "no-answer", why), "does not answer")
             else:
                 if reply.status not in _BUSY:
+                    self._ahead.popleft()
                     return reply
-                failure = refusal(reply, self._identity(reply))
-                state = "is busy"
-            number, wait_s = next(waits, (0, 0.0))
-            if not number:
-                raise failure
-            time.sleep(wait_s)
-            self._waiting.again(f"{self._address} {state}, asking again ({number} of {self._retries})")
+                self.close()
+                self.wait(refusal(reply, self._identity(reply)), "is busy")
 
     def receive(self, wanted: type[_Piece]) -> _Piece | Trailer:
         """The next piece of the answer's rest, ``memoryview`` of a GET or ``Entry`` of a LIST; the trailer is the last.
@@ -126,15 +165,17 @@ class Session:
             raise AssertionError("the stream knows what was asked for")  # noqa: TRY004 - our bug, not the server's
         return event
 
-    def _ask_once(self, request: Request) -> Reply:
+    def _next_reply(self) -> Reply:
         if self._socket is None:
-            self._socket = _connect(self._address, self._timeout_s)
+            self._socket = _connect(self.address, self._timeout_s)
             self._stream = ReplyStream()
+            self._first = b""
+            self._unsent.clear()
+            for request in self._ahead:
+                self._stand_by(request)
         self._heard = False
-        self._first = b""
         self._mid_answer = True
-        self._stream.expect(request)
-        self._send(self._socket, encode_request(request))
+        self.flush()
         try:
             reply = self._next_event()
             if not isinstance(reply, Reply):
@@ -143,10 +184,14 @@ class Session:
         except ProtocolError as error:
             raise self._violation(error) from error
         self._heard = self._speaks = True
-        self._mid_answer = reply.status is Status.OK and request.verb in ("GET", "LIST")
+        self._mid_answer = reply.status is Status.OK and self._ahead[0].verb in ("GET", "LIST")
         if reply.status.closing:
             self.close()
         return reply
+
+    def _stand_by(self, request: Request) -> None:
+        self._stream.expect(request)
+        self._unsent.append(encode_request(request))
 
     def _send(self, connected: socket.socket, line: bytes) -> None:
         try:
@@ -203,16 +248,16 @@ class Session:
 
     def _silence(self) -> Failure:
         served = self.served if self._heard else None
-        why = f"{self._address} sent nothing for {self._timeout_s:g} s"
+        why = f"{self.address} sent nothing for {self._timeout_s:g} s"
         if not self._speaks:
-            why += banner.advice(self._first, self._address.port)
+            why += banner.advice(self._first, self.address.port)
         return Failure(Exit.UNREACHABLE, "timeout", why, served)
 
     def _violation(self, error: ProtocolError) -> Failure:
         self.close()
         if not self._speaks:
-            why = f"{self._address} does not speak the forkserver protocol"
-            why += banner.advice(self._first, self._address.port)
+            why = f"{self.address} does not speak the forkserver protocol"
+            why += banner.advice(self._first, self.address.port)
             return Failure(Exit.UNREACHABLE, "not-a-forkserver", why)
         return violation(error, self.served)
 

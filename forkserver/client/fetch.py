@@ -1,8 +1,15 @@
-"""Fetch one file: ask, receive, verify, and only then let it take its name. Runs at the user's."""
+"""Fetch one file: ask for it piece by piece, receive, verify, and only then let it take its name. Runs at the user's.
+
+A piece is verified by the digest that the server gives of just this piece. So what came before a connection was lost
+need not come again, from one connection to the next and from one run to the next, as long as the server's validator
+says that the file is the same.
+"""
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import deque
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,11 +17,11 @@ from forkserver.client import metadata
 from forkserver.client.connection import violation
 from forkserver.client.display import count
 from forkserver.client.outcome import Exit, Failure, Served, refusal
+from forkserver.client.partial import PIECE_BYTES, Version
 from forkserver.protocol.messages import End, ProtocolError, Reply, Request, Status, Trailer
-from forkserver.protocol.native import decode_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from forkserver.client.connection import Session
     from forkserver.client.target import Target
@@ -27,36 +34,75 @@ ENDINGS = {
     End.DRAINING: "the server is being stopped",
 }
 """What a trailer other than ``ok`` means to people."""
+_PASSING = frozenset({"connection-lost", "timeout", "no-answer", "draining"})
+"""Failures in the middle of a file after which the rest is asked for again; then also a server that is not there."""
+_WINDOW = 2
 
 
 class Receipt(NamedTuple):
-    """A file fetched and verified. ``digest`` is ``sha256:`` and hexadecimal digits, ``seconds`` what it took."""
+    """A file that is here, whole and verified.
 
-    served: Served
+    ``served`` is who sent a part of it in this run, in order, or said that there is no need to; ``received`` is how
+    many bytes came. ``digest`` is ``sha256:`` and hexadecimal digits, or None where the pieces were verified and nobody
+    asked for that of the whole. ``seconds`` is what it took. ``unchanged``: it was here before. ``began_anew``: a part
+    of another version was.
+    """
+
+    served: tuple[Served, ...]
     size: int
-    digest: str
+    received: int
+    digest: str | None
     seconds: float
+    unchanged: bool = False
+    began_anew: bool = False
 
 
-def fetch(session: Session, name: bytes, target: Target, progress: Callable[[int, int], None]) -> Receipt:
-    """Fetch the file ``name`` into ``target``; ``progress`` is called with the bytes received and promised.
+def fetch(  # noqa: PLR0913 - what may be said of one file, each once
+    session: Session,
+    name: bytes,
+    target: Target,
+    progress: Callable[[int, int], None],
+    *,
+    expected: str | None = None,
+    whole_digest: bool = False,
+) -> Receipt:
+    """Fetch the file ``name`` into ``target``; ``progress`` is called with the bytes that are here, and with all.
 
-    Raises Failure; then ``target`` has not been told to finish.
+    A connection that is lost is made again, as often as ``session`` retries. ``expected`` is what the SHA-256 of the
+    whole must be, in hexadecimal digits; ``whole_digest``: find it out in any case. Raises Failure; then ``target``
+    has not been told to finish.
     """
     started = time.monotonic()
-    reply = session.ask(Request("GET", name, digest=DIGEST))
-    served = answered_by(session)
-    if reply.status is not Status.OK:
-        raise refusal(reply, served)
+    session.renew()
+    work = _Work(session, name, target, progress)
     try:
-        size, mtime_ns = _promise(reply)
-    except ProtocolError as error:
-        raise violation(error, served) from error
-    target.begin(size)
-    digest, trailer = _receive(session, size, target, progress)
-    _verify(digest, trailer, size, served)
-    target.finish(mtime_ns)
-    return Receipt(served, size, digest, time.monotonic() - started)
+        while not work.done:
+            try:
+                work.go_on()
+            except Failure as failure:
+                if not work.may_pass(failure):
+                    raise
+                session.abandon()
+                session.wait(failure, "lost the connection")
+    except BaseException:
+        session.abandon()
+        raise
+    digest = target.digest() if expected or whole_digest or work.size <= PIECE_BYTES else None
+    if expected and digest != expected:
+        target.reject()
+        reason = f"its {DIGEST} is {digest}, not what was expected"
+        raise Failure(Exit.INTEGRITY, "checksum-mismatch", reason, work.served[-1])
+    if not work.unchanged:
+        target.finish(work.known)
+    return Receipt(
+        served=tuple(work.served),
+        size=work.size,
+        received=work.received,
+        digest=f"{DIGEST}:{digest}" if digest else None,
+        seconds=time.monotonic() - started,
+        unchanged=work.unchanged,
+        began_anew=target.discarded,
+    )
 
 
 def answered_by(session: Session) -> Served:
@@ -66,46 +112,148 @@ def answered_by(session: Session) -> Served:
     return session.served
 
 
-def _promise(reply: Reply) -> tuple[int, int]:
-    """Size in bytes and modification time, nanoseconds since 1970, of what follows. Raises ProtocolError."""
-    data = metadata.read(reply.fields.get("type", ""), reply.fields)
-    length = decode_number(reply.fields.get("length", ""))
-    if data.size is None or length != data.size or decode_number(reply.fields.get("offset", "")):
-        raise ProtocolError(Status.BAD_REQUEST, "not all of the file was promised")
-    return data.size, data.mtime_ns
+class Known(NamedTuple):
+    """What the server said of the file when it was first asked: its version and its permission bits."""
+
+    version: Version
+    mode: int
 
 
-def _receive(session: Session, size: int, target: Target, progress: Callable[[int, int], None]) -> tuple[str, Trailer]:
-    """Pass the content on; gives its digest, and what the server says about it."""
-    hasher = sha256()
-    while True:
+class _Work:
+    """One file on its way, over as many connections as it takes."""
+
+    def __init__(self, session: Session, name: bytes, target: Target, progress: Callable[[int, int], None]) -> None:
+        self._session = session
+        self._name = name
+        self._target = target
+        self._progress = progress
+        self._missing: Iterator[tuple[int, int]] = iter(())
+        self._requested: deque[tuple[int, int]] = deque()
+        self._known: Known | None = None
+        self._lost = False
+        self._here = self._before = 0
+        self.done = self.unchanged = False
+        self.size = self.received = 0
+        self.served: list[Served] = []
+
+    @property
+    def known(self) -> Known:
+        """What is being fetched."""
+        if self._known is None:
+            raise AssertionError("nothing was asked yet")
+        return self._known
+
+    def may_pass(self, failure: Failure) -> bool:
+        """Whether ``failure`` is one of those that another connection may mend. How far it came becomes part of it."""
+        if self._known and failure.exit_status is Exit.UNREACHABLE:
+            failure.reason += f" after {count(self._before + self._session.received_bytes)} of {count(self.size)} bytes"
+        passing = failure.word in _PASSING or (self._lost and failure.word == "unreachable")
+        self._lost = self._lost or (passing and self._known is not None)
+        return passing and self._lost
+
+    def go_on(self) -> None:
+        """Fetch what is missing. Raises Failure."""
+        if self._known is None:
+            self._begin()
+        else:
+            self._missing = itertools.chain(self._requested, self._missing)
+            self._requested = deque()
+            self._here = self._target.here
+        self._ask_ahead()
+        while self._requested:
+            self._take(self._session.reply())
+        self.done = True
+
+    def _begin(self) -> None:
+        """Learn what there is to fetch: with the first piece, or, where that may be here already, before."""
+        left = self._target.left_over()
+        if left is not None and left.server == str(self._session.address):
+            self._session.request(Request("STAT", self._name))
+            self._learn(self._session.reply())
+            return
+        have = self._target.have()
+        self._session.request(Request("GET", self._name, length=PIECE_BYTES, digest=DIGEST, unless_etag=have))
+        reply = self._session.reply()
+        self._learn(reply)
+        if not self.unchanged:
+            self._requested.append(next(self._missing))
+            self._take(reply)
+
+    def _learn(self, reply: Reply) -> None:
+        served = answered_by(self._session)
+        if reply.status not in (Status.OK, Status.UNCHANGED):
+            raise refusal(reply, served)
         try:
-            piece = session.receive(memoryview)
-        except Failure as failure:
-            if failure.exit_status is Exit.UNREACHABLE:
-                failure.reason += f" after {count(session.received_bytes)} of {count(size)} bytes"
-            raise
-        if isinstance(piece, Trailer):
-            return f"{DIGEST}:{hasher.hexdigest()}", piece
-        hasher.update(piece)
-        target.write(piece)
-        progress(session.received_bytes, size)
+            data = metadata.read(reply.fields.get("type", ""), reply.fields)
+        except ProtocolError as error:
+            raise violation(error, served) from error
+        if data.kind == "dir":
+            raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), served)
+        if data.size is None or data.etag is None:
+            raise violation(ProtocolError(Status.BAD_REQUEST, "a file without an etag"), served)
+        self.size = data.size
+        version = Version(data.size, data.etag, data.mtime_ns, str(self._session.address))
+        self._known = Known(version, int(data.mode, 8))
+        if reply.status is Status.UNCHANGED:
+            self.unchanged = True
+            self.served.append(served)
+            return
+        self._missing = iter(self._target.begin(version))
+        self._here = self._target.here
+
+    def _ask_ahead(self) -> None:
+        """Have the next pieces requested before the one that comes has come."""
+        for offset, length in itertools.islice(self._missing, _WINDOW - len(self._requested)):
+            self._session.request(
+                Request("GET", self._name, offset=offset, length=length, digest=DIGEST, if_etag=self.known.version.etag)
+            )
+            self._requested.append((offset, length))
+        self._session.flush()
+
+    def _take(self, reply: Reply) -> None:
+        served = answered_by(self._session)
+        if reply.status is Status.CHANGED:
+            raise Failure(Exit.INTEGRITY, reply.status.word, "the file was modified while it was being fetched", served)
+        if reply.status is not Status.OK:
+            raise refusal(reply, served)
+        offset, length = self._requested[0]
+        _check_promise(reply, self.known.version.etag, offset, length, served)
+        self._ask_ahead()  # after the first piece of all, whose reply told how many there are
+        if served not in self.served:
+            self.served.append(served)
+        self._before = self._here
+        digest, trailer = self._receive(offset)
+        _verify(digest, trailer, self._here, self.size, served)
+        self._target.verified(offset, length, digest)
+        self._requested.popleft()
+        self._session.renew()
+        self._ask_ahead()
+
+    def _receive(self, offset: int) -> tuple[str, Trailer]:
+        """Pass the content on; gives its digest, and what the server says about it."""
+        hasher = sha256()
+        while not isinstance(piece := self._session.receive(memoryview), Trailer):
+            hasher.update(piece)
+            self._target.write(offset, piece)
+            offset += len(piece)
+            self.received += len(piece)
+            self._here += len(piece)
+            self._progress(self._here, self.size)
+        return hasher.hexdigest(), piece
 
 
-def _verify(digest: str, trailer: Trailer, size: int, served: Served) -> None:
+def _check_promise(reply: Reply, etag: str, offset: int, length: int, served: Served) -> None:
+    wanted = {"offset": str(offset), "length": str(length), "etag": etag}
+    if {key: reply.fields.get(key) for key in wanted} != wanted:
+        error = ProtocolError(Status.BAD_REQUEST, "another part of the file was promised than was asked for")
+        raise violation(error, served)
+
+
+def _verify(digest: str, trailer: Trailer, here: int, size: int, served: Served) -> None:
     # Only a trailer that stands after all of the content can be "ok".
     if trailer.end is not End.OK:
-        reason = ENDINGS[trailer.end] + _how_far(trailer, size)
-        raise Failure(Exit.INTEGRITY, trailer.end.word, reason, served)
-    if trailer.fields.get("digest", "").lower() != digest:
+        how_far = f" after {count(here)} of {count(size)} bytes" if here < size and "sent" in trailer.fields else ""
+        raise Failure(Exit.INTEGRITY, trailer.end.word, ENDINGS[trailer.end] + how_far, served)
+    if trailer.fields.get("digest", "").lower() != f"{DIGEST}:{digest}":
         reason = f"the content arrived damaged: its {DIGEST} is not the one the server sent"
         raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)
-
-
-def _how_far(trailer: Trailer, size: int) -> str:
-    """How much an early trailer says was sent; nothing for one that stands after all of the content."""
-    try:
-        sent = decode_number(trailer.fields.get("sent", ""))
-    except ProtocolError:
-        return ""
-    return f" after {count(sent)} of {count(size)} bytes" if sent < size else ""

@@ -55,6 +55,8 @@ class Partial:
         self.path, self._sums_path = names_beside(name)
         self.version = version
         self.discarded = False
+        self.verified_bytes = 0
+        """How much of the file is here and right."""
         self.fd = -1
         self._directory_fd = directory_fd
         self._sums_fd = -1
@@ -80,9 +82,9 @@ class Partial:
             self._close()
 
     @property
-    def verified_bytes(self) -> int:
-        """How much of the file is here and right."""
-        return sum(self._length(index) for index in self._verified)
+    def beginning_bytes(self) -> int:
+        """How much is here without a gap."""
+        return next((offset for offset, _ in self.missing()), self.version.size)
 
     def missing(self) -> Iterator[tuple[int, int]]:
         """Offset and length of every piece that is not here, in order."""
@@ -94,11 +96,12 @@ class Partial:
         """The piece at ``offset`` is in the file; ``digest`` is its SHA-256 in hexadecimal digits."""
         index = offset // PIECE_BYTES
         os.write(self._sums_fd, f"{index} {digest}\n".encode("ascii"))
-        self._verified.add(index)
+        self._add(index)
 
     def remove(self) -> None:
         """Keep nothing. Before the lock is given up, which is at leaving."""
         self._verified.clear()
+        self.verified_bytes = 0
         for path in (self._sums_path, self.path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path, dir_fd=self._directory_fd)
@@ -135,7 +138,7 @@ class Partial:
             # The last line has no line feed where its writer was killed in it.
             for index, digest in _parse_lines(lines[:-1]):
                 if self._has(index, digest):
-                    self._verified.add(index)
+                    self._add(index)
         else:
             self.discarded = bool(header)
         if not self._verified:
@@ -154,6 +157,11 @@ class Partial:
             return False
         data = os.pread(self.fd, length, index * PIECE_BYTES)
         return len(data) == length and hashlib.sha256(data).hexdigest() == digest
+
+    def _add(self, index: int) -> None:
+        if index not in self._verified:
+            self._verified.add(index)
+            self.verified_bytes += self._length(index)
 
     def _length(self, index: int) -> int:
         return min(PIECE_BYTES, self.version.size - index * PIECE_BYTES)

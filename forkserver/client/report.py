@@ -43,15 +43,10 @@ class Report:
     def fetched(self, location: Location, receipt: Receipt, place: bytes | None) -> None:
         """A file is here, whole and verified. ``place`` is where, unless under its own name in this directory."""
         if self._as_json:
-            facts = {"size": receipt.size, "digest": receipt.digest, "seconds": round(receipt.seconds, 6)}
-            self._object(location.shown, receipt.served, "ok", facts)
+            self._object(location.shown, receipt.served[-1], "unchanged" if receipt.unchanged else "ok", _told(receipt))
         elif not self._quiet:
-            algorithm = receipt.digest.partition(":")[0]
             went = f" -> {display.escape(place)}" if place is not None else ""
-            self._line(
-                f"{display.escape(location.shown)}{went}: {display.count(receipt.size)} bytes, {algorithm} verified, "
-                f"{receipt.seconds:.2f} s, served by PID {receipt.served.pid}"
-            )
+            self._line(f"{display.escape(location.shown)}{went}: {_in_words(receipt)}")
         self.flush()
 
     def described(self, location: Location, data: Metadata, served: Served) -> None:
@@ -113,6 +108,29 @@ class Report:
             stream = sys.stderr if self._to_stderr else sys.stdout
             if stream is not None:
                 stream.write(text + "\n")
+
+
+def _told(receipt: Receipt) -> dict[str, object]:
+    return {
+        "size": receipt.size,
+        "received": receipt.received,
+        "digest": receipt.digest,
+        "seconds": round(receipt.seconds, 6),
+        "pids": [served.pid for served in receipt.served],
+    }
+
+
+def _in_words(receipt: Receipt) -> str:
+    size = f"{display.count(receipt.size)} bytes"
+    pids = [str(served.pid) for served in receipt.served]
+    if receipt.unchanged:
+        return f"{size}, unchanged, nothing fetched (asked PID {pids[0]})"
+    resumed = f", {display.count(receipt.size - receipt.received)} of them here before"
+    return (
+        f"{size}{resumed if receipt.received < receipt.size else ''}"
+        f"{', begun anew, the file on the server has changed' if receipt.began_anew else ''}"
+        f", sha256 verified, {receipt.seconds:.2f} s, served by PID{'s' if len(pids) > 1 else ''} {', '.join(pids)}"
+    )
 
 
 def _facts(data: Metadata) -> dict[str, object]:

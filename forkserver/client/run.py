@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -9,17 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.address import Address, Location, local_name, parse_location
 from forkserver.client.connection import Session
-from forkserver.client.display import escape
+from forkserver.client.display import count, escape
 from forkserver.client.fetch import answered_by, fetch
 from forkserver.client.listing import describe, entries
 from forkserver.client.outcome import Exit, Failure, Interrupted
 from forkserver.client.progress import Progress, Waiting
-from forkserver.client.report import Report
+from forkserver.client.report import Report, complain
 from forkserver.client.suggest import Suggester
-from forkserver.client.target import LocalFile, StandardOutput
+from forkserver.client.target import LocalFile, StandardOutput, local_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 GREETING = "Server {}; an empty line or Ctrl-D ends.\n"
 PROMPT = "Name of a file on the server: "
@@ -117,8 +118,8 @@ class Run:
                 output = self._options.output
                 path = os.path.join(self._options.directory, local_name(location) if output is None else output)
                 remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
-                with LocalFile(path, remedy) as target:
-                    receipt = fetch(session, location.name, target, progress)
+                with local_file(path, remedy) as target, _telling_what_is_kept(location, target):
+                    receipt = fetch(session, location.name, target, progress, whole_digest=self._options.as_json)
                 place = os.path.normpath(path)
                 if place == location.name.rpartition(b"/")[2]:
                     place = None
@@ -130,6 +131,24 @@ class Run:
         for session in self._sessions.values():
             session.close()
         self._sessions.clear()
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(location: Location, target: LocalFile) -> Iterator[None]:
+    try:
+        yield
+    except Failure as failure:
+        if target.kept:
+            failure.reason += f"; {_kept(target)}"
+        raise
+    except Interrupted:
+        if target.kept:
+            complain(f"{escape(location.shown)}: interrupted; {_kept(target)}")
+        raise
+
+
+def _kept(target: LocalFile) -> str:
+    return f"{count(target.kept)} bytes of it are kept, and the same command goes on from there"
 
 
 def _ask_person() -> bytes:

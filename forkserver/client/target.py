@@ -7,17 +7,25 @@ import errno
 import os
 import stat
 import sys
+from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol, Self
 
+from forkserver.client import checksums, partial, validator
 from forkserver.client.display import count, escape
 from forkserver.client.outcome import Exit, Failure
+from forkserver.client.partial import PIECE_BYTES, BeingFetched, Partial, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from forkserver.client.fetch import Known
 
 _RESERVE_BYTES = 1 << 26
+_SMALL_BYTES = 1 << 16
+"""Written at once; nothing is gained by asking for space before."""
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _ORDINARY_MODE = 0o666
+_EXECUTE = 0o111
 _REASONS = {
     errno.ENOSPC: "no space left on the device",
     errno.EDQUOT: "the disk quota is used up",
@@ -31,81 +39,150 @@ _REASONS = {
 
 
 class Target(Protocol):
-    """Takes one content, in this order: ``begin``, ``write`` as often as needed, and ``finish`` if all of it is right.
+    """Takes one content: ``begin``, then pieces, each in one or more ``write`` and ``verified``, at last ``finish``.
 
     Each raises Failure with ``Exit.LOCAL_DISK``.
     """
 
-    def begin(self, size: int) -> None:
-        """The server has the file; ``size`` bytes will follow."""
+    def left_over(self) -> Version | None:
+        """Of which version something may be here already."""
 
-    def write(self, data: memoryview) -> None:
-        """Take a piece."""
+    def have(self) -> str | None:
+        """The etag of the version that is here whole."""
 
-    def finish(self, mtime_ns: int) -> None:
-        """Length and digest are right; ``mtime_ns`` is the file's last modification, nanoseconds since 1970."""
+    def begin(self, version: Version) -> Iterable[tuple[int, int]]:
+        """The server has this version. Gives offset and length of the pieces that are missing, in order.
+
+        A server may lie about the size: there can be more of them than could be held at once.
+        """
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Take some bytes of a piece, those at ``offset``."""
+
+    def verified(self, offset: int, length: int, digest: str) -> None:
+        """The piece is right: ``digest`` is its SHA-256, in hexadecimal digits."""
+
+    def finish(self, known: Known) -> None:
+        """All pieces are."""
+
+    def digest(self) -> str | None:
+        """The SHA-256 of all of it, in hexadecimal digits. Before ``finish``."""
+
+    def reject(self) -> None:
+        """It is not what the user wants; instead of ``finish``."""
+
+    @property
+    def here(self) -> int:
+        """How many bytes are here and verified."""
+
+    @property
+    def discarded(self) -> bool:
+        """Whether a part of another version was here, and is no longer."""
 
 
 class LocalFile:
-    """A file that takes its name only when it is complete: until then it is a temporary one beside its place.
+    """A file that takes its name only when it is complete: until then it is another one beside its place.
 
-    A context manager: entering checks the place before the server is troubled, leaving removes what is not finished.
-    ``remedy`` is what to do if the place is that of a directory.
+    A context manager: entering checks the place before the server is troubled; leaving removes what is not finished,
+    but for the verified pieces of a long file. ``path`` is what the user reads; the file is ``name`` in
+    ``directory_fd``. ``remedy`` is what to do if the place is that of a directory.
     """
 
-    def __init__(self, path: bytes, remedy: str = "") -> None:
+    def __init__(self, directory_fd: int, path: bytes, *, remedy: str = "", durable: bool = True) -> None:
         self._path = path
+        self._name = os.path.basename(path)
         self._in_directory = "is a directory, and is left as it is" + (f"; {remedy}" if remedy else "")
-        directory, self._name = os.path.split(path)
-        self._directory = directory or b"."
-        self._directory_fd = -1
+        self._directory_fd = directory_fd
+        self._durable = durable
         self._fd = -1
         self._temporary: bytes | None = None
+        self._partial: Partial | None = None
         self._size = 0
         self._reserved = 0
-        self._written = 0
+        self._digest: str | None = None
+        self.discarded = False
 
     def __enter__(self) -> Self:
-        with self._complaints():
-            self._directory_fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            self._check_place()
-        except BaseException:
-            os.close(self._directory_fd)
-            raise
-        return self
-
-    def _check_place(self) -> None:
         if self._name in (b"", b".", b".."):
             raise self._failure(self._in_directory)
+        if self._name.startswith(partial.PREFIX):
+            raise self._failure(f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete")
         with self._complaints():
             try:
                 mode = os.lstat(self._name, dir_fd=self._directory_fd).st_mode
             except FileNotFoundError:
-                return
+                return self
         # A symbolic link is replaced, not followed: nothing is ever written through one.
         if stat.S_ISDIR(mode):
             raise self._failure(self._in_directory)
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             raise self._failure("is not a regular file, and is left as it is")
+        return self
 
-    def begin(self, size: int) -> None:
-        """Create the temporary file and reserve its space, so that a full disk shows before anything is transferred."""
-        temporary = b".fsget-" + os.urandom(8).hex().encode("ascii")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with self._complaints(size):
+    def __exit__(self, *_: object) -> None:
+        if self._partial is not None:
+            self._partial.__exit__(None, None, None)
+            return
+        try:
+            if self._temporary is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._temporary, dir_fd=self._directory_fd)
+        finally:
+            if self._fd >= 0:
+                os.close(self._fd)
+
+    def left_over(self) -> Version | None:
+        """Of which version an earlier run has left a part."""
+        with self._complaints():
+            return partial.find(self._directory_fd, self._name)
+
+    def have(self) -> str | None:
+        """The etag that an earlier run has noted with the file, if nobody has changed that since."""
+        return validator.read(self._directory_fd, self._name)
+
+    @property
+    def here(self) -> int:
+        """Those that an earlier run has left among them."""
+        if self._partial is not None:
+            return self._partial.verified_bytes
+        return self._size if self._digest else 0
+
+    @property
+    def kept(self) -> int:
+        """How many bytes the next run will find, if this one ends now."""
+        return self._partial.verified_bytes if self._partial is not None else 0
+
+    def begin(self, version: Version) -> Iterable[tuple[int, int]]:
+        """Create what takes the bytes, or find the part that is here."""
+        self._size = version.size
+        with self._complaints(self._size):
+            if self._size > PIECE_BYTES:
+                try:
+                    self._partial = Partial(self._directory_fd, self._name, version).__enter__()
+                except BeingFetched:
+                    raise self._failure("another fsget is fetching it") from None
+                self._fd = self._partial.fd
+                self.discarded = self._partial.discarded
+                self._reserved = self._partial.beginning_bytes
+                self._secure_space(self._size - self.here)
+                return self._partial.missing()
             # Noted first: a signal may end us between the two lines.
-            self._temporary = temporary
-            self._fd = os.open(temporary, flags, 0o600, dir_fd=self._directory_fd)
-            self._size = size
-            self._check_space()
-            self._reserve()
+            self._temporary = partial.PREFIX + os.urandom(8).hex().encode("ascii")
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._fd = os.open(self._temporary, flags, 0o600, dir_fd=self._directory_fd)
+            if self._size > _SMALL_BYTES:
+                self._secure_space(self._size)
+            else:
+                self._reserved = self._size
+        return [(0, self._size)]
 
-    def _check_space(self) -> None:
+    def _secure_space(self, size: int) -> None:
+        """So that a full disk shows before anything is transferred."""
         disk = os.fstatvfs(self._fd)
         free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
-        if disk.f_blocks and self._size > free:  # without blocks: a file system that does not tell
+        if disk.f_blocks and size > free:  # without blocks: a file system that does not tell
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._reserve()
 
     def _reserve(self) -> None:
         """Reserve the next part of the file.
@@ -123,37 +200,57 @@ class LocalFile:
             length = self._size - self._reserved
         self._reserved += length
 
-    def write(self, data: memoryview) -> None:
-        """Append a piece."""
+    def write(self, offset: int, data: memoryview) -> None:
+        """Put them where they belong."""
         with self._complaints():
-            self._written += len(data)
-            if self._written > self._reserved:
+            while offset + len(data) > self._reserved:
                 self._reserve()
-            _write_all(self._fd, data)
+            while data:
+                written = os.pwrite(self._fd, data, offset)
+                data, offset = data[written:], offset + written
 
-    def finish(self, mtime_ns: int) -> None:
+    def verified(self, offset: int, length: int, digest: str) -> None:  # noqa: ARG002 - others want the length
+        """Note it."""
+        self._digest = digest
+        if self._partial is not None:
+            with self._complaints():
+                self._partial.note(offset, digest)
+
+    def finish(self, known: Known) -> None:
         """Give the file its time, its permissions and its name, and make all that durable."""
         with self._complaints():
-            os.fchmod(self._fd, _ORDINARY_MODE & ~_umask())
+            mask = _umask()
+            os.fchmod(self._fd, (_ORDINARY_MODE | (known.mode & _EXECUTE)) & ~mask)
             with contextlib.suppress(OverflowError):  # A time no file can have here.
-                os.utime(self._fd, ns=(mtime_ns, mtime_ns))
-            os.fsync(self._fd)
-            if self._temporary is None:
-                raise AssertionError("finish comes after begin")
-            os.rename(self._temporary, self._name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
-            self._temporary = None
-            with _tolerating(errno.EINVAL):  # A file system that cannot sync directories.
-                os.fsync(self._directory_fd)
+                os.utime(self._fd, ns=(known.version.mtime_ns, known.version.mtime_ns))
+            validator.note(self._fd, known.version.etag)
+            if self._durable:
+                os.fsync(self._fd)
+            if self._partial is not None:
+                self._partial.complete(self._name)
+            elif self._temporary is not None:
+                os.rename(self._temporary, self._name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
+                self._temporary = None
+            if self._durable:
+                with _tolerating(errno.EINVAL):  # A file system that cannot sync directories.
+                    os.fsync(self._directory_fd)
 
-    def __exit__(self, *_: object) -> None:
-        try:
-            if self._temporary is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._temporary, dir_fd=self._directory_fd)
-        finally:
-            if self._fd >= 0:
-                os.close(self._fd)
-            os.close(self._directory_fd)
+    def digest(self) -> str | None:
+        """Of one that has several pieces, and of one that was here before, it is read again."""
+        with self._complaints():
+            if self._partial is not None:
+                os.lseek(self._fd, 0, os.SEEK_SET)
+                return checksums.sha256_of(self._fd)
+            if self._fd < 0:
+                fd = os.open(self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory_fd)
+                with open(fd, "rb") as file:
+                    return checksums.sha256_of(file.fileno())
+        return self._digest
+
+    def reject(self) -> None:
+        """Leave nothing of it."""
+        if self._partial is not None:
+            self._partial.remove()
 
     @contextlib.contextmanager
     def _complaints(self, size: int = 0) -> Iterator[None]:
@@ -161,31 +258,83 @@ class LocalFile:
             yield
         except OSError as error:
             reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
-            if size and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                reason += f"; {count(size)} bytes are needed"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                if self._partial is not None:
+                    self._partial.remove()  # it is what fills the disk
+                if size:
+                    reason += f"; {count(size)} bytes are needed"
             raise self._failure(reason) from error
 
     def _failure(self, reason: str) -> Failure:
-        return Failure(Exit.LOCAL_DISK, "local-disk", f"local file {escape(self._path)}: {reason}")
+        return local_failure(self._path, reason)
+
+
+@contextlib.contextmanager
+def local_file(path: bytes, remedy: str = "") -> Iterator[LocalFile]:
+    """The ``LocalFile`` at ``path``. Raises Failure."""
+    try:
+        fd = os.open(os.path.dirname(path) or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise local_failure(path, _REASONS.get(error.errno or 0) or error.strerror or str(error)) from error
+    try:
+        with LocalFile(fd, path, remedy=remedy) as target:
+            yield target
+    finally:
+        os.close(fd)
+
+
+def local_failure(path: bytes, reason: str) -> Failure:
+    """The local file ``path`` cannot be written, or may not be."""
+    return Failure(Exit.LOCAL_DISK, "local-disk", f"local file {escape(path)}: {reason}")
 
 
 class StandardOutput:
-    """Passes everything on as it comes, before it is verified: only the exit status tells whether it was right.
+    """Passes on what is verified, piece by piece; where that cannot go on, only the exit status tells it.
 
     A reader that has gone raises BrokenPipeError.
     """
 
-    def begin(self, size: int) -> None:
-        """Nothing to prepare."""
+    discarded = False
 
-    def write(self, data: memoryview) -> None:
-        """Pass a piece on."""
+    def __init__(self) -> None:
+        self._piece = bytearray()
+        self._hash = sha256()
+        self.here = 0
+
+    def reject(self) -> None:
+        """It has been passed on."""
+
+    def left_over(self) -> None:
+        """Nothing can be."""
+
+    def have(self) -> None:
+        """Nothing."""
+
+    def begin(self, version: Version) -> Iterable[tuple[int, int]]:
+        """Everything is missing."""
+        starts = range(0, version.size, PIECE_BYTES) or [0]
+        return ((start, min(PIECE_BYTES, version.size - start)) for start in starts)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Keep them until the piece is verified. One that begins again takes the place of what came of it before."""
+        if offset % PIECE_BYTES == 0:
+            self._piece.clear()
+        self._piece += data
+
+    def verified(self, offset: int, length: int, digest: str) -> None:  # noqa: ARG002 - others want them
+        """Pass it on."""
+        self.here += length
+        self._hash.update(self._piece)
         with output_complaints():
             check_output()
-            _write_all(sys.stdout.fileno(), data)
+            _write_all(sys.stdout.fileno(), memoryview(self._piece))
 
-    def finish(self, mtime_ns: int) -> None:
+    def finish(self, known: Known) -> None:
         """Nothing to finish."""
+
+    def digest(self) -> str:
+        """Of all that was passed on."""
+        return self._hash.hexdigest()
 
 
 def check_output() -> None:

@@ -15,7 +15,7 @@ import pytest
 from forkserver.client.address import Address
 from forkserver.client.connection import Session
 from forkserver.client.fetch import fetch
-from forkserver.client.target import LocalFile
+from forkserver.client.target import local_file
 
 CROWD = 200
 PROGRAMS = 30
@@ -42,7 +42,7 @@ def crowd(tmp_path, begin, backlog, eventually, contents):
 
     def thread(server, number: int) -> None:
         session = Session(Address(server.host, server.port), timeout_s=30, retries=30)
-        with LocalFile(os.fsencode(tmp_path / f"{number}" / name(number))) as target:
+        with local_file(os.fsencode(tmp_path / f"{number}" / name(number))) as target:
             fetch(session, b"/" + name(number).encode(), target, lambda _received, _size: None)
         session.close()
 

@@ -21,7 +21,7 @@ from forkserver.client.address import Address
 from forkserver.client.connection import Session
 from forkserver.client.fetch import fetch
 from forkserver.client.outcome import Failure
-from forkserver.client.target import LocalFile
+from forkserver.client.target import local_file
 
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("systemd_host.sh")
@@ -313,7 +313,7 @@ class Load:
         path = self._place / f"{number}"
         session = Session(Address("127.0.0.1", PORT), timeout_s=30, retries=self._retries)
         try:
-            with LocalFile(os.fsencode(path)) as target:
+            with local_file(os.fsencode(path)) as target:
                 fetch(session, b"/file", target, lambda _received, _size: None)
         finally:
             session.close()

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from forkserver.client.partial import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,10 +46,12 @@ Step = bytes | str | threading.Event
 class LyingServer:
     """Plays one script a connection, in order, then stops to listen. ``requests`` are the lines it was sent."""
 
-    def __init__(self, *scripts: Iterable[Step], family: socket.AddressFamily = socket.AF_INET) -> None:
+    def __init__(self, *scripts: Iterable[Step], family: socket.AddressFamily = socket.AF_INET, port: int = 0) -> None:
         self.requests: list[bytes] = []
         self._scripts = scripts
-        self._listener = socket.create_server(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0), family=family)
+        self._listener = socket.create_server(
+            ("::1" if family == socket.AF_INET6 else "127.0.0.1", port), family=family
+        )
         host, port = self._listener.getsockname()[:2]
         self.address = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
         self._thread = threading.Thread(target=self._play_all)
@@ -108,7 +112,7 @@ class Result:
 def lying_server() -> Iterator[Callable[..., LyingServer]]:
     servers: list[LyingServer] = []
 
-    def start(*scripts: Iterable[Step], **options: socket.AddressFamily) -> LyingServer:
+    def start(*scripts: Iterable[Step], **options: Any) -> LyingServer:
         servers.append(LyingServer(*scripts, **options))
         return servers[-1]
 
@@ -181,10 +185,19 @@ class Says:
     entry = b"file /f size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
 
     @classmethod
-    def header(cls, size: int, *, length: int | None = None, mtime: str = "1624000000.000000000") -> bytes:
+    def header(
+        cls,
+        size: int,
+        *,
+        length: int | None = None,
+        mtime: str = "1624000000.000000000",
+        offset: int = 0,
+        etag: str = "e-1",
+    ) -> bytes:
+        length = min(size - offset, PIECE_BYTES) if length is None else length
         return (
             f"FS1 200 ok {cls.who.decode()} type=file size={size} mtime={mtime} mode=644 "
-            f"etag=e-1 offset=0 length={size if length is None else length}\n"
+            f"etag={etag} offset={offset} length={length}\n"
         ).encode()
 
     @staticmethod

@@ -16,7 +16,7 @@ def test_a_file_arrives_whole_with_its_time_and_the_pid_that_served_it(fsget, ly
     assert (result.status, result.err) == (0, "")
     assert result.out.startswith("reports/taxLaw.pdf: 19,000 bytes, sha256 verified, 0.")
     assert result.out.endswith(" s, served by PID 4711\n")
-    assert server.requests == [b"GET /reports/taxLaw.pdf digest=sha256\n"]
+    assert server.requests == [b"GET /reports/taxLaw.pdf length=4194304 digest=sha256\n"]
     file = place / "taxLaw.pdf"
     assert file.read_bytes() == CONTENT
     assert file.stat().st_mtime_ns == 1624000000 * 10**9
@@ -39,7 +39,7 @@ def test_several_files_of_one_run_come_over_one_connection(fsget, lying_server, 
 def test_a_connection_closed_between_two_files_is_made_anew_without_a_retry(fsget, lying_server, says):
     server = lying_server(says.file(b"one"), says.file(b"two"))
     assert fsget("-s", server.address, "--retries", "0", "a", "b").status == 0
-    assert server.requests[-1] == b"GET /b digest=sha256\n"
+    assert server.requests[-1] == b"GET /b length=4194304 digest=sha256\n"
 
 
 def test_a_missing_file_is_told_with_the_pid_and_does_not_keep_the_others_away(fsget, lying_server, says, place):
@@ -72,7 +72,7 @@ def test_a_name_of_any_bytes_is_asked_for_and_shown_harmless(fsget, lying_server
     server = lying_server(says.file(b"x"))
     name = b"\xff\x1b[31m \xe2\x80\xaeel%20if"
     result = fsget("-s", server.address, name)
-    assert server.requests == [b"GET /%FF%1B%5B31m%20%E2%80%AEel%2520if digest=sha256\n"]
+    assert server.requests == [b"GET /%FF%1B%5B31m%20%E2%80%AEel%2520if length=4194304 digest=sha256\n"]
     assert result.out.startswith(r"\xff\x1b[31m \u202eel%20if: 1 bytes")
     assert os.listdir(os.fsencode(place)) == [name]
 
@@ -80,7 +80,7 @@ def test_a_name_of_any_bytes_is_asked_for_and_shown_harmless(fsget, lying_server
 def test_an_fs_address_names_server_and_percent_encoded_path(fsget, lying_server, says, place):
     server = lying_server(says.file(b"x"))
     assert fsget(f"fs://{server.address}/a%20dir/tax%20law").status == 0
-    assert server.requests == [b"GET /a%20dir/tax%20law digest=sha256\n"]
+    assert server.requests == [b"GET /a%20dir/tax%20law length=4194304 digest=sha256\n"]
     assert os.listdir(place) == ["tax law"]
 
 
@@ -142,7 +142,9 @@ def test_json_is_one_object_a_file(fsget, lying_server, says):
         "pid": 4711,
         "start": "1763860000.123456",
         "size": 1,
+        "received": 1,
         "digest": f"sha256:{hashlib.sha256(b'x').hexdigest()}",
+        "pids": [4711],
     }
     assert (missing["name"], missing["status"], missing["pid"]) == ("b", "not-found", 4711)
     assert missing["message"] == "does not exist on the server"

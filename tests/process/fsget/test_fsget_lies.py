@@ -8,6 +8,8 @@ import threading
 
 import pytest
 
+from forkserver.client.partial import PIECE_BYTES
+
 TRUNCATED = b'FS1 END truncated sent=%d message="the file became shorter while it was being sent"\n'
 
 
@@ -176,8 +178,12 @@ def test_a_server_that_never_answers_ends_after_the_timeout(failing, says):
     assert result.err.endswith(f" sent nothing for 0.2 s{ELSEWHERE}")
 
 
-def test_standard_output_got_the_bytes_but_the_exit_status_tells(fsget, lying_server, says):
-    server = lying_server([says.ask, says.header(5) + b"hellO" + says.end(b"hello")])
+def test_standard_output_gets_nothing_of_a_damaged_piece(fsget, lying_server, says):
+    good, bad = os.urandom(PIECE_BYTES), b"damaged"
+    size = len(good) + len(bad)
+    first = says.header(size) + good + says.end(good)
+    second = says.header(size, offset=PIECE_BYTES) + bad + says.end(b"what it was")
+    server = lying_server([says.ask, first, says.ask, second])
     result = fsget("-s", server.address, "-o", "-", "f")
-    assert (result.status, result.output) == (6, b"hellO")
+    assert (result.status, result.output == good) == (6, True)
     assert "damaged" in result.err
