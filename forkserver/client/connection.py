@@ -140,6 +140,7 @@ class Session:
                 if reused:
                     continue  # It closed an idle connection: that is its right, and no sign of being busy.
                 why = f"{self.address} closed the connection without an answer"
+                why += banner.advice(b"", self.address.port)
                 self.wait(Failure(Exit.UNREACHABLE, "no-answer", why), "does not answer")
             else:
                 if reply.status not in _BUSY:

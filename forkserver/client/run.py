@@ -16,11 +16,12 @@ from forkserver.client.listing import describe, entries
 from forkserver.client.outcome import Exit, Failure, Interrupted
 from forkserver.client.progress import Progress, Waiting
 from forkserver.client.report import Report, complain
-from forkserver.client.suggest import Suggester
 from forkserver.client.target import LocalFile, StandardOutput, local_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from forkserver.client.suggest import Suggester
 
 GREETING = "Server {}; an empty line or Ctrl-D ends.\n"
 PROMPT = "Name of a file on the server: "
@@ -53,7 +54,7 @@ class Run:
         self._sessions: dict[Address, Session] = {}
         watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
         self._terminal = sys.stderr if watched else None
-        self._suggester = None if options.as_json or options.quiet else Suggester()
+        self._suggester: Suggester | None = None
 
     def names(self, locations: Iterable[Location]) -> Exit:
         """Do every one in order, whatever becomes of those before. Gives the exit status of the worst."""
@@ -105,8 +106,8 @@ class Run:
                 self._report.flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
-            if failure.exit_status is Exit.NOT_FOUND and self._suggester is not None:
-                self._suggester.ask_back(location)
+            if failure.exit_status is Exit.NOT_FOUND and not (self._options.as_json or self._options.quiet):
+                self._ask_back(location)
 
     def _fetch(self, session: Session, location: Location) -> None:
         progress = Progress(location.shown, self._terminal)
@@ -126,6 +127,13 @@ class Run:
         finally:
             progress.clear()
         self._report.fetched(location, receipt, place)
+
+    def _ask_back(self, location: Location) -> None:
+        if self._suggester is None:
+            from forkserver.client.suggest import Suggester  # noqa: PLC0415 - most runs find what they want
+
+            self._suggester = Suggester()
+        self._suggester.ask_back(location)
 
     def _hang_up(self) -> None:
         for session in self._sessions.values():

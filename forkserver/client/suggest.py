@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from difflib import SequenceMatcher
 from itertools import islice
 from os.path import splitext
 from typing import TYPE_CHECKING
@@ -64,8 +65,6 @@ def _comparable(asked: bytes, name: bytes) -> bool:
 
 def _closeness(asked: str, name: str) -> float:
     """From 0, nothing in common, to 1, the same but for the case of letters."""
-    from difflib import SequenceMatcher  # noqa: PLC0415 - most runs find what they want
-
     asked, name = asked.casefold(), name.casefold()
     (asked_stem, asked_extension), (stem, extension) = splitext(asked), splitext(name)
     if asked != name and (asked_stem == stem or name.startswith(asked + ".")):

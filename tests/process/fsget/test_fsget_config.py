@@ -88,6 +88,24 @@ def test_a_bad_file_is_a_wrong_usage_and_told_in_one_line(fsget, write_config, c
     assert (result.status, result.out, result.err) == (2, "", f"fsget: {path}: {complaint}\n")
 
 
+# Root reads everything, but for these capabilities.
+AS_ANYBODY = 'exec setpriv --bounding-set=-dac_override,-dac_read_search "$@"' if os.geteuid() == 0 else ""
+
+
+def test_a_file_without_the_right_to_read_it_is_told(fsget, write_config):
+    path = write_config("")
+    os.chmod(path, 0)
+    result = fsget("f", first=AS_ANYBODY)
+    assert (result.status, "fsget.toml: cannot be read: Permission denied; mend that" in result.err) == (2, True)
+
+
+def test_a_directory_without_the_right_to_enter_it_has_no_file_of_ours(fsget, write_config):
+    directory = os.path.dirname(write_config("nonsense"))
+    os.chmod(directory, 0)
+    assert fsget("-s", "127.0.0.1:1", "f", first=AS_ANYBODY).status == 5
+    os.chmod(directory, 0o700)
+
+
 def test_a_file_that_cannot_be_read_is_told(fsget, environment):
     os.makedirs(os.path.join(environment["XDG_CONFIG_HOME"], "fsget.toml"))
     result = fsget("f")
@@ -107,8 +125,7 @@ def test_help_is_there_whatever_the_file_says(fsget, write_config):
 
 def test_without_a_file_and_without_a_slip_nothing_is_loaded_for_them(fsget, lying_server, says, environment):
     server = lying_server(says.file(b"x"))
-    # With -s click itself would load difflib.
-    result = fsget("--server", server.address, "f", env={**environment, "PYTHONPROFILEIMPORTTIME": "1"})
+    result = fsget("-s", server.address, "f", env={**environment, "PYTHONPROFILEIMPORTTIME": "1"})
     loaded = {line.rpartition("|")[2].strip() for line in result.err.splitlines()}
     assert "forkserver.client.run" in loaded
-    assert loaded.isdisjoint({"tomllib", "difflib", "forkserver.client.completion"})
+    assert loaded.isdisjoint({"tomllib", "forkserver.client.suggest", "forkserver.client.completion"})
