@@ -36,6 +36,7 @@ ENDINGS = {
 """What a trailer other than ``ok`` means to people."""
 _PASSING = frozenset({"connection-lost", "timeout", "no-answer", "draining"})
 """Failures in the middle of a file after which the rest is asked for again; then also a server that is not there."""
+_BROKEN_OFF = frozenset(end.word for end in ENDINGS)
 _WINDOW = 2
 
 
@@ -147,6 +148,8 @@ class _Work:
         """Whether ``failure`` is one of those that another connection may mend. How far it came becomes part of it."""
         if self._known and failure.exit_status is Exit.UNREACHABLE:
             failure.reason += f" after {count(self._before + self._session.received_bytes)} of {count(self.size)} bytes"
+        elif failure.word in _BROKEN_OFF and self._here < self.size:
+            failure.reason += f" after {count(self._here)} of {count(self.size)} bytes"
         passing = failure.word in _PASSING or (self._lost and failure.word == "unreachable")
         self._lost = self._lost or (passing and self._known is not None)
         return passing and self._lost
@@ -180,25 +183,13 @@ class _Work:
             self._take(reply)
 
     def _learn(self, reply: Reply) -> None:
-        served = answered_by(self._session)
-        if reply.status not in (Status.OK, Status.UNCHANGED):
-            raise refusal(reply, served)
-        try:
-            data = metadata.read(reply.fields.get("type", ""), reply.fields)
-        except ProtocolError as error:
-            raise violation(error, served) from error
-        if data.kind == "dir":
-            raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), served)
-        if data.size is None or data.etag is None:
-            raise violation(ProtocolError(Status.BAD_REQUEST, "a file without an etag"), served)
-        self.size = data.size
-        version = Version(data.size, data.etag, data.mtime_ns, str(self._session.address))
-        self._known = Known(version, int(data.mode, 8))
+        self._known = understand(self._session, reply)
+        self.size = self._known.version.size
         if reply.status is Status.UNCHANGED:
             self.unchanged = True
-            self.served.append(served)
+            self.served.append(answered_by(self._session))
             return
-        self._missing = iter(self._target.begin(version))
+        self._missing = iter(self._target.begin(self._known.version))
         self._here = self._target.here
 
     def _ask_ahead(self) -> None:
@@ -211,49 +202,71 @@ class _Work:
         self._session.flush()
 
     def _take(self, reply: Reply) -> None:
-        served = answered_by(self._session)
-        if reply.status is Status.CHANGED:
-            raise Failure(Exit.INTEGRITY, reply.status.word, "the file was modified while it was being fetched", served)
-        if reply.status is not Status.OK:
-            raise refusal(reply, served)
         offset, length = self._requested[0]
-        _check_promise(reply, self.known.version.etag, offset, length, served)
+        served = check_promise(self._session, reply, self.known.version.etag, offset, length)
         self._ask_ahead()  # after the first piece of all, whose reply told how many there are
         if served not in self.served:
             self.served.append(served)
         self._before = self._here
-        digest, trailer = self._receive(offset)
-        _verify(digest, trailer, self._here, self.size, served)
+        digest = receive(self._session, self._target, offset, self._came)
         self._target.verified(offset, length, digest)
         self._requested.popleft()
         self._session.renew()
         self._ask_ahead()
 
-    def _receive(self, offset: int) -> tuple[str, Trailer]:
-        """Pass the content on; gives its digest, and what the server says about it."""
-        hasher = sha256()
-        while not isinstance(piece := self._session.receive(memoryview), Trailer):
-            hasher.update(piece)
-            self._target.write(offset, piece)
-            offset += len(piece)
-            self.received += len(piece)
-            self._here += len(piece)
-            self._progress(self._here, self.size)
-        return hasher.hexdigest(), piece
+    def _came(self, size_bytes: int) -> None:
+        self.received += size_bytes
+        self._here += size_bytes
+        self._progress(self._here, self.size)
 
 
-def _check_promise(reply: Reply, etag: str, offset: int, length: int, served: Served) -> None:
+def understand(session: Session, reply: Reply) -> Known:
+    """What the first reply to a GET or STAT of a file says of it. Raises Failure."""
+    served = answered_by(session)
+    if reply.status not in (Status.OK, Status.UNCHANGED):
+        raise refusal(reply, served)
+    try:
+        data = metadata.read(reply.fields.get("type", ""), reply.fields)
+    except ProtocolError as error:
+        raise violation(error, served) from error
+    if data.kind == "dir":
+        raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), served)
+    if data.size is None or data.etag is None:
+        raise violation(ProtocolError(Status.BAD_REQUEST, "a file without an etag"), served)
+    return Known(Version(data.size, data.etag, data.mtime_ns, str(session.address)), int(data.mode, 8))
+
+
+def check_promise(session: Session, reply: Reply, etag: str, offset: int, length: int) -> Served:
+    """Whether the piece follows that was asked for; gives who sends it. Raises Failure."""
+    served = answered_by(session)
+    if reply.status is Status.CHANGED:
+        raise Failure(Exit.INTEGRITY, reply.status.word, "the file was modified while it was being fetched", served)
+    if reply.status is not Status.OK:
+        raise refusal(reply, served)
     wanted = {"offset": str(offset), "length": str(length), "etag": etag}
     if {key: reply.fields.get(key) for key in wanted} != wanted:
         error = ProtocolError(Status.BAD_REQUEST, "another part of the file was promised than was asked for")
         raise violation(error, served)
+    return served
 
 
-def _verify(digest: str, trailer: Trailer, here: int, size: int, served: Served) -> None:
+def receive(session: Session, target: Target, offset: int, came: Callable[[int], None]) -> str:
+    """Pass a content on to ``target`` and verify it; ``came`` is called with the size of every part.
+
+    Gives the digest, in hexadecimal digits. Raises Failure.
+    """
+    hasher = sha256()
+    while not isinstance(part := session.receive(memoryview), Trailer):
+        hasher.update(part)
+        target.write(offset, part)
+        offset += len(part)
+        came(len(part))
+    digest = hasher.hexdigest()
+    served = answered_by(session)
     # Only a trailer that stands after all of the content can be "ok".
-    if trailer.end is not End.OK:
-        how_far = f" after {count(here)} of {count(size)} bytes" if here < size and "sent" in trailer.fields else ""
-        raise Failure(Exit.INTEGRITY, trailer.end.word, ENDINGS[trailer.end] + how_far, served)
-    if trailer.fields.get("digest", "").lower() != f"{DIGEST}:{digest}":
+    if part.end is not End.OK:
+        raise Failure(Exit.INTEGRITY, part.end.word, ENDINGS[part.end], served)
+    if part.fields.get("digest", "").lower() != f"{DIGEST}:{digest}":
         reason = f"the content arrived damaged: its {DIGEST} is not the one the server sent"
         raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)
+    return digest
