@@ -25,7 +25,6 @@ MOST_ENTRIES = 2000
 """No more of a directory are looked at."""
 MOST_SECONDS = 0.5
 """No more of a run are spent."""
-_MAX_NAME_BYTES = 255
 _CLOSE = 0.66
 
 
@@ -53,14 +52,10 @@ class Suggester:
 
 def close_names(asked: bytes, names: Iterable[bytes]) -> list[bytes]:
     """Those of ``names`` that may have been meant, at most MOST_SUGGESTIONS, the closest first."""
-    scored = ((_closeness(decode(asked), decode(name)), name) for name in names if _comparable(asked, name))
-    close = ((-closeness, name) for closeness, name in scored if closeness >= _CLOSE)
+    scored = ((_closeness(decode(asked), decode(name)), name) for name in names if name != asked)
+    # A listing may have a name twice.
+    close = {(-closeness, name) for closeness, name in scored if closeness >= _CLOSE}
     return [name for _, name in heapq.nsmallest(MOST_SUGGESTIONS, close)]
-
-
-def _comparable(asked: bytes, name: bytes) -> bool:
-    # The time that a comparison takes grows with the square of the length. No file system has longer names.
-    return name != asked and len(name) <= _MAX_NAME_BYTES and len(asked) <= _MAX_NAME_BYTES
 
 
 def _closeness(asked: str, name: str) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from forkserver.client.suggest import MOST_SUGGESTIONS, close_names
@@ -38,16 +36,13 @@ def test_the_closest_come_first_and_no_more_than_a_few():
     assert len(close_names(b"report-4.pdf", names)) == MOST_SUGGESTIONS
 
 
+def test_a_name_listed_twice_is_suggested_once():
+    assert close_names(b"taxx", [b"tax", b"tax"]) == [b"tax"]
+
+
 def test_the_name_itself_is_no_suggestion():
     assert close_names(b"tax.pdf", [b"tax.pdf"]) == []
 
 
 def test_names_that_are_no_text_can_be_close():
     assert close_names(b"caf\xe9.txt", [b"Caf\xe9.txt"]) == [b"Caf\xe9.txt"]
-
-
-def test_names_longer_than_any_file_s_cost_no_time():
-    started = time.monotonic()
-    assert close_names(b"a" * 5000, [b"a" * 8000] * 100) == []
-    assert close_names(b"aaa", [b"a" * 8000] * 100) == []
-    assert time.monotonic() - started < 1

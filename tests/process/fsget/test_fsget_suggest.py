@@ -85,6 +85,15 @@ def test_a_listing_without_end_is_read_only_so_far(fsget, lying_server, says):
     assert time.monotonic() - started < 5
 
 
+def test_names_that_take_long_to_compare_are_given_up(fsget, lying_server, says):
+    # The time that a comparison takes grows with the square of the length.
+    asked = "ab" * 99
+    server = lying_server([says.ask, says.not_found], [says.ask, says.directory, *listing(*[b"/" + b"ba" * 98] * 1900)])
+    started = time.monotonic()
+    assert fsget("-s", server.address, asked).err == MISSING.format(asked)
+    assert time.monotonic() - started < 5
+
+
 def test_a_listing_that_trickles_is_waited_for_only_so_long_in_a_whole_run(fsget, lying_server, says):
     def trickle():
         yield from (says.ask, says.directory)
