@@ -35,6 +35,11 @@ class Location(NamedTuple):
     name: bytes
     shown: bytes
 
+    @property
+    def is_url(self) -> bool:
+        """Whether it was written as an ``fs://`` address, in which every character stands for itself."""
+        return _URL.match(self.shown) is not None
+
 
 def parse_server(text: str) -> Address:
     """Read ``HOST``, ``HOST:PORT``, ``[IPV6]``, ``[IPV6]:PORT`` or a bare IPv6 address."""

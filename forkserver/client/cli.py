@@ -97,9 +97,21 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
 )
 @click.option("--stat", "stat", is_flag=True, help="Tell about files and directories; fetch nothing.")
 @click.option("--list", "list_", is_flag=True, help="List directories, / if none is named; fetch nothing.")
-@click.option("-r", "--recursive", is_flag=True, help="With --list: everything beneath, too.")
+@click.option("-r", "--recursive", is_flag=True, help="Directories, with everything beneath.")
+@click.option(
+    "-j",
+    "--connections",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="How many connections fetch a tree at a time.",
+)
+@click.option("--include", metavar="PATTERN", multiple=True, help="Of a tree, only files like this; more than once.")
+@click.option("--exclude", metavar="PATTERN", multiple=True, help="Of a tree, nothing like this; more than once.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+@click.option("-v", "--verbose", is_flag=True, help="A line for each file of a tree.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -145,21 +157,28 @@ def command(  # noqa: PLR0913 - one parameter an option
     stat: bool,
     list_: bool,
     recursive: bool,
+    connections: int,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     timeout_s: float,
     retries: int,
 ) -> tuple[Options, list[Location] | None]:
     """Fetch files from a forkserver, verified, each whole or not at all.
 
-    NAME is a path beneath the directory the server serves, or fs://HOST[:PORT]/PATH with the path percent-encoded.
+    NAME is a path beneath the directory the server serves, a pattern ('reports/*.pdf', '**/*.pdf'), or
+    fs://HOST[:PORT]/PATH with the path percent-encoded.
     Without any, on a terminal, fsget asks for names.
     """
     if stat and list_:
         raise click.UsageError("--stat and --list exclude each other")
     action = "stat" if stat else "list" if list_ else "fetch"
-    if recursive and not list_:
-        raise click.UsageError("--recursive goes with --list; directories are not fetched")
+    if recursive and stat:
+        raise click.UsageError("--recursive does not go with --stat")
+    if output is not None and recursive:
+        raise click.UsageError("--output is for one file; where a tree goes, --directory says")
     if output is not None and (action != "fetch" or len(names) != 1):
         raise click.UsageError("--output goes with fetching exactly one NAME")
     options = Options(
@@ -172,6 +191,10 @@ def command(  # noqa: PLR0913 - one parameter an option
         quiet=quiet,
         timeout_s=timeout_s,
         retries=retries,
+        verbose=verbose,
+        connections=connections,
+        include=tuple(map(os.fsencode, include)),
+        exclude=tuple(map(os.fsencode, exclude)),
     )
     return options, _locations(options, names)
 
@@ -189,7 +212,8 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
     for name in map(os.fsencode, names):
         try:
             location = parse_location(name, options.server)
-            local = local_name(location) if options.action == "fetch" and options.output is None else None
+            one_file = options.action == "fetch" and options.output is None and not options.may_be_many(location)
+            local = local_name(location) if one_file else None
         except ValueError as error:
             raise click.UsageError(f"{escape(name)}: {error}" if name else str(error)) from error
         if local is not None and (other := taken.setdefault(local, name)) is not name:

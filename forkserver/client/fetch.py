@@ -34,7 +34,7 @@ ENDINGS = {
     End.DRAINING: "the server is being stopped",
 }
 """What a trailer other than ``ok`` means to people."""
-_PASSING = frozenset({"connection-lost", "timeout", "no-answer", "draining"})
+PASSING = frozenset({"connection-lost", "timeout", "no-answer", "draining"})
 """Failures in the middle of a file after which the rest is asked for again; then also a server that is not there."""
 _BROKEN_OFF = frozenset(end.word for end in ENDINGS)
 _WINDOW = 2
@@ -150,7 +150,7 @@ class _Work:
             failure.reason += f" after {count(self._before + self._session.received_bytes)} of {count(self.size)} bytes"
         elif failure.word in _BROKEN_OFF and self._here < self.size:
             failure.reason += f" after {count(self._here)} of {count(self.size)} bytes"
-        passing = failure.word in _PASSING or (self._lost and failure.word == "unreachable")
+        passing = failure.word in PASSING or (self._lost and failure.word == "unreachable")
         self._lost = self._lost or (passing and self._known is not None)
         return passing and self._lost
 

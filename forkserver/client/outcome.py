@@ -60,6 +60,8 @@ class Failure(Exception):
         self.word = word
         self.reason = reason
         self.served = served
+        self.disk_full = False
+        """No other file will fit either."""
 
     def __str__(self) -> str:
         """The reason, and the process that is part of it."""
@@ -89,5 +91,5 @@ def refusal(reply: Reply, served: Served) -> Failure:
     kind = Exit.NOT_FOUND if reply.status is Status.NOT_FOUND else Exit.REFUSED
     reason = _SENTENCES.get(reply.status) or reply.message or f"the server answered {reply.status} {reply.status.word}"
     if reply.status is Status.NOT_A_FILE and "directory" in reply.message:
-        reason += "; directories are not fetched, but listed with --list"
+        reason += "; -r fetches it, --list shows what is in it"
     return Failure(kind, reply.status.word, reason, served)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_SPECIAL = re.compile(rb"[*?[]")
+_SPECIAL = re.compile(rb"[*?]|\[!?\]?[^\]]*\]")
 _SET = re.compile(rb"\[(!?)(\]?[^\]]*)\]")
 
 

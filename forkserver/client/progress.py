@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FIRST_AFTER_S = 1.0
 EVERY_S = 0.1
+_NAME_CHARS = 30
 _USUAL_COLUMNS = 80
 
 
@@ -47,6 +48,12 @@ class Progress:
             self._next = now + EVERY_S
             self._shown = True
             self._bar.update(received - self._bar.pos, received)
+
+    def at(self, name: bytes, received: int, size: int) -> None:
+        """The same of several files, of which ``name`` is the one in work."""
+        if self._bar is not None:
+            self._bar.label = escape(name)[-_NAME_CHARS:]
+        self(received, size)
 
     def clear(self) -> None:
         """The transfer is over, well or not: give the terminal its cursor and a fresh line."""

@@ -49,6 +49,26 @@ class Report:
             self._line(f"{display.escape(location.shown)}{went}: {_in_words(receipt)}")
         self.flush()
 
+    def fetched_of_tree(self, name: bytes, path: bytes, receipt: Receipt, *, verbose: bool) -> None:
+        """One file of a tree; people who did not ask for it do not want to read it."""
+        if self._as_json:
+            served = receipt.served[-1] if receipt.served else None
+            facts = {"path": display.decode(path), **_told(receipt)}
+            self._object(name, served, "unchanged" if receipt.unchanged else "ok", facts)
+        elif verbose and not self._quiet:
+            self._line(f"{display.escape(path)}: {_in_words(receipt)}")
+
+    def note(self, text: str) -> None:
+        """Something people may want to know, and programs do not."""
+        if not (self._as_json or self._quiet):
+            complain(text)
+
+    def summary(self, location: Location, text: str) -> None:
+        """A whole tree, in one line for people."""
+        if not (self._as_json or self._quiet):
+            self._line(f"{display.escape(location.shown)}: {text}")
+        self.flush()
+
     def described(self, location: Location, data: Metadata, served: Served) -> None:
         """Metadata of one name."""
         if self._as_json:
@@ -124,7 +144,7 @@ def _in_words(receipt: Receipt) -> str:
     size = f"{display.count(receipt.size)} bytes"
     pids = [str(served.pid) for served in receipt.served]
     if receipt.unchanged:
-        return f"{size}, unchanged, nothing fetched (asked PID {pids[0]})"
+        return f"{size}, unchanged, nothing fetched" + (f" (asked PID {pids[0]})" if pids else "")
     resumed = f", {display.count(receipt.size - receipt.received)} of them here before"
     return (
         f"{size}{resumed if receipt.received < receipt.size else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from forkserver.client.display import count, escape
 from forkserver.client.fetch import answered_by, fetch
 from forkserver.client.listing import describe, entries
 from forkserver.client.outcome import Exit, Failure, Interrupted
+from forkserver.client.pattern import is_pattern
 from forkserver.client.progress import Progress, Waiting
 from forkserver.client.report import Report, complain
 from forkserver.client.target import LocalFile, StandardOutput, local_file
@@ -31,7 +33,8 @@ class Options(NamedTuple):
     """The command line, checked. ``action`` is ``fetch``, ``stat`` or ``list``.
 
     ``output`` is the path of the one file fetched, ``-`` for standard output; None: its own name,
-    in ``directory``. ``timeout_s`` is in seconds.
+    in ``directory``. ``timeout_s`` is in seconds. ``connections`` is how many fetch a tree at a
+    time, ``include`` and ``exclude`` say which of its files.
     """
 
     server: Address
@@ -43,6 +46,14 @@ class Options(NamedTuple):
     quiet: bool
     timeout_s: float
     retries: int
+    verbose: bool = False
+    connections: int = 1
+    include: tuple[bytes, ...] = ()
+    exclude: tuple[bytes, ...] = ()
+
+    def may_be_many(self, location: Location) -> bool:
+        """Whether ``location`` may stand for more than one file."""
+        return self.recursive or (not location.is_url and is_pattern(location.name))
 
 
 class Run:
@@ -87,13 +98,7 @@ class Run:
         started = time.monotonic()
         session = self._sessions.get(location.server)
         if session is None:
-            session = Session(
-                location.server,
-                timeout_s=self._options.timeout_s,
-                retries=self._options.retries,
-                waiting=Waiting(self._terminal),
-            )
-            self._sessions[location.server] = session
+            session = self._sessions[location.server] = self._session(location)
         try:
             if self._options.action == "fetch":
                 self._fetch(session, location)
@@ -106,10 +111,29 @@ class Run:
                 self._report.flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
-            if failure.exit_status is Exit.NOT_FOUND and not (self._options.as_json or self._options.quiet):
+            if failure.word == "not-found" and not (self._options.as_json or self._options.quiet):
                 self._ask_back(location)
 
+    def _session(self, location: Location) -> Session:
+        options = self._options
+        waiting = Waiting(self._terminal)
+        return Session(location.server, timeout_s=options.timeout_s, retries=options.retries, waiting=waiting)
+
     def _fetch(self, session: Session, location: Location) -> None:
+        if not self._options.may_be_many(location):
+            self._fetch_file(session, location)
+            return
+        from forkserver.client.grove import fetch_tree, is_there  # noqa: PLC0415 - whoever fetches one file does without
+
+        # What is there by that very name is no pattern, as in a shell.
+        if not self._options.recursive and is_there(session, location.name):
+            self._fetch_file(session, location)
+            return
+        sessions = itertools.chain([session], iter(lambda: self._session(location), None))
+        progress = Progress(location.shown, self._terminal)
+        fetch_tree(self._options, location, sessions, self._report, progress)
+
+    def _fetch_file(self, session: Session, location: Location) -> None:
         progress = Progress(location.shown, self._terminal)
         place = None
         try:

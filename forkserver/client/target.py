@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 import sys
@@ -26,6 +27,7 @@ _SMALL_BYTES = 1 << 16
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _ORDINARY_MODE = 0o666
 _EXECUTE = 0o111
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REASONS = {
     errno.ENOSPC: "no space left on the device",
     errno.EDQUOT: "the disk quota is used up",
@@ -257,13 +259,15 @@ class LocalFile:
         try:
             yield
         except OSError as error:
-            reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            reason = reason_of(error)
+            if error.errno in _FULL:
                 if self._partial is not None:
                     self._partial.remove()  # it is what fills the disk
                 if size:
                     reason += f"; {count(size)} bytes are needed"
-            raise self._failure(reason) from error
+            failure = self._failure(reason)
+            failure.disk_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise failure from error
 
     def _failure(self, reason: str) -> Failure:
         return local_failure(self._path, reason)
@@ -275,12 +279,17 @@ def local_file(path: bytes, remedy: str = "") -> Iterator[LocalFile]:
     try:
         fd = os.open(os.path.dirname(path) or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise local_failure(path, _REASONS.get(error.errno or 0) or error.strerror or str(error)) from error
+        raise local_failure(path, reason_of(error)) from error
     try:
         with LocalFile(fd, path, remedy=remedy) as target:
             yield target
     finally:
         os.close(fd)
+
+
+def reason_of(error: OSError) -> str:
+    """Why something local failed, in words for people."""
+    return _REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
 def local_failure(path: bytes, reason: str) -> Failure:
@@ -368,8 +377,9 @@ def _write_all(fd: int, data: memoryview) -> None:
         data = data[os.write(fd, data) :]
 
 
+@functools.cache
 def _umask() -> int:
-    # It can only be read by setting it; no other thread of ours could create a file meanwhile.
+    # It can only be read by setting it: a thread that makes a file meanwhile would make it with the other one.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

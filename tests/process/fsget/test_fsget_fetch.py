@@ -59,7 +59,7 @@ def test_the_exit_status_is_that_of_the_worst_failure(fsget, lying_server, says)
 def test_a_refusal_says_why_in_the_servers_words(fsget, lying_server, says):
     server = lying_server([says.ask, b'FS1 409 not-a-file %s message="is a directory"\n' % says.who])
     result = fsget("-s", server.address, "reports")
-    advice = "directories are not fetched, but listed with --list"
+    advice = "-r fetches it, --list shows what is in it"
     assert (result.status, result.err) == (4, f"fsget: reports: is a directory; {advice} (asked PID 4711)\n")
 
 

@@ -1,0 +1,370 @@
+"""Fetch a tree: list what there is, fetch what is not here, many requests on the way at a time. Runs at the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from forkserver.client import partial, validator
+from forkserver.client.fetch import (
+    DIGEST,
+    PASSING,
+    Receipt,
+    answered_by,
+    check_promise,
+    fetch,
+    receive,
+    understand,
+)
+from forkserver.client.listing import entries
+from forkserver.client.metadata import Metadata
+from forkserver.client.outcome import Exit, Failure
+from forkserver.client.partial import PIECE_BYTES
+from forkserver.client.place import Place
+from forkserver.client.spool import Spool
+from forkserver.client.target import LocalFile, local_failure, reason_of
+from forkserver.protocol.messages import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from forkserver.client.connection import Session
+    from forkserver.client.pattern import Filter
+    from forkserver.protocol.messages import Reply
+
+_SLASH = re.compile(b"/")
+_WINDOW = 64
+"""Requests on the way: enough to hide the way there and back, few enough to do again after a lost connection."""
+
+
+class Item(NamedTuple):
+    """One file or directory of a tree: ``name`` on the server, ``path`` here, relative to the target directory."""
+
+    name: bytes
+    path: bytes
+    data: Metadata
+
+
+class Chosen(NamedTuple):
+    """What is wanted of the directory ``name`` of the server, and ``above``, the local path that it goes to.
+
+    ``pattern``, where there is one, takes paths beneath ``name``: of files, and, if ``recursive``, of directories with
+    all that is in them. ``deep``: it can take such as lie deeper than directly in ``name``.
+    """
+
+    name: bytes
+    above: bytes
+    deep: bool
+    pattern: re.Pattern[bytes] | None
+    recursive: bool
+    filter: Filter
+
+
+class Watcher:
+    """Is told what becomes of every item, by any thread; this one does not care."""
+
+    def listed(self, files: int, size: int) -> None:
+        """So many files, with so many bytes in all, are wanted."""
+
+    def fetched(self, item: Item, receipt: Receipt) -> None:
+        """A file is here, or was and is unchanged."""
+
+    def failed(self, name: bytes, failure: Failure) -> None:
+        """A name could not be fetched, or not be listed."""
+
+    def skipped(self, name: bytes) -> None:
+        """A directory behind a symbolic link is not descended into."""
+
+    def came(self, item: Item, size: int) -> None:
+        """So many bytes more are here of a file, in this run or before."""
+
+
+def choose(session: Session, chosen: Chosen, watcher: Watcher) -> Iterator[Item]:
+    """List the directory, and give what is wanted of it, each directory before what is in it. Raises Failure."""
+    beneath = chosen.name.removesuffix(b"/") + b"/"
+    for entry in entries(session, chosen.name, recursive=chosen.deep or chosen.recursive):
+        path = entry.name[len(beneath) :]
+        if not _wanted(chosen, path, is_directory=entry.data.kind == "dir"):
+            continue
+        if entry.error:
+            what = f"the server could not list it ({entry.error})"
+            watcher.failed(entry.name, Failure(Exit.REFUSED, entry.error, what, answered_by(session)))
+        elif entry.link:
+            watcher.skipped(entry.name)
+        elif any(component.startswith(partial.PREFIX) for component in path.split(b"/")):
+            reason = f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete"
+            watcher.failed(entry.name, local_failure(path, reason))
+        else:
+            yield Item(entry.name, os.path.join(chosen.above, path), entry.data)
+
+
+def _wanted(chosen: Chosen, path: bytes, *, is_directory: bool) -> bool:
+    if is_directory:
+        return chosen.recursive and _matches(chosen, path) and chosen.filter.wants_directory(path)
+    return _matches(chosen, path) and chosen.filter.wants_file(path)
+
+
+def _matches(chosen: Chosen, path: bytes) -> bool:
+    pattern = chosen.pattern
+    if pattern is None or pattern.fullmatch(path):
+        return True
+    return chosen.recursive and any(pattern.fullmatch(path[: slash.start()]) for slash in _SLASH.finditer(path))
+
+
+class Tree:
+    """Fetches ``items`` into the directory ``root``. ``connect`` makes a session; ``connections`` are used at a time.
+
+    ``durable``: every file is synced. What the workers do is told to ``watcher``, one call at a time.
+    """
+
+    def __init__(
+        self, root: bytes, connect: Callable[[], Session], watcher: Watcher, *, connections: int, durable: bool
+    ) -> None:
+        self._root = root
+        self._connect = connect
+        self._watcher = watcher
+        self._connections = connections
+        self._durable = durable
+        self._lock = threading.Lock()
+        self._sessions: list[Session] = []
+        self._stop: BaseException | None = None
+
+    def fetch(self, items: Iterator[Item]) -> None:
+        """Do everything that can be done; what cannot is told to the watcher.
+
+        Raises Failure where no more can be: a full disk, a server that is gone; and, last, where ``items`` did.
+        """
+        with Spool() as files, Spool() as directories:
+            incomplete = self._spool(items, files, directories)
+            waiting = iter(files)
+            others = [
+                threading.Thread(target=self._work_in_thread, args=(waiting,), daemon=True)
+                for _ in range(min(self._connections, -(-len(files) // _WINDOW)) - 1)
+            ]
+            for thread in others:
+                thread.start()
+            try:
+                self._work(waiting)
+            except BaseException as error:
+                self._end(error)
+                raise
+            finally:
+                for thread in others:
+                    thread.join()
+            if self._stop is not None:
+                raise self._stop
+            self._set_times(directories)
+            if incomplete is not None:
+                raise incomplete
+
+    def _spool(self, items: Iterator[Item], files: Spool, directories: Spool) -> Failure | None:
+        """Write down what is to be fetched, and make the directories. Gives why that is not all."""
+        try:
+            self._spool_all(items, files, directories)
+        except Failure as failure:
+            return failure
+        return None
+
+    def _spool_all(self, items: Iterator[Item], files: Spool, directories: Spool) -> None:
+        size = 0
+        with Place(self._root) as place:
+            for item in items:
+                if item.data.kind == "dir":
+                    try:
+                        place.directory(item.path)
+                    except OSError as error:
+                        self._watcher.failed(item.name, local_failure(item.path, reason_of(error)))
+                    directories.add((item.path, item.data.mtime_ns))
+                else:
+                    files.add((item.name, item.path, tuple(item.data)))
+                    size += item.data.size or 0
+        self._watcher.listed(len(files), size)
+
+    def _work_in_thread(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str]]]) -> None:
+        try:
+            self._work(waiting)
+        except BaseException as error:  # noqa: BLE001 - the thread that waits for this one raises it
+            self._end(error)
+
+    def _work(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str]]]) -> None:
+        session = self._connect()
+        with self._lock:
+            self._sessions.append(session)
+        try:
+            with Place(self._root) as place:
+                _Worker(self, session, place).run(self._items(waiting))
+        finally:
+            session.close()
+
+    def _items(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str]]]) -> Iterator[Item]:
+        while self._stop is None:
+            with self._lock:
+                values = next(waiting, None)
+            if values is None:
+                return
+            name, path, data = values
+            yield Item(name, path, Metadata(*data))
+
+    def _end(self, error: BaseException) -> None:
+        """Have all workers end."""
+        with self._lock:
+            self._stop = self._stop or error
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.interrupt()
+
+    def _set_times(self, directories: Spool) -> None:
+        """Last: whatever is made in a directory changes its time."""
+        with Place(self._root) as place:
+            for path, mtime_ns in directories:
+                with contextlib.suppress(OSError, OverflowError):  # told when it could not be made
+                    os.utime(place.directory(path, create=False), ns=(mtime_ns, mtime_ns))
+
+    @property
+    def durable(self) -> bool:
+        """Whether every file is synced."""
+        return self._durable
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the workers are to end."""
+        return self._stop is not None
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[Watcher]:
+        """The watcher, for one thread at a time."""
+        with self._lock:
+            yield self._watcher
+
+
+class _Worker:
+    """One connection's part of a tree."""
+
+    def __init__(self, tree: Tree, session: Session, place: Place) -> None:
+        self._tree = tree
+        self._session = session
+        self._place = place
+        self._requested: deque[Item] = deque()
+
+    def run(self, items: Iterator[Item]) -> None:
+        """Fetch every item. Raises Failure where nothing more can be fetched."""
+        for item in items:
+            if self._is_here(item):
+                continue
+            if item.data.size is not None and item.data.size > PIECE_BYTES:
+                self._answer(leave=0)
+                self._fetch_alone(item)
+            else:
+                self._request(item)
+            if len(self._requested) >= _WINDOW:
+                self._answer(leave=_WINDOW // 2)
+        self._answer(leave=0)
+
+    def _is_here(self, item: Item) -> bool:
+        """Whether the file is here, whole, and this version: by the validator noted with it, else by size and time."""
+        directory, _, name = item.path.rpartition(b"/")
+        try:
+            directory_fd = self._place.directory(directory, create=False)
+            found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        except OSError:
+            return False
+        if not stat.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (
+            item.data.size,
+            item.data.mtime_ns,
+        ):
+            return False
+        if validator.read(directory_fd, name) not in (None, item.data.etag):
+            return False
+        receipt = Receipt((), found.st_size, 0, None, 0.0, unchanged=True)
+        with self._tree.telling() as watcher:
+            watcher.came(item, found.st_size)
+            watcher.fetched(item, receipt)
+        return True
+
+    def _request(self, item: Item) -> None:
+        self._session.request(Request("GET", item.name, length=PIECE_BYTES, digest=DIGEST))
+        self._requested.append(item)
+
+    def _answer(self, *, leave: int) -> None:
+        """Take answers, until no more than ``leave`` are due."""
+        while len(self._requested) > leave:
+            item = self._requested[0]
+            started = time.monotonic()
+            try:
+                reply = self._session.reply()  # where this raises, it is still due
+                self._requested.popleft()
+                receipt = self._take(item, reply, started)
+            except Failure as failure:
+                self._after(item, failure)
+            else:
+                with self._tree.telling() as watcher:
+                    watcher.fetched(item, receipt)
+
+    def _after(self, item: Item, failure: Failure) -> None:
+        """What becomes of an item that failed, and of those behind it."""
+        if self._tree.stopped:
+            raise failure
+        if failure.word in PASSING or (failure.word == "unreachable" and self._session.served):
+            if not (self._requested and self._requested[0] is item):
+                self._request(item)  # behind the others
+            self._session.wait(failure, "lost the connection")
+        elif failure.exit_status is Exit.UNREACHABLE or failure.disk_full:
+            raise failure
+        else:
+            with self._tree.telling() as watcher:
+                watcher.failed(item.name, failure)
+
+    def _take(self, item: Item, reply: Reply, started: float) -> Receipt:
+        known = understand(self._session, reply)
+        size = known.version.size
+        if size > PIECE_BYTES:
+            served = answered_by(self._session)
+            raise Failure(Exit.INTEGRITY, "changed", "the file has grown since it was listed; fetch it again", served)
+        served = check_promise(self._session, reply, known.version.etag, 0, size)
+        with self._target(item) as target:
+            target.begin(known.version)
+            digest = receive(self._session, target, 0, lambda size_bytes: self._came(item, size_bytes))
+            target.verified(0, size, digest)
+            target.finish(known)
+        self._session.renew()
+        return Receipt((served,), size, size, f"{DIGEST}:{digest}", time.monotonic() - started)
+
+    def _fetch_alone(self, item: Item) -> None:
+        """A file of several pieces."""
+        before = 0
+
+        def progress(here: int, _size: int) -> None:
+            nonlocal before
+            self._came(item, here - before)
+            before = here
+
+        try:
+            with self._target(item) as target:
+                receipt = fetch(self._session, item.name, target, progress)
+        except Failure as failure:
+            if failure.exit_status is Exit.UNREACHABLE or failure.disk_full:
+                raise
+            with self._tree.telling() as watcher:
+                watcher.failed(item.name, failure)
+        else:
+            with self._tree.telling() as watcher:
+                watcher.fetched(item, receipt)
+
+    def _came(self, item: Item, size_bytes: int) -> None:
+        with self._tree.telling() as watcher:
+            watcher.came(item, size_bytes)
+
+    @contextlib.contextmanager
+    def _target(self, item: Item) -> Iterator[LocalFile]:
+        try:
+            directory_fd = self._place.directory(item.path.rpartition(b"/")[0])
+        except OSError as error:
+            raise local_failure(item.path, reason_of(error)) from error
+        with LocalFile(directory_fd, item.path, durable=self._tree.durable) as target:
+            yield target

@@ -1,0 +1,270 @@
+"""Trees: everything arrives as it is there, once, and nowhere else."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forkserver.client.partial import PIECE_BYTES
+
+MTIME_NS = 1_600_000_000_123_456_789
+
+
+@pytest.fixture
+def filled(root: Path) -> Path:
+    """A tree of odd things, all of the same age."""
+    tree = root / "tree"
+    for name, content in {
+        "a.txt": b"alpha",
+        "empty": b"",
+        "sub/b.pdf": b"beta",
+        "sub/deep/c.pdf": b"gamma" * 1000,
+        "sub/deep/.d": b"hidden",
+        "with space/ü\n": b"delta",
+        "big": os.urandom(PIECE_BYTES + 10),
+    }.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tree / "none").mkdir()
+    (tree / "a.txt").chmod(0o755)
+    (tree / "link").symlink_to("sub")
+    (tree / "twin").symlink_to("a.txt")
+    for path in (*tree.rglob("*"), tree):
+        os.utime(path, ns=(MTIME_NS, MTIME_NS), follow_symlinks=False)
+    return tree
+
+
+def content(tree: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(tree)): None if path.is_dir() else path.read_bytes()
+        for path in tree.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(tree).parts)
+    }
+
+
+@pytest.fixture
+def server(serve):
+    return serve()
+
+
+@pytest.fixture
+def get(fsget, server):
+    """``fsget`` from a server of ``root``."""
+    return functools.partial(fsget, "-s", f"{server.host}:{server.port}")
+
+
+@pytest.mark.parametrize("connections", ["1", "3"])
+def test_a_tree_arrives_with_its_directories_its_times_and_its_executables(get, filled, place, connections):
+    result = get("-r", "-j", connections, "tree")
+    assert (result.status, result.err) == (0, "")
+    expected = content(filled)
+    assert expected.pop("link") is None, "not followed"
+    assert {name: each for name, each in expected.items() if not name.startswith("link/")} == content(place / "tree")
+    for path in (place / "tree", *(place / "tree").rglob("*")):
+        assert path.stat().st_mtime_ns == MTIME_NS
+        executable = path.is_dir() or path.name in ("a.txt", "twin")
+        assert bool(path.stat().st_mode & stat.S_IXUSR) == executable, path
+    assert "1 directories behind symbolic links left out" in result.out
+    assert "7 files" in result.out
+
+
+def test_a_second_run_moves_no_content_and_a_third_only_what_has_changed(get, server, filled, place):
+    assert get("-r", "tree").status == 0
+    before = len(server.log(" request=GET "))
+    result = get("-r", "tree")
+    assert (result.status, result.err) == (0, "")
+    assert "unchanged" in result.out
+    server.quiet()
+    assert len(server.log(" request=GET ")) == before
+    (filled / "sub" / "b.pdf").write_bytes(b"BETA")  # as long as it was
+    (place / "tree" / "a.txt").write_bytes(b"damaged here")
+    result = get("-r", "-v", "tree")
+    assert result.status == 0
+    server.quiet()
+    assert len(server.log(" request=GET ")) == before + 2
+    assert (place / "tree" / "sub" / "b.pdf").read_bytes() == b"BETA"
+    assert (place / "tree" / "a.txt").read_bytes() == b"alpha"
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_root_goes_into_the_directory_itself(get, place):
+    assert get("-r", "/").status == 0
+    assert (place / "tree" / "sub" / "b.pdf").read_bytes() == b"beta"
+    assert (place / "hello.txt").exists()
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_file_may_be_named_with_recursive_too(get, place):
+    assert get("-r", "tree/a.txt").status == 0
+    assert os.listdir(place) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "arrive"),
+    [
+        ("tree/*.txt", {"a.txt"}),
+        ("tree/*", {"a.txt", "empty", "big", "twin"}),
+        ("tree/**/*.pdf", {"sub/b.pdf", "sub/deep/c.pdf"}),
+        ("tree/*/*.pdf", {"sub/b.pdf"}),
+        ("*/a.tx[t]", {"tree/a.txt"}),
+    ],
+)
+@pytest.mark.usefixtures("filled")
+def test_a_pattern_fetches_the_files_it_matches(get, place, pattern, arrive):
+    result = get(pattern)
+    assert (result.status, result.err) == (0, "")
+    assert {name for name, each in content(place).items() if each is not None} == arrive
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_pattern_takes_whole_directories_only_with_recursive(get, place):
+    assert get("-r", "tree/s*").status == 0
+    assert content(place) == {
+        "sub": None,
+        "sub/b.pdf": b"beta",
+        "sub/deep": None,
+        "sub/deep/c.pdf": b"gamma" * 1000,
+    }
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_pattern_that_matches_nothing_is_not_found(get, place):
+    result = get("tree/*.doc")
+    assert (result.status, result.err) == (3, "fsget: tree/*.doc: matches nothing on the server\n")
+    assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize("recursive", [[], ["-r"]])
+def test_a_name_that_exists_is_no_pattern(get, root, place, recursive):
+    (root / "a*").write_bytes(b"star")
+    (root / "ab").write_bytes(b"other")
+    assert get(*recursive, "a*").status == 0
+    assert os.listdir(place) == ["a*"]
+
+
+def test_in_an_fs_address_every_character_stands_for_itself(get, server, root, place):
+    (root / "ab").write_bytes(b"other")
+    assert get(f"fs://{server.host}:{server.port}/a*").status == 3
+    assert os.listdir(place) == []
+
+
+@pytest.mark.usefixtures("filled")
+def test_include_and_exclude_choose_among_the_files(get, place):
+    assert get("-r", "--include", "*.pdf", "--exclude", "deep", "tree").status == 0
+    assert content(place) == {"tree": None, "tree/sub": None, "tree/sub/b.pdf": b"beta"}
+
+
+@pytest.mark.usefixtures("filled")
+def test_nothing_is_written_through_a_symbolic_link_that_lies_in_the_way(get, place, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (place / "tree").mkdir()
+    (place / "tree" / "sub").symlink_to(outside)
+    (place / "tree" / "a.txt").symlink_to(outside / "victim")
+    result = get("-r", "tree")
+    assert result.status == 7
+    assert os.listdir(outside) == []
+    assert "tree/sub: not a directory" in result.err
+    assert not (place / "tree" / "a.txt").is_symlink(), "replaced, not followed"
+    assert (place / "tree" / "big").exists(), "the others are fetched"
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_file_in_the_place_of_a_directory_is_a_failure_and_the_others_are_fetched(get, place):
+    (place / "tree").mkdir()
+    (place / "tree" / "sub").write_text("mine")
+    (place / "tree" / "empty").mkdir()
+    result = get("-r", "tree")
+    assert result.status == 7
+    assert (place / "tree" / "sub").read_text() == "mine"
+    assert (place / "tree" / "a.txt").read_bytes() == b"alpha"
+    assert "tree/empty: is a directory, and is left as it is" in result.err
+
+
+@pytest.mark.usefixtures("filled")
+def test_json_has_an_object_for_every_file(get):
+    first = get("-r", "--json", "tree").objects
+    assert {each["status"] for each in first} == {"ok"}
+    assert {each["path"] for each in first} >= {"tree/a.txt", "tree/sub/deep/c.pdf"}
+    assert {each["status"] for each in get("-r", "--json", "tree").objects} == {"unchanged"}
+
+
+def test_a_directory_that_does_not_exist_is_not_found(get, place):
+    result = get("-r", "nothing")
+    assert result.status == 3
+    assert os.listdir(place) == []
+
+
+# A server that lies.
+
+
+def listing(says, *names: bytes, size: int = 1) -> list[Any]:
+    lines = b"".join(b"file %s size=%d mtime=1624000000.000000000 mode=644 etag=e-1\n" % (name, size) for name in names)
+    return [says.ask, says.directory, says.ask, says.directory + lines + b"FS1 END ok entries=%d\n" % len(names)]
+
+
+@pytest.mark.parametrize("name", [b"/tree/../../escape", b"/tree/..", b"/other/x", b"/tree//x", b"/tree/./x", b"/tree"])
+def test_a_listed_name_that_leads_out_of_the_directory_is_never_written(fsget, lying_server, says, place, name):
+    server = lying_server([*listing(says, name), says.hold])
+    result = fsget("-s", server.address, "-r", "tree")
+    assert result.status == 6
+    assert "it listed a name that is not in the directory" in result.err
+    assert content(place.parent) == {"place": None, "place/tree": None}
+
+
+def test_a_listed_name_that_is_kept_for_our_own_files_is_not_fetched(fsget, lying_server, says, place):
+    server = lying_server([*listing(says, b"/tree/.fsget-x.part"), says.hold])
+    result = fsget("-s", server.address, "-r", "tree")
+    assert result.status == 7
+    assert os.listdir(place / "tree") == []
+
+
+def test_a_file_that_is_gone_since_it_was_listed_does_not_keep_the_others(fsget, lying_server, says, place):
+    answers = says.not_found + says.header(1) + b"x" + says.end(b"x")
+    server = lying_server([*listing(says, b"/tree/a", b"/tree/b"), says.ask, says.ask, answers])
+    result = fsget("-s", server.address, "-r", "tree")
+    assert (result.status, os.listdir(place / "tree")) == (3, ["b"])
+    assert "/tree/a: does not exist on the server" in result.err
+
+
+def test_after_a_lost_connection_the_files_that_are_missing_are_asked_for_again(fsget, lying_server, says, place):
+    file = says.header(1) + b"x" + says.end(b"x")
+    names = [b"/tree/a", b"/tree/b", b"/tree/c"]
+    server = lying_server(
+        [*listing(says, *names), says.ask, says.ask, says.ask, file + file[:-3]], [says.ask, says.ask, file + file]
+    )
+    result = fsget("-s", server.address, "-r", "tree")
+    assert (result.status, result.err) == (0, "")
+    assert sorted(os.listdir(place / "tree")) == ["a", "b", "c"]
+    assert len(server.requests) == 2 + 3 + 2
+
+
+def test_a_damaged_file_is_left_out_and_the_others_are_fetched(fsget, lying_server, says, place):
+    good = says.header(1) + b"x" + says.end(b"x")
+    bad = says.header(1) + b"y" + says.end(b"x")
+    server = lying_server([*listing(says, b"/tree/a", b"/tree/b"), says.ask, says.ask, bad + good])
+    result = fsget("-s", server.address, "-r", "tree")
+    assert (result.status, os.listdir(place / "tree")) == (6, ["b"])
+    assert "/tree/a: the content arrived damaged" in result.err
+
+
+def test_a_file_that_has_grown_since_it_was_listed_is_not_taken_for_what_it_was(fsget, lying_server, says, place):
+    grown = says.header(PIECE_BYTES + 1) + bytes(PIECE_BYTES) + says.end(bytes(PIECE_BYTES))
+    server = lying_server([*listing(says, b"/tree/a"), says.ask, grown, says.hold])
+    result = fsget("-s", server.address, "-r", "tree")
+    assert (result.status, os.listdir(place / "tree")) == (6, [])
+    assert "has grown since it was listed" in result.err
+
+
+def test_a_listing_that_breaks_off_is_a_failure_and_what_it_had_is_fetched(fsget, lying_server, says, place):
+    *asked, whole = listing(says, b"/tree/a")
+    file = says.header(1) + b"x" + says.end(b"x")
+    server = lying_server([*asked, whole[: whole.index(b"FS1 END")]], [says.ask, file])
+    result = fsget("-s", server.address, "-r", "tree")
+    assert (result.status, os.listdir(place / "tree")) == (5, ["a"])
