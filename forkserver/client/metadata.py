@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client import display
@@ -12,21 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LARGEST = 2**63 - 1
+_MODE = re.compile("[0-7]{1,4}")
 
 
 class Metadata(NamedTuple):
-    """``kind`` is ``file`` or ``dir``, ``size`` is in bytes and a file's only, the rest stands as on the wire."""
+    """``kind`` is ``file`` or ``dir``, ``size`` is in bytes and a file's only, ``mtime_ns`` in nanoseconds since 1970.
+
+    ``mtime``, ``mode`` and ``etag`` stand as on the wire.
+    """
 
     kind: str
     size: int | None
     mtime: str
     mode: str
     etag: str | None
-
-    @property
-    def mtime_ns(self) -> int:
-        """Last modification, nanoseconds since 1970."""
-        return decode_time(self.mtime)
+    mtime_ns: int
 
     @property
     def permissions(self) -> str:
@@ -41,7 +42,7 @@ def read(kind: str, fields: Mapping[str, str]) -> Metadata:
     size = decode_number(fields.get("size", "")) if kind == "file" else None
     if size is not None and size > _LARGEST:
         raise ProtocolError(Status.BAD_REQUEST, "a size no file can have")
-    data = Metadata(kind, size, fields.get("mtime", ""), fields.get("mode", ""), fields.get("etag"))
-    decode_time(data.mtime)
-    display.permissions(kind, data.mode)
-    return data
+    mtime, mode = fields.get("mtime", ""), fields.get("mode", "")
+    if not _MODE.fullmatch(mode):
+        raise ProtocolError(Status.BAD_REQUEST, "a mode has one to four octal digits")
+    return Metadata(kind, size, mtime, mode, fields.get("etag"), decode_time(mtime))

@@ -1,40 +1,49 @@
-"""A long list in bounded memory: what is beyond some megabytes lies in a temporary file. Runs at the user's."""
+"""A long list in bounded memory: what is beyond some thousands lies in a temporary file. Runs at the user's."""
 
 from __future__ import annotations
 
 import marshal
 import tempfile
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_IN_MEMORY_BYTES = 1 << 22
+_MOST_IN_MEMORY = 20_000
 
 
 class Spool:
     """Tuples of bytes, text, numbers and None, in the order they were added. Raises OSError (a full disk)."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by `close`
-        self._count = 0
+        self._first: list[tuple[Any, ...]] = []
+        self._rest: IO[bytes] | None = None
+        self._rest_count = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._rest is not None:
+            self._rest.close()
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._first) + self._rest_count
 
     def add(self, values: tuple[Any, ...]) -> None:
         """Append one."""
-        self._file.write(marshal.dumps(values))
-        self._count += 1
+        if len(self._first) < _MOST_IN_MEMORY:
+            self._first.append(values)
+            return
+        if self._rest is None:
+            self._rest = tempfile.TemporaryFile()  # noqa: SIM115 - it is kept open
+        marshal.dump(values, self._rest)
+        self._rest_count += 1
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """All that were added, once: nothing may be added any more."""
-        self._file.seek(0)
-        for _ in range(self._count):
-            yield marshal.load(self._file)  # noqa: S302 - what we have written ourselves, into a file without a name
+        yield from self._first
+        if self._rest is not None:
+            self._rest.seek(0)
+            for _ in range(self._rest_count):
+                yield marshal.load(self._rest)  # noqa: S302 - what we have written ourselves, into a file without a name

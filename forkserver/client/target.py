@@ -102,6 +102,7 @@ class LocalFile:
         self._size = 0
         self._reserved = 0
         self._digest: str | None = None
+        self._complaints = _Complaints(self)
         self.discarded = False
 
     def __enter__(self) -> Self:
@@ -109,7 +110,7 @@ class LocalFile:
             raise self._failure(self._in_directory)
         if self._name.startswith(partial.PREFIX):
             raise self._failure(f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete")
-        with self._complaints():
+        with self._complaints:
             try:
                 mode = os.lstat(self._name, dir_fd=self._directory_fd).st_mode
             except FileNotFoundError:
@@ -135,7 +136,7 @@ class LocalFile:
 
     def left_over(self) -> Version | None:
         """Of which version an earlier run has left a part."""
-        with self._complaints():
+        with self._complaints:
             return partial.find(self._directory_fd, self._name)
 
     def have(self) -> str | None:
@@ -157,7 +158,7 @@ class LocalFile:
     def begin(self, version: Version) -> Iterable[tuple[int, int]]:
         """Create what takes the bytes, or find the part that is here."""
         self._size = version.size
-        with self._complaints(self._size):
+        with _Complaints(self, version.size):
             if self._size > PIECE_BYTES:
                 try:
                     self._partial = Partial(self._directory_fd, self._name, version).__enter__()
@@ -204,7 +205,7 @@ class LocalFile:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Put them where they belong."""
-        with self._complaints():
+        with self._complaints:
             while offset + len(data) > self._reserved:
                 self._reserve()
             while data:
@@ -215,12 +216,12 @@ class LocalFile:
         """Note it."""
         self._digest = digest
         if self._partial is not None:
-            with self._complaints():
+            with self._complaints:
                 self._partial.note(offset, digest)
 
     def finish(self, known: Known) -> None:
         """Give the file its time, its permissions and its name, and make all that durable."""
-        with self._complaints():
+        with self._complaints:
             mask = _umask()
             os.fchmod(self._fd, (_ORDINARY_MODE | (known.mode & _EXECUTE)) & ~mask)
             with contextlib.suppress(OverflowError):  # A time no file can have here.
@@ -239,7 +240,7 @@ class LocalFile:
 
     def digest(self) -> str | None:
         """Of one that has several pieces, and of one that was here before, it is read again."""
-        with self._complaints():
+        with self._complaints:
             if self._partial is not None:
                 os.lseek(self._fd, 0, os.SEEK_SET)
                 return checksums.sha256_of(self._fd)
@@ -254,23 +255,37 @@ class LocalFile:
         if self._partial is not None:
             self._partial.remove()
 
-    @contextlib.contextmanager
-    def _complaints(self, size: int = 0) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = reason_of(error)
-            if error.errno in _FULL:
-                if self._partial is not None:
-                    self._partial.remove()  # it is what fills the disk
-                if size:
-                    reason += f"; {count(size)} bytes are needed"
-            failure = self._failure(reason)
-            failure.disk_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise failure from error
+    def explain(self, error: OSError, needed_bytes: int) -> Failure:
+        """The failure that ``error`` is. What fills a full disk is removed."""
+        reason = reason_of(error)
+        if error.errno in _FULL:
+            if self._partial is not None:
+                self._partial.remove()
+            if needed_bytes:
+                reason += f"; {count(needed_bytes)} bytes are needed"
+        failure = self._failure(reason)
+        failure.disk_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return failure
 
     def _failure(self, reason: str) -> Failure:
         return local_failure(self._path, reason)
+
+
+class _Complaints:
+    """A context manager that turns every OSError into the Failure of a file. No generator: it is entered so often."""
+
+    __slots__ = ("_file", "_needed_bytes")
+
+    def __init__(self, file: LocalFile, needed_bytes: int = 0) -> None:
+        self._file = file
+        self._needed_bytes = needed_bytes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError):
+            raise self._file.explain(error, self._needed_bytes) from error
 
 
 @contextlib.contextmanager

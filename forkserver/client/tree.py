@@ -120,7 +120,7 @@ def _matches(chosen: Chosen, path: bytes) -> bool:
 class Tree:
     """Fetches ``items`` into the directory ``root``. ``connect`` makes a session; ``connections`` are used at a time.
 
-    ``durable``: every file is synced. What the workers do is told to ``watcher``, one call at a time.
+    ``durable``: every file is synced. ``watcher`` is told what the workers do, by who has the ``lock``.
     """
 
     def __init__(
@@ -128,10 +128,10 @@ class Tree:
     ) -> None:
         self._root = root
         self._connect = connect
-        self._watcher = watcher
         self._connections = connections
         self._durable = durable
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        self.watcher = watcher
         self._sessions: list[Session] = []
         self._stop: BaseException | None = None
 
@@ -179,22 +179,22 @@ class Tree:
                     try:
                         place.directory(item.path)
                     except OSError as error:
-                        self._watcher.failed(item.name, local_failure(item.path, reason_of(error)))
+                        self.watcher.failed(item.name, local_failure(item.path, reason_of(error)))
                     directories.add((item.path, item.data.mtime_ns))
                 else:
                     files.add((item.name, item.path, tuple(item.data)))
                     size += item.data.size or 0
-        self._watcher.listed(len(files), size)
+        self.watcher.listed(len(files), size)
 
-    def _work_in_thread(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str]]]) -> None:
+    def _work_in_thread(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str, int]]]) -> None:
         try:
             self._work(waiting)
         except BaseException as error:  # noqa: BLE001 - the thread that waits for this one raises it
             self._end(error)
 
-    def _work(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str]]]) -> None:
+    def _work(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str, int]]]) -> None:
         session = self._connect()
-        with self._lock:
+        with self.lock:
             self._sessions.append(session)
         try:
             with Place(self._root) as place:
@@ -202,9 +202,9 @@ class Tree:
         finally:
             session.close()
 
-    def _items(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str]]]) -> Iterator[Item]:
+    def _items(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str, int]]]) -> Iterator[Item]:
         while self._stop is None:
-            with self._lock:
+            with self.lock:
                 values = next(waiting, None)
             if values is None:
                 return
@@ -213,7 +213,7 @@ class Tree:
 
     def _end(self, error: BaseException) -> None:
         """Have all workers end."""
-        with self._lock:
+        with self.lock:
             self._stop = self._stop or error
             sessions = list(self._sessions)
         for session in sessions:
@@ -235,12 +235,6 @@ class Tree:
     def stopped(self) -> bool:
         """Whether the workers are to end."""
         return self._stop is not None
-
-    @contextlib.contextmanager
-    def telling(self) -> Iterator[Watcher]:
-        """The watcher, for one thread at a time."""
-        with self._lock:
-            yield self._watcher
 
 
 class _Worker:
@@ -282,9 +276,9 @@ class _Worker:
         if validator.read(directory_fd, name) not in (None, item.data.etag):
             return False
         receipt = Receipt((), found.st_size, 0, None, 0.0, unchanged=True)
-        with self._tree.telling() as watcher:
-            watcher.came(item, found.st_size)
-            watcher.fetched(item, receipt)
+        with self._tree.lock:
+            self._tree.watcher.came(item, found.st_size)
+            self._tree.watcher.fetched(item, receipt)
         return True
 
     def _request(self, item: Item) -> None:
@@ -303,8 +297,8 @@ class _Worker:
             except Failure as failure:
                 self._after(item, failure)
             else:
-                with self._tree.telling() as watcher:
-                    watcher.fetched(item, receipt)
+                with self._tree.lock:
+                    self._tree.watcher.fetched(item, receipt)
 
     def _after(self, item: Item, failure: Failure) -> None:
         """What becomes of an item that failed, and of those behind it."""
@@ -317,8 +311,8 @@ class _Worker:
         elif failure.exit_status is Exit.UNREACHABLE or failure.disk_full:
             raise failure
         else:
-            with self._tree.telling() as watcher:
-                watcher.failed(item.name, failure)
+            with self._tree.lock:
+                self._tree.watcher.failed(item.name, failure)
 
     def _take(self, item: Item, reply: Reply, started: float) -> Receipt:
         known = understand(self._session, reply)
@@ -350,21 +344,19 @@ class _Worker:
         except Failure as failure:
             if failure.exit_status is Exit.UNREACHABLE or failure.disk_full:
                 raise
-            with self._tree.telling() as watcher:
-                watcher.failed(item.name, failure)
+            with self._tree.lock:
+                self._tree.watcher.failed(item.name, failure)
         else:
-            with self._tree.telling() as watcher:
-                watcher.fetched(item, receipt)
+            with self._tree.lock:
+                self._tree.watcher.fetched(item, receipt)
 
     def _came(self, item: Item, size_bytes: int) -> None:
-        with self._tree.telling() as watcher:
-            watcher.came(item, size_bytes)
+        with self._tree.lock:
+            self._tree.watcher.came(item, size_bytes)
 
-    @contextlib.contextmanager
-    def _target(self, item: Item) -> Iterator[LocalFile]:
+    def _target(self, item: Item) -> LocalFile:
         try:
             directory_fd = self._place.directory(item.path.rpartition(b"/")[0])
         except OSError as error:
             raise local_failure(item.path, reason_of(error)) from error
-        with LocalFile(directory_fd, item.path, durable=self._tree.durable) as target:
-            yield target
+        return LocalFile(directory_fd, item.path, durable=self._tree.durable)

@@ -152,12 +152,11 @@ class ReplyStream:
         return reply
 
     def _next_of_content(self) -> memoryview | Trailer | None:
-        if self._held > MAX_EARLY_TRAILER_BYTES:
-            return self._take_content(self._held - MAX_EARLY_TRAILER_BYTES)
         line_start = self._start + self._content_left
         line_end = self._line_end(line_start) if self._held == self._content_left else None
         if line_end is None:
-            return None
+            spare = self._held - MAX_EARLY_TRAILER_BYTES
+            return self._take_content(spare) if spare > 0 else None
         if self._buffer.startswith(b"FS1 ", line_start, line_end):
             line = bytes(self._view[line_start : line_end - 1])
             self._end_content(self._content_left, native.decode_trailer(line), line_end)

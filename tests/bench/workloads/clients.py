@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _HOST = "127.0.0.1"
 _AT_ONCE = 16
-FSGET_FETCHES_TREES = False
-"""Until it does (the issue on fsget): then the tree is its work, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +92,7 @@ def _tree_cp(room: Room, _port: int, target: Path) -> list[str]:
 
 
 TREE_CLIENTS = [
-    *([Client("fsget", "**fsget**", "plain", _fsget("-r", files.TREE))] if FSGET_FETCHES_TREES else []),
+    Client("fsget", "**fsget**, from forkserver: verified, sha256", "plain", _fsget(f"{files.TREE}/*")),
     Client("rsync", "rsync -a, from its daemon", "rsyncd", _tree_rsync),
     Client("curl", f"curl --parallel ({_AT_ONCE} at once), from nginx", "nginx", _tree_curl),
     Client("wget", "wget, from nginx", "nginx", _tree_wget),
