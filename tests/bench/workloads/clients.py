@@ -92,7 +92,7 @@ def _tree_cp(room: Room, _port: int, target: Path) -> list[str]:
 
 
 TREE_CLIENTS = [
-    Client("fsget", "**fsget**, from forkserver: verified, sha256", "plain", _fsget(f"{files.TREE}/*")),
+    Client("fsget", "**fsget**, from forkserver: verified, sha256", "plain", _fsget(f"{files.TREE}/**")),
     Client("rsync", "rsync -a, from its daemon", "rsyncd", _tree_rsync),
     Client("curl", f"curl --parallel ({_AT_ONCE} at once), from nginx", "nginx", _tree_curl),
     Client("wget", "wget, from nginx", "nginx", _tree_wget),

@@ -161,7 +161,7 @@ def test_garbage_is_no_forkserver(failing, says, garbage):
 
 def test_a_second_answer_nobody_asked_for_is_no_bug_of_ours(fsget, lying_server, says):
     server = lying_server([says.ask, says.not_found * 2 + says.header(9) + b"x", says.hold])
-    result = fsget("-s", server.address, "--timeout", "0.2", "a", "b", "c")
+    result = fsget("-s", server.address, "--timeout", "0.2", "--retries", "0", "a", "b", "c")
     assert result.status == 5
     assert "internal error" not in result.err
 
