@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 45.0
@@ -85,7 +85,7 @@ class Relay:
 
     def __init__(self, server, hold_bytes: int) -> None:
         self._server = server
-        self._hold_bytes = hold_bytes
+        self.hold_bytes = hold_bytes
         self._go = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -131,7 +131,7 @@ class Relay:
                 head = head or data.partition(b"\n")[0]
                 client.sendall(data)
                 passed += len(data)
-                if passed >= self._hold_bytes and not self._go.is_set():
+                if passed >= self.hold_bytes and not self._go.is_set():
                     self.heads.append(head)
                     self._go.wait(PATIENCE_S)
             # Wakes the other pump, too.
@@ -154,10 +154,12 @@ class Result:
 class Running:
     """A run of ``fsget`` that goes on while the test acts."""
 
-    def __init__(self, address: str, arguments: tuple[str | bytes, ...], place: Path) -> None:
+    def __init__(
+        self, address: str, arguments: tuple[str | bytes, ...], place: Path, prefix: Sequence[str] = ()
+    ) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("FSGET_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "forkserver.client", "-s", address, *arguments],
+            [*prefix, sys.executable, "-m", "forkserver.client", "-s", address, *arguments],
             cwd=place,
             env=environment | {"PYTHONPATH": str(REPOSITORY), "LC_ALL": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
@@ -239,12 +241,15 @@ class Fetchers:
 
 @pytest.fixture
 def begin(place: Path) -> Iterator[Callable[..., Running]]:
-    """``begin(server_or_relay, *arguments)`` starts an ``fsget`` in ``place``, or in the directory given."""
+    """``begin(server_or_relay, *arguments)`` starts an ``fsget`` in ``place``, or in the directory given.
+
+    ``prefix`` is a command that runs it, by exec.
+    """
     runs: list[Running] = []
 
-    def start(server, *arguments: str | bytes, place: Path = place) -> Running:
+    def start(server, *arguments: str | bytes, place: Path = place, prefix: Sequence[str] = ()) -> Running:
         address = server.address if isinstance(server, Relay) else f"{server.host}:{server.port}"
-        runs.append(Running(address, arguments, place))
+        runs.append(Running(address, arguments, place, prefix))
         return runs[-1]
 
     yield start
