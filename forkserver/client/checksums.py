@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *](.+)", re.DOTALL)
+_DIGEST = re.compile("(?:sha256:)?([0-9A-Fa-f]{64})")
+_LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *]([^\0]+)")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _CHARACTERS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
 _BLOCK_BYTES = 1 << 20
@@ -37,6 +38,14 @@ def decode(lines: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
             raise ValueError(f"line {number} is not one of sha256sum: 64 hexadecimal digits, two spaces, a name")
         mark, digest, name = found.groups()
         yield digest.decode("ascii").lower(), _unescape(name, number) if mark else name
+
+
+def parse(text: str) -> str:
+    """The 64 hexadecimal digits, in lower case, of ``sha256:HEX`` or ``HEX``. Raises ValueError as ``decode``."""
+    found = _DIGEST.fullmatch(text)
+    if not found:
+        raise ValueError("must be sha256: and 64 hexadecimal digits, or these alone")
+    return found[1].lower()
 
 
 def sha256_of(fd: int) -> str:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from forkserver import __version__
-from forkserver.client import config, interrupt
+from forkserver.client import checksums, config, interrupt
 from forkserver.client.address import Address, Location, local_name, parse_location, parse_server
 from forkserver.client.display import escape
 from forkserver.client.outcome import MEANINGS, Exit, Failure, Interrupted
+from forkserver.client.output import check_output, output_complaints
 from forkserver.client.report import complain
 from forkserver.client.run import Options, Run
-from forkserver.client.target import check_output, output_complaints
+from forkserver.client.target import Durable
 from forkserver.settings import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def _timeout(_context: click.Context, _option: click.Parameter, value: float) ->
     if not 0 < value <= MAX_TIMEOUT_S:
         raise click.BadParameter(f"must be more than 0 and at most {MAX_TIMEOUT_S} seconds")
     return value
+
+
+def _checksum(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else checksums.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _complete_name(context: click.Context, _argument: click.Parameter, begun: str) -> list[CompletionItem[str]]:
@@ -109,6 +117,26 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
 )
 @click.option("--include", metavar="PATTERN", multiple=True, help="Of a tree, only files like this; more than once.")
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Of a tree, nothing like this; more than once.")
+@click.option("--checksum", metavar="sha256:HEX", callback=_checksum, help="What the one file fetched must have.")
+@click.option(
+    "--manifest",
+    metavar="FILE",
+    shell_complete=_complete_path,
+    help="Write a list of what is fetched, for sha256sum -c; - for standard output.",
+)
+@click.option(
+    "--verify",
+    metavar="FILE",
+    shell_complete=_complete_path,
+    help="Compare local files with such a list, - for standard input; fetch nothing.",
+)
+@click.option(
+    "--fsync",
+    "durable",
+    type=click.Choice(Durable, case_sensitive=False),
+    show_default="dir, and none for trees",
+    help="What is on the disk when a file is told as fetched: its content, and with dir its name.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Only failures.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each file of a tree.")
@@ -160,6 +188,10 @@ def command(  # noqa: PLR0913 - one parameter an option
     connections: int,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    checksum: str | None,
+    manifest: str | None,
+    verify: str | None,
+    durable: Durable | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -172,15 +204,10 @@ def command(  # noqa: PLR0913 - one parameter an option
     fs://HOST[:PORT]/PATH with the path percent-encoded.
     Without any, on a terminal, fsget asks for names.
     """
-    if stat and list_:
-        raise click.UsageError("--stat and --list exclude each other")
-    action = "stat" if stat else "list" if list_ else "fetch"
-    if recursive and stat:
-        raise click.UsageError("--recursive does not go with --stat")
-    if output is not None and recursive:
-        raise click.UsageError("--output is for one file; where a tree goes, --directory says")
-    if output is not None and (action != "fetch" or len(names) != 1):
-        raise click.UsageError("--output goes with fetching exactly one NAME")
+    actions = [name for name, chosen in (("stat", stat), ("list", list_), ("verify", verify is not None)) if chosen]
+    if len(actions) > 1:
+        raise click.UsageError(f"--{actions[0]} and --{actions[1]} exclude each other")
+    action = actions[0] if actions else "fetch"
     options = Options(
         server=server,
         action=action,
@@ -195,8 +222,30 @@ def command(  # noqa: PLR0913 - one parameter an option
         connections=connections,
         include=tuple(map(os.fsencode, include)),
         exclude=tuple(map(os.fsencode, exclude)),
+        durable=durable,
+        expected=checksum,
+        manifest=None if manifest is None else os.fsencode(manifest),
+        listed=None if verify is None else os.fsencode(verify),
     )
-    return options, _locations(options, names)
+    _check(options, names)
+    return options, [] if action == "verify" else _locations(options, names)
+
+
+def _check(options: Options, names: tuple[str, ...]) -> None:
+    """Raise UsageError for options that do not go together."""
+    action = options.action
+    if options.recursive and action in ("stat", "verify"):
+        raise click.UsageError(f"--recursive does not go with --{action}")
+    if options.output is not None and options.recursive:
+        raise click.UsageError("--output is for one file; where a tree goes, --directory says")
+    if options.output is not None and (action != "fetch" or len(names) != 1):
+        raise click.UsageError("--output goes with fetching exactly one NAME")
+    if options.expected is not None and (action != "fetch" or len(names) != 1 or options.recursive):
+        raise click.UsageError("--checksum goes with fetching exactly one NAME; several are for --verify")
+    if options.manifest is not None and (action != "fetch" or not names or options.output == b"-"):
+        raise click.UsageError("--manifest goes with fetching at least one NAME into a file")
+    if action == "verify" and names:
+        raise click.UsageError("--verify takes no NAME: the list has those of local files")
 
 
 def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | None:
@@ -268,8 +317,22 @@ def _main() -> int:
         return Exit.USAGE
     options, locations = parsed
     interrupt.catch()
-    run = Run(options)
-    return run.prompt() if locations is None else run.names(locations)
+    return _act(options, locations)
+
+
+def _act(options: Options, locations: list[Location] | None) -> Exit:
+    if options.listed is not None:
+        from forkserver.client.verify import verify  # noqa: PLC0415 - no run does both
+
+        return verify(options.listed, options.directory, options.report())
+    if locations is None:
+        return Run(options).prompt()
+    if options.manifest is None:
+        return Run(options).names(locations)
+    from forkserver.client.manifest import manifest  # noqa: PLC0415 - most runs write none
+
+    with manifest(options.manifest, options.directory, options.file_durable) as note:
+        return Run(options, note).names(locations)
 
 
 def _confess(error: Exception) -> None:

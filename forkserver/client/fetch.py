@@ -75,7 +75,7 @@ def fetch(  # noqa: PLR0913 - what may be said of one file, each once
     """
     started = time.monotonic()
     session.renew()
-    work = _Work(session, name, target, progress)
+    work = _Work(session, name, target, progress, expected)
     try:
         while not work.done:
             try:
@@ -91,7 +91,7 @@ def fetch(  # noqa: PLR0913 - what may be said of one file, each once
     digest = target.digest() if expected or whole_digest or work.size <= PIECE_BYTES else None
     if expected and digest != expected:
         target.reject()
-        reason = f"its {DIGEST} is {digest}, not what was expected"
+        reason = f"its {DIGEST} is {digest}, and not {expected} as was expected; one of the two is of another version"
         raise Failure(Exit.INTEGRITY, "checksum-mismatch", reason, work.served[-1])
     if not work.unchanged:
         target.finish(work.known)
@@ -123,11 +123,19 @@ class Known(NamedTuple):
 class _Work:
     """One file on its way, over as many connections as it takes."""
 
-    def __init__(self, session: Session, name: bytes, target: Target, progress: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        name: bytes,
+        target: Target,
+        progress: Callable[[int, int], None],
+        expected: str | None,
+    ) -> None:
         self._session = session
         self._name = name
         self._target = target
         self._progress = progress
+        self._expected = expected
         self._missing: Iterator[tuple[int, int]] = iter(())
         self._requested: deque[tuple[int, int]] = deque()
         self._known: Known | None = None
@@ -165,6 +173,8 @@ class _Work:
         self._ask_ahead()
         while self._requested:
             self._take(self._session.reply())
+        if not self.served:  # all of it was here before
+            self.served.append(answered_by(self._session))
         self.done = True
 
     def _begin(self) -> None:
@@ -175,6 +185,8 @@ class _Work:
             self._learn(self._session.reply())
             return
         have = self._target.have()
+        if have and self._expected and self._target.digest() != self._expected:
+            have = None  # damaged without a trace, or the server has another by now
         self._session.request(Request("GET", self._name, length=PIECE_BYTES, digest=DIGEST, unless_etag=have))
         reply = self._session.reply()
         self._learn(reply)
@@ -187,7 +199,6 @@ class _Work:
         self.size = self._known.version.size
         if reply.status is Status.UNCHANGED:
             self.unchanged = True
-            self.served.append(answered_by(self._session))
             return
         self._missing = iter(self._target.begin(self._known.version))
         self._here = self._target.here

@@ -10,6 +10,7 @@ from forkserver.client.listing import describe
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.pattern import Filter, compile_path, fixed_part, is_pattern
 from forkserver.client.tally import Tally
+from forkserver.client.target import Durable
 from forkserver.client.tree import Chosen, Item, Tree, choose
 from forkserver.protocol.messages import Request, Status
 
@@ -18,22 +19,36 @@ if TYPE_CHECKING:
 
     from forkserver.client.address import Location
     from forkserver.client.connection import Session
+    from forkserver.client.manifest import Note
     from forkserver.client.progress import Progress
     from forkserver.client.report import Report
     from forkserver.client.run import Options
 
 
-def fetch_tree(
-    options: Options, location: Location, sessions: Iterator[Session], report: Report, progress: Progress
+def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
+    options: Options,
+    location: Location,
+    sessions: Iterator[Session],
+    report: Report,
+    progress: Progress,
+    *,
+    note: Note | None,
 ) -> None:
     """Fetch what ``location`` stands for into ``options.directory``. ``sessions`` are for as many as are needed.
 
-    Raises Failure, after whatever could be fetched was.
+    ``note`` is told of every file that is here. Raises Failure, after whatever could be fetched was.
     """
-    tally = Tally(location, report, progress, verbose=options.verbose)
+    tally = Tally(location, report, progress, note, verbose=options.verbose)
     session = next(sessions)
     connect = functools.partial(next, itertools.chain([session], sessions))  # the one that listed is free again
-    tree = Tree(options.directory, connect, tally, connections=options.connections, durable=False)
+    tree = Tree(
+        options.directory,
+        connect,
+        tally,
+        connections=options.connections,
+        durable=options.durable or Durable.NONE,
+        whole_digest=note is not None,
+    )
     try:
         tree.fetch(_items(options, location, session, tally))
     finally:

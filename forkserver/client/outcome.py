@@ -28,12 +28,12 @@ class Exit(enum.IntEnum):
 MEANINGS = {
     Exit.OK: "everything asked for was done",
     Exit.BUG: "a bug in fsget",
-    Exit.USAGE: "the command line, or the file of --config, is wrong",
+    Exit.USAGE: "the command line, or the file of --config or --verify, is wrong",
     Exit.NOT_FOUND: "does not exist on the server",
     Exit.REFUSED: "the server refused, or stayed busy after all retries",
     Exit.UNREACHABLE: "no connection, connection lost, timeout, or no forkserver",
-    Exit.INTEGRITY: "the content arrived incomplete, changed or damaged",
-    Exit.LOCAL_DISK: "the local file, or standard output, could not be written",
+    Exit.INTEGRITY: "a content is incomplete, changed or damaged, or not the one expected",
+    Exit.LOCAL_DISK: "a local file could not be written or read, or standard output not be written",
     Exit.INTERRUPTED: "interrupted (143: terminated, 129: hung up)",
     Exit.BROKEN_PIPE: "the reader of standard output has gone",
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from forkserver.client import display
 from forkserver.client.outcome import Exit, Failure
-from forkserver.client.target import check_output, output_complaints
+from forkserver.client.output import check_output, output_complaints
 
 if TYPE_CHECKING:
     from forkserver.client.address import Location
@@ -67,6 +67,17 @@ class Report:
         """A whole tree, in one line for people."""
         if not (self._as_json or self._quiet):
             self._line(f"{display.escape(location.shown)}: {text}")
+        self.flush()
+
+    def verified(self, name: bytes, digest: str, seconds: float) -> None:
+        """A file that is here is what it should be; ``digest`` is ``sha256:`` and hexadecimal digits."""
+        if self._as_json:
+            self._object(name, None, "ok", {"digest": digest, "seconds": round(seconds, 6)})
+
+    def concluded(self, text: str) -> None:
+        """What a verification has found, in one line for people."""
+        if not (self._as_json or self._quiet):
+            self._line(text)
         self.flush()
 
     def described(self, location: Location, data: Metadata, served: Served) -> None:

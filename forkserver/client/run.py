@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import sys
@@ -15,26 +16,32 @@ from forkserver.client.display import count, escape
 from forkserver.client.fetch import answered_by, fetch
 from forkserver.client.listing import describe, entries
 from forkserver.client.outcome import Exit, Failure, Interrupted
+from forkserver.client.output import StandardOutput
 from forkserver.client.pattern import is_pattern
 from forkserver.client.progress import Progress, Waiting
 from forkserver.client.report import Report, complain
-from forkserver.client.target import LocalFile, StandardOutput, local_file
+from forkserver.client.target import Durable, LocalFile, local_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from forkserver.client.fetch import Receipt
+    from forkserver.client.manifest import Note
     from forkserver.client.suggest import Suggester
+    from forkserver.client.target import Target
 
 GREETING = "Server {}; an empty line or Ctrl-D ends.\n"
 PROMPT = "Name of a file on the server: "
 
 
 class Options(NamedTuple):
-    """The command line, checked. ``action`` is ``fetch``, ``stat`` or ``list``.
+    """The command line, checked. ``action`` is ``fetch``, ``stat``, ``list`` or ``verify``.
 
     ``output`` is the path of the one file fetched, ``-`` for standard output; None: its own name,
     in ``directory``. ``timeout_s`` is in seconds. ``connections`` is how many fetch a tree at a
-    time, ``include`` and ``exclude`` say which of its files.
+    time, ``include`` and ``exclude`` say which of its files. ``durable``: None is DIR, and NONE for trees. ``expected``
+    is the SHA-256 of the one file fetched, in hexadecimal digits; ``manifest`` the path of the list to write,
+    ``listed`` that of the list to verify, each ``-`` for a standard stream.
     """
 
     server: Address
@@ -50,18 +57,35 @@ class Options(NamedTuple):
     connections: int = 1
     include: tuple[bytes, ...] = ()
     exclude: tuple[bytes, ...] = ()
+    durable: Durable | None = None
+    expected: str | None = None
+    manifest: bytes | None = None
+    listed: bytes | None = None
 
     def may_be_many(self, location: Location) -> bool:
         """Whether ``location`` may stand for more than one file."""
+        if self.output is not None or self.expected is not None:
+            return False
         return self.recursive or (not location.is_url and is_pattern(location.name))
+
+    @property
+    def file_durable(self) -> Durable:
+        """What holds for a file that was named, and for a list."""
+        return Durable.DIR if self.durable is None else self.durable
+
+    def report(self) -> Report:
+        """Tells what becomes of the run, on standard error where standard output holds a content."""
+        to_stderr = b"-" in (self.output, self.manifest)
+        return Report(as_json=self.as_json, quiet=self.quiet, to_stderr=to_stderr)
 
 
 class Run:
-    """Carries the options and the conversations, one a server."""
+    """Carries the options and the conversations, one a server. ``note`` is told of every file that is here."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, note: Note | None = None) -> None:
         self._options = options
-        self._report = Report(as_json=options.as_json, quiet=options.quiet, to_stderr=options.output == b"-")
+        self._note = note
+        self._report = options.report()
         self._sessions: dict[Address, Session] = {}
         watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
         self._terminal = sys.stderr if watched else None
@@ -131,26 +155,40 @@ class Run:
             return
         sessions = itertools.chain([session], iter(lambda: self._session(location), None))
         progress = Progress(location.shown, self._terminal)
-        fetch_tree(self._options, location, sessions, self._report, progress)
+        fetch_tree(self._options, location, sessions, self._report, progress, note=self._note)
 
     def _fetch_file(self, session: Session, location: Location) -> None:
         progress = Progress(location.shown, self._terminal)
-        place = None
+        get = functools.partial(
+            fetch,
+            session,
+            location.name,
+            progress=progress,
+            expected=self._options.expected,
+            whole_digest=self._options.as_json or self._note is not None,
+        )
         try:
             if self._options.output == b"-":
-                receipt = fetch(session, location.name, StandardOutput(), progress)
+                receipt, place = get(StandardOutput()), None
             else:
-                output = self._options.output
-                path = os.path.join(self._options.directory, local_name(location) if output is None else output)
-                remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
-                with local_file(path, remedy) as target, _telling_what_is_kept(location, target):
-                    receipt = fetch(session, location.name, target, progress, whole_digest=self._options.as_json)
-                place = os.path.normpath(path)
-                if place == location.name.rpartition(b"/")[2]:
-                    place = None
+                receipt, place = self._into_file(location, get)
         finally:
             progress.clear()
         self._report.fetched(location, receipt, place)
+
+    def _into_file(self, location: Location, get: Callable[[Target], Receipt]) -> tuple[Receipt, bytes | None]:
+        """Gives where it went, too, unless that is its own name in this directory."""
+        output = self._options.output
+        name = local_name(location) if output is None else output
+        path = os.path.join(self._options.directory, name)
+        remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
+        durable = self._options.file_durable
+        with local_file(path, remedy, durable) as target, _telling_what_is_kept(location, target):
+            receipt = get(target)
+        if self._note is not None:
+            self._note(name, receipt)
+        place = os.path.normpath(path)
+        return receipt, None if place == location.name.rpartition(b"/")[2] else place
 
     def _ask_back(self, location: Location) -> None:
         if self._suggester is None:

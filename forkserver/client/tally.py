@@ -11,6 +11,7 @@ from forkserver.client.tree import Watcher
 if TYPE_CHECKING:
     from forkserver.client.address import Location
     from forkserver.client.fetch import Receipt
+    from forkserver.client.manifest import Note
     from forkserver.client.outcome import Failure
     from forkserver.client.progress import Progress
     from forkserver.client.report import Report
@@ -20,12 +21,18 @@ _MOST_PIDS = 4
 
 
 class Tally(Watcher):
-    """Of one tree, that of ``location``. ``progress`` shows how far it is; ``verbose``: a line for each file."""
+    """Of one tree, that of ``location``. ``progress`` shows how far it is; ``verbose``: a line for each file.
 
-    def __init__(self, location: Location, report: Report, progress: Progress, *, verbose: bool) -> None:
+    ``note`` is told of every file that is here.
+    """
+
+    def __init__(
+        self, location: Location, report: Report, progress: Progress, note: Note | None, *, verbose: bool
+    ) -> None:
         self._location = location
         self._report = report
         self._progress = progress
+        self._note = note
         self._verbose = verbose
         self._started = time.monotonic()
         self._files = self._unchanged = self._skipped = self._failed = 0
@@ -45,6 +52,8 @@ class Tally(Watcher):
 
     def fetched(self, item: Item, receipt: Receipt) -> None:
         """Count it."""
+        if self._note is not None:
+            self._note(item.path, receipt)
         self._files += 1
         self._unchanged += receipt.unchanged
         self._size += receipt.size

@@ -1,14 +1,13 @@
-"""Where a content goes: a local file that appears whole or not at all, or standard output. Runs at the user's."""
+"""Where a content goes: a local file that appears whole or not at all. Runs at the user's."""
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import functools
 import os
 import stat
-import sys
-from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol, Self
 
 from forkserver.client import checksums, partial, validator
@@ -28,6 +27,7 @@ _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _ORDINARY_MODE = 0o666
 _EXECUTE = 0o111
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_IN_DIRECTORY = "is a directory, and is left as it is"
 _REASONS = {
     errno.ENOSPC: "no space left on the device",
     errno.EDQUOT: "the disk quota is used up",
@@ -38,6 +38,16 @@ _REASONS = {
     errno.ENOENT: "no such directory",
     errno.ENOTDIR: "not a directory",
 }
+
+
+class Durable(enum.IntEnum):
+    """What is on the disk, come a power failure, once a file was told as fetched."""
+
+    NONE = 0
+    FILE = 1
+    """Its content: under its name, or still without one."""
+    DIR = 2
+    """Its name, too."""
 
 
 class Target(Protocol):
@@ -90,10 +100,10 @@ class LocalFile:
     ``directory_fd``. ``remedy`` is what to do if the place is that of a directory.
     """
 
-    def __init__(self, directory_fd: int, path: bytes, *, remedy: str = "", durable: bool = True) -> None:
+    def __init__(self, directory_fd: int, path: bytes, *, remedy: str = "", durable: Durable = Durable.DIR) -> None:
         self._path = path
         self._name = os.path.basename(path)
-        self._in_directory = "is a directory, and is left as it is" + (f"; {remedy}" if remedy else "")
+        self._in_directory = _IN_DIRECTORY + (f"; {remedy}" if remedy else "")
         self._directory_fd = directory_fd
         self._durable = durable
         self._fd = -1
@@ -106,20 +116,9 @@ class LocalFile:
         self.discarded = False
 
     def __enter__(self) -> Self:
-        if self._name in (b"", b".", b".."):
-            raise self._failure(self._in_directory)
         if self._name.startswith(partial.PREFIX):
             raise self._failure(f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete")
-        with self._complaints:
-            try:
-                mode = os.lstat(self._name, dir_fd=self._directory_fd).st_mode
-            except FileNotFoundError:
-                return self
-        # A symbolic link is replaced, not followed: nothing is ever written through one.
-        if stat.S_ISDIR(mode):
-            raise self._failure(self._in_directory)
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise self._failure("is not a regular file, and is left as it is")
+        check_place(self._directory_fd, self._path, self._in_directory)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -220,23 +219,19 @@ class LocalFile:
                 self._partial.note(offset, digest)
 
     def finish(self, known: Known) -> None:
-        """Give the file its time, its permissions and its name, and make all that durable."""
+        """Give the file its time, its permissions and its name, and make all that as durable as is wanted."""
         with self._complaints:
             mask = _umask()
             os.fchmod(self._fd, (_ORDINARY_MODE | (known.mode & _EXECUTE)) & ~mask)
             with contextlib.suppress(OverflowError):  # A time no file can have here.
                 os.utime(self._fd, ns=(known.version.mtime_ns, known.version.mtime_ns))
             validator.note(self._fd, known.version.etag)
-            if self._durable:
-                os.fsync(self._fd)
-            if self._partial is not None:
-                self._partial.complete(self._name)
-            elif self._temporary is not None:
-                os.rename(self._temporary, self._name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
-                self._temporary = None
-            if self._durable:
-                with _tolerating(errno.EINVAL):  # A file system that cannot sync directories.
-                    os.fsync(self._directory_fd)
+            with synced(self._fd, self._directory_fd, self._durable):
+                if self._partial is not None:
+                    self._partial.complete(self._name)
+                elif self._temporary is not None:
+                    os.rename(self._temporary, self._name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
+                    self._temporary = None
 
     def digest(self) -> str | None:
         """Of one that has several pieces, and of one that was here before, it is read again."""
@@ -289,17 +284,62 @@ class _Complaints:
 
 
 @contextlib.contextmanager
-def local_file(path: bytes, remedy: str = "") -> Iterator[LocalFile]:
+def local_file(path: bytes, remedy: str = "", durable: Durable = Durable.DIR) -> Iterator[LocalFile]:
     """The ``LocalFile`` at ``path``. Raises Failure."""
-    try:
+    with directory_of(path) as directory_fd, LocalFile(directory_fd, path, remedy=remedy, durable=durable) as target:
+        yield target
+
+
+@contextlib.contextmanager
+def directory_of(path: bytes) -> Iterator[int]:
+    """A descriptor of the directory that ``path`` is, or will be, in. Raises Failure."""
+    with complaints(path):
         fd = os.open(os.path.dirname(path) or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise local_failure(path, reason_of(error)) from error
     try:
-        with LocalFile(fd, path, remedy=remedy) as target:
-            yield target
+        yield fd
     finally:
         os.close(fd)
+
+
+def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTORY) -> None:
+    """Raise Failure where no file may take the place of what is at ``path``, in the directory ``directory_fd``.
+
+    ``in_directory`` is what to say if that is a directory.
+    """
+    name = os.path.basename(path)
+    if name in (b"", b".", b".."):
+        raise local_failure(path, in_directory)
+    try:
+        mode = os.lstat(name, dir_fd=directory_fd).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise local_failure(path, reason_of(error)) from error
+    # A symbolic link is replaced, not followed: nothing is ever written through one.
+    if stat.S_ISDIR(mode):
+        raise local_failure(path, in_directory)
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise local_failure(path, "is not a regular file, and is left as it is")
+
+
+@contextlib.contextmanager
+def synced(fd: int, directory_fd: int, durable: Durable) -> Iterator[None]:
+    """Where the file ``fd`` is given its name: sync it before, and the directory after. Raises OSError."""
+    if durable >= Durable.FILE:
+        os.fsync(fd)
+    yield
+    if durable >= Durable.DIR:
+        with _tolerating(errno.EINVAL):  # A file system that cannot sync directories.
+            os.fsync(directory_fd)
+
+
+@contextlib.contextmanager
+def complaints(path: bytes) -> Iterator[None]:
+    """Turn a failure to write the local file ``path`` into a Failure."""
+    try:
+        yield
+    except OSError as error:
+        raise local_failure(path, reason_of(error)) from error
 
 
 def reason_of(error: OSError) -> str:
@@ -312,72 +352,6 @@ def local_failure(path: bytes, reason: str) -> Failure:
     return Failure(Exit.LOCAL_DISK, "local-disk", f"local file {escape(path)}: {reason}")
 
 
-class StandardOutput:
-    """Passes on what is verified, piece by piece; where that cannot go on, only the exit status tells it.
-
-    A reader that has gone raises BrokenPipeError.
-    """
-
-    discarded = False
-
-    def __init__(self) -> None:
-        self._piece = bytearray()
-        self._hash = sha256()
-        self.here = 0
-
-    def reject(self) -> None:
-        """It has been passed on."""
-
-    def left_over(self) -> None:
-        """Nothing can be."""
-
-    def have(self) -> None:
-        """Nothing."""
-
-    def begin(self, version: Version) -> Iterable[tuple[int, int]]:
-        """Everything is missing."""
-        starts = range(0, version.size, PIECE_BYTES) or [0]
-        return ((start, min(PIECE_BYTES, version.size - start)) for start in starts)
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Keep them until the piece is verified. One that begins again takes the place of what came of it before."""
-        if offset % PIECE_BYTES == 0:
-            self._piece.clear()
-        self._piece += data
-
-    def verified(self, offset: int, length: int, digest: str) -> None:  # noqa: ARG002 - others want them
-        """Pass it on."""
-        self.here += length
-        self._hash.update(self._piece)
-        with output_complaints():
-            check_output()
-            _write_all(sys.stdout.fileno(), memoryview(self._piece))
-
-    def finish(self, known: Known) -> None:
-        """Nothing to finish."""
-
-    def digest(self) -> str:
-        """Of all that was passed on."""
-        return self._hash.hexdigest()
-
-
-def check_output() -> None:
-    """Raise OSError if standard output was closed before we were started: descriptor 1 may be anything by now."""
-    if sys.stdout is None:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-
-
-@contextlib.contextmanager
-def output_complaints() -> Iterator[None]:
-    """Turn a failure to write standard output into a Failure. BrokenPipeError passes: it wants another, silent end."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise Failure(Exit.LOCAL_DISK, "local-disk", f"standard output: {error.strerror or error}") from error
-
-
 @contextlib.contextmanager
 def _tolerating(number: int) -> Iterator[None]:
     try:
@@ -385,11 +359,6 @@ def _tolerating(number: int) -> Iterator[None]:
     except OSError as error:
         if error.errno != number:
             raise
-
-
-def _write_all(fd: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
 
 
 @functools.cache

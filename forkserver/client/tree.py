@@ -28,7 +28,7 @@ from forkserver.client.outcome import Exit, Failure
 from forkserver.client.partial import PIECE_BYTES
 from forkserver.client.place import Place
 from forkserver.client.spool import Spool
-from forkserver.client.target import LocalFile, local_failure, reason_of
+from forkserver.client.target import Durable, LocalFile, local_failure, reason_of
 from forkserver.protocol.messages import Request
 
 if TYPE_CHECKING:
@@ -120,16 +120,25 @@ def _matches(chosen: Chosen, path: bytes) -> bool:
 class Tree:
     """Fetches ``items`` into the directory ``root``. ``connect`` makes a session; ``connections`` are used at a time.
 
-    ``durable``: every file is synced. ``watcher`` is told what the workers do, by who has the ``lock``.
+    ``durable`` is so for every file; ``whole_digest``: the digest of each is found out in any case. ``watcher`` is told
+    what the workers do, by who has the ``lock``.
     """
 
-    def __init__(
-        self, root: bytes, connect: Callable[[], Session], watcher: Watcher, *, connections: int, durable: bool
+    def __init__(  # noqa: PLR0913 - what may be said of a tree, each once
+        self,
+        root: bytes,
+        connect: Callable[[], Session],
+        watcher: Watcher,
+        *,
+        connections: int,
+        durable: Durable,
+        whole_digest: bool,
     ) -> None:
         self._root = root
         self._connect = connect
         self._connections = connections
-        self._durable = durable
+        self.durable = durable
+        self.whole_digest = whole_digest
         self.lock = threading.Lock()
         self.watcher = watcher
         self._sessions: list[Session] = []
@@ -227,11 +236,6 @@ class Tree:
                     os.utime(place.directory(path, create=False), ns=(mtime_ns, mtime_ns))
 
     @property
-    def durable(self) -> bool:
-        """Whether every file is synced."""
-        return self._durable
-
-    @property
     def stopped(self) -> bool:
         """Whether the workers are to end."""
         return self._stop is not None
@@ -275,7 +279,13 @@ class _Worker:
             return False
         if validator.read(directory_fd, name) not in (None, item.data.etag):
             return False
-        receipt = Receipt((), found.st_size, 0, None, 0.0, unchanged=True)
+        digest = None
+        if self._tree.whole_digest:
+            try:
+                digest = f"{DIGEST}:{LocalFile(directory_fd, item.path).digest()}"
+            except Failure:
+                return False
+        receipt = Receipt((), found.st_size, 0, digest, 0.0, unchanged=True)
         with self._tree.lock:
             self._tree.watcher.came(item, found.st_size)
             self._tree.watcher.fetched(item, receipt)
@@ -340,7 +350,7 @@ class _Worker:
 
         try:
             with self._target(item) as target:
-                receipt = fetch(self._session, item.name, target, progress)
+                receipt = fetch(self._session, item.name, target, progress, whole_digest=self._tree.whole_digest)
         except Failure as failure:
             if failure.exit_status is Exit.UNREACHABLE or failure.disk_full:
                 raise

@@ -130,6 +130,18 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def attributes(place: Path) -> None:
+    """Extended attributes, which not every file system has."""
+    (place / "probe").touch()
+    try:
+        os.setxattr(place / "probe", "user.fsget.probe", b"")
+    except OSError:
+        pytest.skip("no extended attributes in this file system")
+    finally:
+        (place / "probe").unlink()
+
+
+@pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("FSGET_")}
     ours = {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8", "TZ": "UTC"}

@@ -171,18 +171,6 @@ def test_an_interrupted_run_says_how_to_go_on(begin, lying_server, says, place):
     assert err == (b"fsget: f: interrupted; 4,194,304 bytes of it are kept, and the same command goes on from there\n")
 
 
-@pytest.fixture
-def attributes(place):
-    """Extended attributes, which not every file system has."""
-    (place / "probe").touch()
-    try:
-        os.setxattr(place / "probe", "user.fsget.probe", b"")
-    except OSError:
-        pytest.skip("no extended attributes in this file system")
-    finally:
-        (place / "probe").unlink()
-
-
 @pytest.mark.usefixtures("attributes")
 def test_what_is_here_and_unchanged_is_not_fetched_again(fsget, lying_server, says):
     server = lying_server(says.file(b"x"), [says.ask, UNCHANGED % says.who])

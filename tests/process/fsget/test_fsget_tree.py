@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,30 @@ def test_a_tree_arrives_with_its_directories_its_times_and_its_executables(get, 
         assert bool(path.stat().st_mode & stat.S_IXUSR) == executable, path
     assert "1 directories behind symbolic links left out" in result.out
     assert "7 files" in result.out
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_manifest_has_every_file_of_a_tree_fetched_or_unchanged(get, place):
+    first = get("-r", "tree", "--manifest", "A")
+    assert (first.status, first.err) == (0, "")
+    second = get("-r", "tree", "--manifest", "B")
+    assert "unchanged" in second.out
+    for path in ("A", "B"):
+        checked = subprocess.run(
+            ["sha256sum", "--check", "--strict", path], cwd=place, check=True, capture_output=True, text=True
+        )
+        assert checked.stdout.count(": OK\n") == 7
+    assert get("--verify", "B").out == "7 files, all as in the list\n"
+    (place / "tree" / "sub" / "b.pdf").write_bytes(b"other")
+    assert get("--verify", "A").status == 6
+
+
+def test_what_goes_with_one_file_takes_no_pattern(get, filled, place):
+    (filled / "[x]").write_bytes(b"")
+    assert get("-o", "mine", "tree/*.txt").status == 3
+    assert get("-o", "mine", "tree/[x]").status == 0
+    assert get("--checksum", hashlib.sha256(b"").hexdigest(), "tree/[x]").status == 0
+    assert sorted(os.listdir(place)) == ["[x]", "mine"]
 
 
 def test_a_second_run_moves_no_content_and_a_third_only_what_has_changed(get, server, filled, place):
