@@ -103,7 +103,7 @@ def _in_words(files: int, found: collections.Counter[str]) -> str:
         return f"{count(files)} files, all as in the list" if files > 1 else "1 file, as in the list"
     parts = [f"{count(right)} of {count(files)} files as in the list"]
     differ, missing = found.pop("checksum-mismatch", 0), found.pop("missing", 0)
-    for number, what in ((differ, "not"), (missing, "missing"), (found.total(), "not read")):
+    for number, what in ((differ, "different"), (missing, "missing"), (found.total(), "not read")):
         if number:
             parts.append(f"{count(number)} {what}")
     return ", ".join(parts)

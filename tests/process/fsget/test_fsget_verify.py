@@ -63,7 +63,7 @@ def test_each_that_differs_or_is_missing_has_a_line(fsget, place):
     assert result.err == (
         f"fsget: a: its sha256 is {sha256(b'A')}, and in the list {sha256(b'a')}\nfsget: b\\x0a: is missing\n"
     )
-    assert result.out == "1 of 3 files as in the list, 1 not, 1 missing\n"
+    assert result.out == "1 of 3 files as in the list, 1 different, 1 missing\n"
     assert sha256sum(place, "--check", "SUMS").returncode == 1
 
 
