@@ -224,7 +224,8 @@ def test_children_that_a_crowd_leaves_behind_are_dismissed_under_the_least_load(
         assert connection.recv(100).startswith(b"FS1 200 ok ")
     for connection in crowd:
         connection.close()
-    assert len(server.children()) >= len(crowd)
+    most = len(server.children())
+    assert most >= len(crowd)
 
     def few() -> bool:
         # Each request wakes another child: none of them waits for as long as idle children may.
@@ -234,5 +235,4 @@ def test_children_that_a_crowd_leaves_behind_are_dismissed_under_the_least_load(
     server.wait_until(few, "only a few children left")
     assert not server.log(" died ")
     assert not server.log(" throttle ")
-    retired = server.log(" receipt pid=")
-    assert len(retired) >= len(crowd) - 1, "in order"
+    server.wait_for(" receipt pid=", most - 3)
