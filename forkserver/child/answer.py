@@ -57,6 +57,7 @@ def _get(session: Session, request: Request, found: Found) -> None:
         if request.length is not None:
             length = min(length, request.length)
         fields["offset"], fields["length"] = str(request.offset), str(length)
+        session.midway = request.offset + length < size
         _send_content(session, request, found, length, fields)
 
 

@@ -26,9 +26,10 @@ class RequestReader:
         self._receive_bytes = 2 * MAX_NAME_BYTES if settings.bare else RECEIVE_BYTES
         self.dialect: Dialect = RequestStream()
 
-    def next_request(self) -> Request | None:
+    def next_request(self, *, midway: bool) -> Request | None:
         """The next request; None when no more will come, or none came for ``idle_s``.
 
+        ``midway``: the last answer was a part of a file, and not its last; the rest is sure to be asked for.
         Raises ProtocolError for what is to be answered with an error, a deadline met before or in the middle of a
         request among it; PeerGone; Woken.
         """
@@ -39,9 +40,10 @@ class RequestReader:
                 self.dialect.end_of_file()
                 return None
             try:
-                # A drain ends an idle connection at once; it lets finish a request that has begun, and one that was
-                # promised by connecting.
-                data = self._wire.receive(deadline, SERVING if idle else DRAINING, self._receive_bytes)
+                # A drain ends an idle connection at once; it lets finish a request that has begun, one that was
+                # promised by connecting, and a file that is fetched part by part.
+                patience = SERVING if idle and not midway else DRAINING
+                data = self._wire.receive(deadline, patience, self._receive_bytes)
             except PeerTooSlow:
                 if idle:
                     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forkserver.child import clock
 from forkserver.errors import ExitStatus
 from forkserver.logline import Log
-from forkserver.protocol.messages import Identity, Request, Status
+from forkserver.protocol.messages import End, Identity, Request, Status
 from forkserver.protocol.native import encode_name
 
 TYPE_CHECKING = False
@@ -22,7 +22,8 @@ _BROKEN = {
 class Receipt:
     """The requests of one connection, one after the other, a line each; a connection that made none has one line too.
 
-    ``outcome`` is how the content ended, ``listed_bytes`` how much of a listing was sent.
+    Parts of a file that are asked for one behind the other are one transfer, and have one line. ``outcome`` is how the
+    content ended, ``listed_bytes`` how much of a listing was sent.
     """
 
     def __init__(self, log: Log, identity: Identity, peer: str) -> None:
@@ -33,10 +34,18 @@ class Receipt:
         self._status: str | int
         self._request: Request | None
         self._transfer: Transfer | None
+        self._goes_on_at: int | None
         self._reset()
 
     def begin(self, request: Request) -> None:
-        """A request is complete; its time runs."""
+        """A request is complete; its time runs, if it does not go on with the transfer before."""
+        before = self._request
+        if before and self._goes_on_at is not None:
+            if (request.verb, request.name, request.offset) == (before.verb, before.name, self._goes_on_at):
+                self._request = request
+                self._goes_on_at = None
+                return
+            self._write()
         self._request = request
         self._began = clock.now()
 
@@ -47,13 +56,31 @@ class Receipt:
 
     def promise(self, length_bytes: int, transfer: Transfer) -> None:
         """A content of so many bytes begins; ``transfer`` knows how far it is."""
-        self._promised_bytes = length_bytes
+        self._promised_bytes += length_bytes
         self._transfer = transfer
 
-    def end(self) -> None:
-        """The request is answered: write its line."""
+    def end(self, *, midway: bool = False) -> None:
+        """The request is answered: write its line; not yet where it was a part of a file, ``midway``, and went well."""
+        sent_bytes = 0
+        if self._transfer:
+            sent_bytes = self._transfer.sent_bytes
+            self._transfer = None
+        self._sent_bytes += sent_bytes
+        if midway and self._request and self.outcome == End.OK.word:
+            self._goes_on_at = self._request.offset + sent_bytes
+        else:
+            self._write()
+
+    def close(self, status: ExitStatus) -> None:
+        """The connection ended with ``status``: write the line of a broken request, or of a peer that made none."""
+        if self._goes_on_at is not None:
+            self._write()
+        elif self._request or not self._lines:
+            self.outcome = _BROKEN.get(status, "no-request")
+            self.end()
+
+    def _write(self) -> None:
         request = self._request
-        sent_bytes = self._transfer.sent_bytes if self._transfer else self.listed_bytes
         self._log.event(
             "end",
             pid=self._identity.pid,
@@ -63,23 +90,18 @@ class Receipt:
             path=encode_name(request.name) if request and request.verb != "PING" else "-",
             status=self._status,
             outcome=self.outcome,
-            sent=sent_bytes,
+            sent=self._sent_bytes or self.listed_bytes,
             promised=max(self._promised_bytes, self.listed_bytes),
             ms=f"{(clock.now() - self._began) * 1000:.1f}",
         )
         self._lines += 1
         self._reset()
 
-    def close(self, status: ExitStatus) -> None:
-        """The connection ended with ``status``: write the line of a broken request, or of a peer that made none."""
-        if self._request or not self._lines:
-            self.outcome = _BROKEN.get(status, "no-request")
-            self.end()
-
     def _reset(self) -> None:
         self._request = None
         self._transfer = None
-        self._promised_bytes = 0
+        self._goes_on_at = None
+        self._promised_bytes = self._sent_bytes = 0
         self._began = clock.now()
         self._status = "-"
         self.listed_bytes = 0

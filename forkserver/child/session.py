@@ -44,6 +44,8 @@ class Session:
         self.slot = slot
         self.receipt = Receipt(log, identity, peer)
         self.keep = True
+        self.midway = False
+        """The last answer was a part of a file, and not its last."""
         self._settings = settings
         self._identity = identity
         self._reader = RequestReader(wire, settings)
@@ -100,7 +102,7 @@ class Session:
 
     def _turn(self) -> None:
         try:
-            request = self._reader.next_request()
+            request = self._reader.next_request(midway=self.midway)
         except ProtocolError as error:
             self.reply(error.status, message=error.message)
         else:
@@ -108,7 +110,8 @@ class Session:
                 self.keep = False
                 return
             self.receipt.begin(request)
+            self.midway = False
             answer(self, request)
             self.keep = self.keep and not self.dialect.unframed
         self.slot.count_request()
-        self.receipt.end()
+        self.receipt.end(midway=self.midway)

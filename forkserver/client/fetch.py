@@ -36,6 +36,10 @@ ENDINGS = {
 """What a trailer other than ``ok`` means to people."""
 PASSING = frozenset({"connection-lost", "timeout", "no-answer", "draining"})
 """Failures in the middle of a file after which the rest is asked for again; then also a server that is not there."""
+_NOT_THE_SAME = frozenset({Status.CHANGED, Status.NOT_FOUND, Status.NOT_A_FILE, Status.BAD_RANGE})
+"""To a request for a further piece."""
+_USELESS = frozenset({"changed", "truncated"})
+"""After such a failure the next run will not find the same file: what came of it is of no use."""
 _BROKEN_OFF = frozenset(end.word for end in ENDINGS)
 _WINDOW = 2
 
@@ -85,8 +89,10 @@ def fetch(  # noqa: PLR0913 - what may be said of one file, each once
                     raise
                 session.abandon()
                 session.wait(failure, "lost the connection")
-    except BaseException:
+    except BaseException as error:
         session.abandon()
+        if isinstance(error, Failure) and error.word in _USELESS:
+            target.reject()
         raise
     digest = target.digest() if expected or whole_digest or work.size <= PIECE_BYTES else None
     if expected and digest != expected:
@@ -250,8 +256,9 @@ def understand(session: Session, reply: Reply) -> Known:
 def check_promise(session: Session, reply: Reply, etag: str, offset: int, length: int) -> Served:
     """Whether the piece follows that was asked for; gives who sends it. Raises Failure."""
     served = answered_by(session)
-    if reply.status is Status.CHANGED:
-        raise Failure(Exit.INTEGRITY, reply.status.word, "the file was modified while it was being fetched", served)
+    if reply.status in _NOT_THE_SAME:
+        word, reason = Status.CHANGED.word, "the file was modified or replaced while it was being fetched"
+        raise Failure(Exit.INTEGRITY, word, reason, served)
     if reply.status is not Status.OK:
         raise refusal(reply, served)
     wanted = {"offset": str(offset), "length": str(length), "etag": etag}

@@ -72,6 +72,44 @@ def test_a_small_file_that_is_shorter_than_it_says_is_truncated(serve_in, digest
     assert field(b"sent", line) == b"%d" % (len(content) + 1)
 
 
+def test_parts_that_follow_one_another_are_one_line_of_the_log(serve, root):
+    (root / "file").write_bytes(bytes(100))
+    server = serve()
+    parts = b"GET /file length=40\nGET /file offset=40 length=40\nGET /file offset=80 length=40\n"
+    server.ask(parts + b"GET /file offset=10 length=10\nGET /file offset=20 length=5\nGET /file length=9\nPING\n")
+    server.wait_for(" request=PING ")
+    lines = [line.encode() for line in server.log(" end ")]
+    told = [(field(b"sent", line), field(b"promised", line)) for line in lines]
+    assert told == [(b"100", b"100"), (b"15", b"15"), (b"9", b"9"), (b"0", b"0")]
+    receipt = server.wait_for(" receipt ").encode()
+    assert field(b"requests", receipt) == b"7"
+
+
+def test_a_part_that_cannot_follow_ends_the_line_with_its_reason(serve, root):
+    (root / "file").write_bytes(bytes(100))
+    server = serve()
+    server.ask(b"GET /file length=40\nGET /file offset=40 length=40 if-etag=another\n")
+    line = server.wait_for(" end ").encode()
+    assert (field(b"status", line), field(b"outcome", line)) == (b"412", b"changed")
+    assert (field(b"sent", line), field(b"promised", line)) == (b"40", b"40")
+
+
+def test_who_fetches_part_by_part_is_not_cut_off_by_a_stop(serve, root):
+    (root / "file").write_bytes(bytes(100))
+    server = serve()
+    with server.connect() as midway, server.connect() as idle:
+        for connection, request in ((midway, b"GET /file length=40\n"), (idle, b"GET /file\n")):
+            connection.sendall(request)
+            while b"FS1 END ok" not in connection.recv(1000):
+                pass
+        server.process.terminate()
+        assert idle.recv(1) == b"", "an idle connection is ended"
+        midway.sendall(b"GET /file offset=40\n")
+        answer = b"".join(iter(lambda: midway.recv(1000), b""))
+    assert answer.endswith(b"FS1 END ok\n")
+    assert server.process.wait(20) == 0
+
+
 def test_a_blake2b_digest_is_given_where_one_is_asked_for(serve):
     digest = hashlib.blake2b(b"Hello").hexdigest().encode()
     answer = serve().ask(b"GET /hello.txt length=5 digest=blake2b\n")
