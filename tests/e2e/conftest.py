@@ -126,16 +126,17 @@ class Relay:
     def _answers(self, client: socket.socket, upstream: socket.socket) -> None:
         passed = 0
         head = b""
-        with client, upstream, contextlib.suppress(OSError):
-            while data := upstream.recv(65536):
-                head = head or data.partition(b"\n")[0]
-                client.sendall(data)
-                passed += len(data)
-                if passed >= self.hold_bytes and not self._go.is_set():
-                    self.heads.append(head)
-                    self._go.wait(PATIENCE_S)
-            # Wakes the other pump, too.
-            client.shutdown(socket.SHUT_RDWR)
+        with client, upstream:
+            with contextlib.suppress(OSError):  # a child that was killed with a request unread resets its connection
+                while data := upstream.recv(65536):
+                    head = head or data.partition(b"\n")[0]
+                    client.sendall(data)
+                    passed += len(data)
+                    if passed >= self.hold_bytes and not self._go.is_set():
+                        self.heads.append(head)
+                        self._go.wait(PATIENCE_S)
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)  # wakes the other pump, too
 
 
 class Result:
