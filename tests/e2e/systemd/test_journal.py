@@ -17,9 +17,9 @@ END = re.compile(
 def size_of(number: int) -> int:
     """Of the file of that name. More than the sockets take in; no two are the same.
 
-    ``fsget`` passes on a piece of 4 MiB when it has all of it, and asks for the next ones ahead.
+    ``fsget`` passes on a piece of 4 MiB when it has all of it, and then stands still before the next.
     """
-    return (1_000_000 if number < CLIENTS else 24_000_000) + number
+    return (1_000_000 if number < CLIENTS else 5_200_000) + number
 
 
 @pytest.fixture
