@@ -6,9 +6,11 @@ import functools
 import itertools
 from typing import TYPE_CHECKING
 
+from forkserver.client.display import escape
 from forkserver.client.listing import describe
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Interrupted
 from forkserver.client.pattern import Filter, compile_path, fixed_part, is_pattern
+from forkserver.client.report import complain
 from forkserver.client.tally import Tally
 from forkserver.client.target import Durable
 from forkserver.client.tree import Chosen, Item, Tree, choose
@@ -51,8 +53,12 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     )
     try:
         tree.fetch(_items(options, location, session, tally))
-    finally:
-        tally.tell()
+    except BaseException as error:
+        tally.tell(done=False)
+        if isinstance(error, Interrupted):
+            complain(f"{escape(location.shown)}: interrupted; the same command goes on with what is missing")
+        raise
+    tally.tell(done=True)
 
 
 def is_there(session: Session, name: bytes) -> bool:

@@ -33,6 +33,10 @@ class Place:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give all descriptors back."""
         self._leave(0)
         os.close(self._fds.pop())
 

@@ -75,9 +75,11 @@ class Tally(Watcher):
             self._progress.clear()
             self._report.note(f"{escape(name)}: a symbolic link to a directory, not followed")
 
-    def tell(self) -> None:
-        """All is done: one line."""
+    def tell(self, *, done: bool) -> None:
+        """One line; none where it came to an end before anything was ``done``."""
         self._progress.clear()
+        if not (done or self._files):
+            return
         seconds = time.monotonic() - self._started
         parts = [f"{count(self._files)} files", f"{count(self._size)} bytes"]
         if self._unchanged:

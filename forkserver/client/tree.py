@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from forkserver.protocol.messages import Reply
 
 _SLASH = re.compile(b"/")
+_PATIENCE_S = 1.0
 _WINDOW = 64
 """Requests on the way: enough to hide the way there and back, few enough to do again after a lost connection."""
 
@@ -147,8 +148,13 @@ class Tree:
     def fetch(self, items: Iterator[Item]) -> None:
         """Do everything that can be done; what cannot is told to the watcher.
 
-        Raises Failure where no more can be: a full disk, a server that is gone; and, last, where ``items`` did.
+        Raises Failure where no more can be: no such directory, a full disk, a server that is gone; and, last, where
+        ``items`` did.
         """
+        try:
+            Place(self._root).close()
+        except OSError as error:
+            raise local_failure(self._root, reason_of(error)) from error
         with Spool() as files, Spool() as directories:
             incomplete = self._spool(items, files, directories)
             waiting = iter(files)
@@ -162,10 +168,11 @@ class Tree:
                 self._work(waiting)
             except BaseException as error:
                 self._end(error)
-                raise
-            finally:
                 for thread in others:
-                    thread.join()
+                    thread.join(_PATIENCE_S)  # one that is just connecting cannot be woken
+                raise
+            for thread in others:
+                thread.join()
             if self._stop is not None:
                 raise self._stop
             self._set_times(directories)

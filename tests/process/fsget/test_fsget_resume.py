@@ -141,7 +141,7 @@ def test_a_file_that_changes_between_two_pieces_is_a_failure(fsget, lying_server
     server = lying_server([says.ask, piece(says, 0), says.ask, LOST, says.hold])
     result = fsget("-s", server.address, "f")
     assert result.status == 6
-    assert "the file was modified while it was being fetched" in result.err
+    assert "the file was modified or replaced while it was being fetched" in result.err
     assert not (place / "f").exists()
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +227,31 @@ def test_a_directory_that_does_not_exist_is_not_found(get, place):
     result = get("-r", "nothing")
     assert result.status == 3
     assert os.listdir(place) == []
+
+
+def test_a_target_directory_that_is_not_there_is_told_before_anything_is_fetched(get, server, filled):
+    result = get("-r", "-d", "missing", "tree")
+    assert result.status == 7
+    assert result.err == "fsget: tree: local file missing: no such directory\n"
+    assert filled.exists()
+    assert not server.log(" request=GET ")
+
+
+@pytest.mark.parametrize("connections", ["1", "2"])
+def test_an_interrupted_tree_says_how_to_go_on(begin, lying_server, says, place, connections):
+    names = [b"/tree/%d" % number for number in range(100)]
+    held = [says.ask, says.hold]
+    server = lying_server([*listing(says, *names), says.ask, says.header(1) + b"x" + says.end(b"x"), says.hold], held)
+    process = begin("-s", server.address, "-r", "-j", connections, "tree", stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not (place / "tree" / "0").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert err == b"fsget: tree: interrupted; the same command goes on with what is missing\n"
+    assert os.listdir(place / "tree") == ["0"]
 
 
 # A server that lies.
