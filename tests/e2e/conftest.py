@@ -119,9 +119,11 @@ class Relay:
 
     def _requests(self, client: socket.socket, upstream: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := client.recv(65536):
-                upstream.sendall(data)
-            upstream.shutdown(socket.SHUT_WR)
+            try:
+                while data := client.recv(65536):
+                    upstream.sendall(data)
+            finally:  # a client that is reset has hung up, too
+                upstream.shutdown(socket.SHUT_WR)
 
     def _answers(self, client: socket.socket, upstream: socket.socket) -> None:
         passed = 0
