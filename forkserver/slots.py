@@ -2,14 +2,20 @@
 
 An anonymous shared mapping (mmap(2), MAP_SHARED) made before the first fork: a row of eight 64-bit words a child,
 written by that child alone, and one word for all of them, written by the master alone. Aligned words are written whole,
-and each is a fact of its own: no reader needs two of them to agree.
+and each is a fact of its own: no reader needs two of them to agree. Before the rows stands a byte for each, which says
+that its child is about to end: beside the master's word, on a page that every child reads anyhow.
 """
 
 from __future__ import annotations
 
 import mmap
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _WORDS = 8
+_WISH_BYTES = 8
 _CONNECTION, _SENT, _REQUESTS, _CONNECTIONS, _START, _BEGAN = range(6)
 
 SERVING, DRAINING, STOPPING = range(3)
@@ -20,7 +26,11 @@ class SlotTable:
     """``count`` rows, and the master's wish."""
 
     def __init__(self, count: int) -> None:
-        self._words = memoryview(mmap.mmap(-1, (count + 1) * _WORDS * 8)).cast("Q")
+        # Rows begin where a row's length divides: each lies in one line of the processor's cache.
+        self._first_row = -(-(_WISH_BYTES + count) // (_WORDS * 8))
+        self._ends = _WISH_BYTES + count
+        self._memory = mmap.mmap(-1, (self._first_row + count) * _WORDS * 8)
+        self._words = memoryview(self._memory).cast("Q")
 
     @property
     def wish(self) -> int:
@@ -33,8 +43,22 @@ class SlotTable:
 
     def slot(self, index: int) -> Slot:
         """Row ``index``, from 0."""
-        start = (index + 1) * _WORDS
+        start = (self._first_row + index) * _WORDS
         return Slot(self._words[start : start + _WORDS])
+
+    def announce_end(self, index: int) -> None:
+        """The child of row ``index`` is about to end."""
+        self._memory[_WISH_BYTES + index] = 1
+
+    def forget_end(self, index: int) -> None:
+        """Its end was seen, or another child gets the row."""
+        self._memory[_WISH_BYTES + index] = 0
+
+    def ends(self) -> Iterator[int]:
+        """The rows of children that are about to end. Costs by their number, hardly by that of all."""
+        index = _WISH_BYTES - 1
+        while (index := self._memory.find(b"\1", index + 1, self._ends)) >= 0:
+            yield index - _WISH_BYTES
 
 
 class Slot:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from forkserver import __version__
 from forkserver.child import listing
 from forkserver.child.docroot import Refusal
-from forkserver.child.transfer import SMALL_BYTES, Transfer
+from forkserver.child.transfer import SMALL_BYTES, Transfer, digest_of
 from forkserver.child.wire import Woken
-from forkserver.protocol.messages import DIGESTS, End, Request, Status, Trailer
+from forkserver.protocol.messages import DIGESTS, MAX_DIGESTED_BYTES, End, Request, Status, Trailer
 from forkserver.slots import DRAINING, STOPPING
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from forkserver.child.session import Session
 
 _BLOCK_BYTES = 65536
+_CHANGED = "the file is no longer the one with that etag"
 
 
 def answer(session: Session, request: Request) -> None:
@@ -35,19 +36,54 @@ def answer(session: Session, request: Request) -> None:
         elif request.verb == "LIST":
             _list(session, request, found)
         else:
-            session.reply(Status.OK, found.fields())
+            _stat(session, request, found)
     finally:
         found.close()
 
 
+def _stat(session: Session, request: Request, found: Found) -> None:
+    fields = found.fields()
+    if request.digest is None:
+        if request.if_etag not in (None, fields.get("etag")):
+            session.reply(Status.CHANGED, fields, _CHANGED)
+        else:
+            session.reply(Status.OK, fields)
+        return
+    length = _part(session, request, found, fields)
+    if length is None:
+        return
+    if length > MAX_DIGESTED_BYTES:
+        session.reply(Status.BAD_RANGE, fields, "a digest covers at most 16777216 bytes")
+        return
+    session.receipt.part(length)
+    try:
+        digest = digest_of(found, request.offset, length, request.digest)
+    except OSError:
+        session.reply(Status.INTERNAL_ERROR, message="the file could not be read")
+        return
+    if digest is None or not session.docroot.still_is(found):
+        session.reply(Status.CHANGED, message="the file changed while its digest was computed")
+        return
+    session.midway = request.offset + length < found.info.st_size
+    session.reply(Status.OK, {**fields, "digest": digest})
+
+
 def _get(session: Session, request: Request, found: Found) -> None:
+    fields = found.fields()
+    length = _part(session, request, found, fields)
+    if length is not None:
+        session.midway = request.offset + length < found.info.st_size
+        _send_content(session, request, found, length, fields)
+
+
+def _part(session: Session, request: Request, found: Found, fields: dict[str, str]) -> int | None:
+    """How many bytes of a file the request is about, noted in ``fields``. None: there is no such part; that is told."""
     if found.is_directory:
         session.reply(Status.NOT_A_FILE, message="is a directory")
-        return
-    fields = found.fields()
+        return None
     size = found.info.st_size
     if request.if_etag not in (None, fields["etag"]):
-        session.reply(Status.CHANGED, fields, "the file is no longer the one with that etag")
+        session.reply(Status.CHANGED, fields, _CHANGED)
     elif request.unless_etag == fields["etag"]:
         session.reply(Status.UNCHANGED, fields)
     elif request.offset > size:
@@ -57,8 +93,8 @@ def _get(session: Session, request: Request, found: Found) -> None:
         if request.length is not None:
             length = min(length, request.length)
         fields["offset"], fields["length"] = str(request.offset), str(length)
-        session.midway = request.offset + length < size
-        _send_content(session, request, found, length, fields)
+        return length
+    return None
 
 
 def _send_content(session: Session, request: Request, found: Found, length: int, fields: dict[str, str]) -> None:

@@ -22,7 +22,8 @@ _BROKEN = {
 class Receipt:
     """The requests of one connection, one after the other, a line each; a connection that made none has one line too.
 
-    Parts of a file that are asked for one behind the other are one transfer, and have one line. ``outcome`` is how the
+    Parts of a file that are asked for one behind the other are one transfer, and have one line, and so have parts of
+    which only the digest is asked for. ``outcome`` is how the
     content ended, ``listed_bytes`` how much of a listing was sent.
     """
 
@@ -56,18 +57,21 @@ class Receipt:
 
     def promise(self, length_bytes: int, transfer: Transfer) -> None:
         """A content of so many bytes begins; ``transfer`` knows how far it is."""
+        self.part(length_bytes)
         self._promised_bytes += length_bytes
         self._transfer = transfer
 
+    def part(self, length_bytes: int) -> None:
+        """The request is about so many bytes of a file."""
+        self._part_bytes = length_bytes
+
     def end(self, *, midway: bool = False) -> None:
         """The request is answered: write its line; not yet where it was a part of a file, ``midway``, and went well."""
-        sent_bytes = 0
         if self._transfer:
-            sent_bytes = self._transfer.sent_bytes
+            self._sent_bytes += self._transfer.sent_bytes
             self._transfer = None
-        self._sent_bytes += sent_bytes
         if midway and self._request and self.outcome == End.OK.word:
-            self._goes_on_at = self._request.offset + sent_bytes
+            self._goes_on_at = self._request.offset + self._part_bytes
         else:
             self._write()
 
@@ -101,7 +105,7 @@ class Receipt:
         self._request = None
         self._transfer = None
         self._goes_on_at = None
-        self._promised_bytes = self._sent_bytes = 0
+        self._promised_bytes = self._sent_bytes = self._part_bytes = 0
         self._began = clock.now()
         self._status = "-"
         self.listed_bytes = 0

@@ -40,6 +40,20 @@ _MESSAGES = {
 }
 
 
+def digest_of(found: Found, offset: int, length: int, digest: str) -> str | None:
+    """``digest`` of ``length`` bytes from ``offset``, as in a trailer; None where there are less. Raises OSError."""
+    block = memoryview(bytearray(min(length, BLOCK_BYTES)))
+    hasher = _DIGESTS[digest]()
+    end = offset + length
+    while offset < end:
+        size_bytes = os.preadv(found.fd, [block[: end - offset]], offset)
+        if not size_bytes:
+            return None
+        hasher.update(block[:size_bytes])
+        offset += size_bytes
+    return f"{digest}:{hasher.hexdigest()}"
+
+
 def early(end: End, sent_bytes: int) -> Trailer:
     """The trailer of a content that was broken off."""
     return Trailer(end, {"sent": str(sent_bytes)}, _MESSAGES[end])

@@ -77,6 +77,12 @@ def _at_most(limit: int, wanted: int) -> int:
 
 def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None) -> ExitStatus:
     """Be child number ``child``: serve ``first``, then what the queue gives; returns the status to exit with."""
+    status = _serve(equipment, child, slot_index, first)
+    equipment.table.announce_end(slot_index)
+    return status
+
+
+def _serve(equipment: Equipment, child: int, slot_index: int, first: Taken | None) -> ExitStatus:
     start_ns = time.time_ns()
     gc.disable()  # a collection would touch, and so copy, every object inherited from the master
     SignalPipe.forget()

@@ -29,11 +29,16 @@ class Address(NamedTuple):
 
 
 class Location(NamedTuple):
-    """A name on a server. ``name`` begins with ``/``; ``shown`` is what the user wrote."""
+    """A name on a server, or on several that have the same. ``name`` begins with ``/``; ``shown``: as written."""
 
-    server: Address
+    servers: tuple[Address, ...]
     name: bytes
     shown: bytes
+
+    @property
+    def server(self) -> Address:
+        """The one to ask first."""
+        return self.servers[0]
 
     @property
     def is_url(self) -> bool:
@@ -57,7 +62,7 @@ def parse_server(text: str) -> Address:
     return Address(host, _port(port) if colon else DEFAULT_PORT)
 
 
-def parse_location(written: bytes, default: Address) -> Location:
+def parse_location(written: bytes, *default: Address) -> Location:
     """Read a plain name, which lies on ``default`` and in which nothing is decoded, or ``fs://HOST[:PORT]/NAME``."""
     if not written:
         raise ValueError("a name is empty")
@@ -74,7 +79,7 @@ def parse_location(written: bytes, default: Address) -> Location:
     # decode_name reads a word of the wire, which is ASCII; other bytes of an address stand for themselves.
     word = "".join([chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in rest])  # noqa: PLR2004 - end of ASCII
     try:
-        return Location(server, _sendable(b"/" + decode_name(word)), written)
+        return Location((server,), _sendable(b"/" + decode_name(word)), written)
     except ProtocolError as error:
         raise ValueError(error.message) from error
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from forkserver import __version__
-from forkserver.client import checksums, config, interrupt
-from forkserver.client.address import Address, Location, local_name, parse_location, parse_server
+from forkserver.client import config, interrupt, parameters
+from forkserver.client.address import Location, parse_location
 from forkserver.client.display import escape
 from forkserver.client.outcome import MEANINGS, Exit, Failure, Interrupted
 from forkserver.client.output import check_output, output_complaints
@@ -22,37 +23,15 @@ from forkserver.client.target import Durable
 from forkserver.settings import DEFAULT_PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from click.shell_completion import CompletionItem
 
-MAX_TIMEOUT_S = 86400
 COMPLETE_VARIABLE = "_FSGET_COMPLETE"
 """Set by a shell that asks for what may stand at the cursor."""
 _EPILOG = "\b\nExit status; of several failures the one with the highest number:\n" + "\n".join(
     f"{status.value:>5}  {meaning}" for status, meaning in MEANINGS.items()
 )
-
-
-def _server(_context: click.Context, _option: click.Parameter, value: str) -> Address:
-    if not value:
-        raise click.BadParameter("the name is empty")
-    try:
-        return parse_server(value)
-    except ValueError as error:
-        raise click.BadParameter(f"'{escape(value)}': {error}") from error
-
-
-def _timeout(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    # Written so that it refuses NaN, too.
-    if not 0 < value <= MAX_TIMEOUT_S:
-        raise click.BadParameter(f"must be more than 0 and at most {MAX_TIMEOUT_S} seconds")
-    return value
-
-
-def _checksum(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    try:
-        return None if value is None else checksums.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 def _complete_name(context: click.Context, _argument: click.Parameter, begun: str) -> list[CompletionItem[str]]:
@@ -80,18 +59,20 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
 @click.option(
     "-s",
     "--server",
+    "servers",
     metavar="HOST[:PORT]",
-    default=f"127.0.0.1:{DEFAULT_PORT}",
-    show_default=True,
+    multiple=True,
+    show_default=f"127.0.0.1:{DEFAULT_PORT}",
     envvar="FSGET_SERVER",
     show_envvar=True,
-    callback=_server,
-    help="Server to ask; also [IPV6]:PORT.",
+    callback=parameters.servers,
+    help="Server to ask, also [IPV6]:PORT; several that have the same files: where one fails, the next goes on.",
 )
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
+    callback=parameters.path,
     shell_complete=_complete_path,
     help="Local name of the one file fetched; - for standard output.",
 )
@@ -99,6 +80,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     "-d",
     "--directory",
     metavar="DIR",
+    callback=parameters.path,
     shell_complete=_complete_path,
     default=".",
     help="Where to put files, instead of here.",
@@ -113,20 +95,63 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="How many connections fetch a tree at a time.",
+    help="How many connections fetch a tree, or a large file, at a time; over all servers.",
 )
-@click.option("--include", metavar="PATTERN", multiple=True, help="Of a tree, only files like this; more than once.")
-@click.option("--exclude", metavar="PATTERN", multiple=True, help="Of a tree, nothing like this; more than once.")
-@click.option("--checksum", metavar="sha256:HEX", callback=_checksum, help="What the one file fetched must have.")
+@click.option(
+    "--limit-rate",
+    "rate",
+    metavar="RATE",
+    callback=parameters.rate,
+    help="Most bytes a second to receive, as 500K or 2M.",
+)
+@click.option(
+    "-i",
+    "--names-from",
+    "names_from",
+    metavar="FILE",
+    callback=parameters.path,
+    shell_complete=_complete_path,
+    help="Read more names from FILE, one a line; - for standard input.",
+)
+@click.option("-0", "--null", "null", is_flag=True, help="Names in that file end in a NUL, not at the end of a line.")
+@click.option("-n", "--dry-run", "dry", is_flag=True, help="Only tell what would be fetched, and deleted.")
+@click.option(
+    "--delete", is_flag=True, help="With -r: delete here what the server does not have. Needs the next, or -n."
+)
+@click.option("--confirm-delete", is_flag=True, help="That --delete is really meant.")
+@click.option(
+    "--include",
+    metavar="PATTERN",
+    multiple=True,
+    callback=parameters.patterns,
+    help="Of a tree, only files like this; more than once.",
+)
+@click.option(
+    "--exclude",
+    metavar="PATTERN",
+    multiple=True,
+    callback=parameters.patterns,
+    help="Of a tree, nothing like this; more than once.",
+)
+@click.option(
+    "--checksum",
+    "expected",
+    metavar="sha256:HEX",
+    callback=parameters.checksum,
+    help="What the one file fetched must have.",
+)
 @click.option(
     "--manifest",
     metavar="FILE",
+    callback=parameters.path,
     shell_complete=_complete_path,
     help="Write a list of what is fetched, for sha256sum -c; - for standard output.",
 )
 @click.option(
     "--verify",
+    "listed",
     metavar="FILE",
+    callback=parameters.path,
     shell_complete=_complete_path,
     help="Compare local files with such a list, - for standard input; fetch nothing.",
 )
@@ -147,7 +172,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     type=float,
     default=60.0,
     show_default=True,
-    callback=_timeout,
+    callback=parameters.timeout,
     help="Longest wait for a connection, and for the next byte.",
 )
 @click.option(
@@ -176,64 +201,54 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     help="Show the script that makes this shell complete the command line of fsget.",
 )
 @click.version_option(__version__, prog_name="fsget", message="%(prog)s %(version)s")
-def command(  # noqa: PLR0913 - one parameter an option
+def command(
     *,
     names: tuple[str, ...],
-    server: Address,
-    output: str | None,
-    directory: str,
     stat: bool,
     list_: bool,
-    recursive: bool,
-    connections: int,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    checksum: str | None,
-    manifest: str | None,
-    verify: str | None,
-    durable: Durable | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    timeout_s: float,
-    retries: int,
-) -> tuple[Options, list[Location] | None]:
+    null: bool,
+    confirm_delete: bool,
+    **values: Any,
+) -> tuple[Options, Iterable[Location] | None]:
     """Fetch files from a forkserver, verified, each whole or not at all.
 
     NAME is a path beneath the directory the server serves, a pattern ('reports/*.pdf', '**/*.pdf'), or
     fs://HOST[:PORT]/PATH with the path percent-encoded.
     Without any, on a terminal, fsget asks for names.
     """
-    actions = [name for name, chosen in (("stat", stat), ("list", list_), ("verify", verify is not None)) if chosen]
+    verify = values["listed"] is not None
+    actions = [name for name, chosen in (("stat", stat), ("list", list_), ("verify", verify)) if chosen]
     if len(actions) > 1:
         raise click.UsageError(f"--{actions[0]} and --{actions[1]} exclude each other")
-    action = actions[0] if actions else "fetch"
-    options = Options(
-        server=server,
-        action=action,
-        recursive=recursive,
-        output=None if output is None else os.fsencode(output),
-        directory=os.fsencode(directory),
-        as_json=as_json,
-        quiet=quiet,
-        timeout_s=timeout_s,
-        retries=retries,
-        verbose=verbose,
-        connections=connections,
-        include=tuple(map(os.fsencode, include)),
-        exclude=tuple(map(os.fsencode, exclude)),
-        durable=durable,
-        expected=checksum,
-        manifest=None if manifest is None else os.fsencode(manifest),
-        listed=None if verify is None else os.fsencode(verify),
-    )
+    options = Options(action=actions[0] if actions else "fetch", **values)
+    if null and options.names_from is None:
+        raise click.UsageError("--null goes with --names-from")
+    if options.delete and not (confirm_delete or options.dry):
+        raise click.UsageError(
+            "--delete removes local files that the server does not have: "
+            "add --dry-run to see which, --confirm-delete to do it"
+        )
     _check(options, names)
-    return options, [] if action == "verify" else _locations(options, names)
+    if verify:
+        return options, []
+    locations = _locations(options, names)
+    if locations is not None and options.names_from is not None:
+        from forkserver.client.namelist import named_in  # noqa: PLC0415 - most runs read none
+
+        more = named_in(options.names_from, b"\0" if null else b"\n", options)
+        return options, itertools.chain(locations, more)
+    return options, locations
 
 
 def _check(options: Options, names: tuple[str, ...]) -> None:
     """Raise UsageError for options that do not go together."""
-    action = options.action
+    action, more = options.action, options.names_from
+    if options.dry and (action != "fetch" or options.output is not None or options.manifest is not None):
+        raise click.UsageError("--dry-run goes with fetching under the files' own names, without a --manifest")
+    if options.delete and not (action == "fetch" and options.recursive and names and more is None):
+        raise click.UsageError("--delete goes with --recursive and a NAME")
+    if more is not None and (action == "verify" or options.output is not None or options.expected is not None):
+        raise click.UsageError("--names-from does not go with --verify, --output and --checksum")
     if options.recursive and action in ("stat", "verify"):
         raise click.UsageError(f"--recursive does not go with --{action}")
     if options.output is not None and options.recursive:
@@ -242,7 +257,7 @@ def _check(options: Options, names: tuple[str, ...]) -> None:
         raise click.UsageError("--output goes with fetching exactly one NAME")
     if options.expected is not None and (action != "fetch" or len(names) != 1 or options.recursive):
         raise click.UsageError("--checksum goes with fetching exactly one NAME; several are for --verify")
-    if options.manifest is not None and (action != "fetch" or not names or options.output == b"-"):
+    if options.manifest is not None and (action != "fetch" or not (names or more) or options.output == b"-"):
         raise click.UsageError("--manifest goes with fetching at least one NAME into a file")
     if action == "verify" and names:
         raise click.UsageError("--verify takes no NAME: the list has those of local files")
@@ -250,9 +265,11 @@ def _check(options: Options, names: tuple[str, ...]) -> None:
 
 def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | None:
     """What the names stand for, all checked before anything is done; None: ask for names."""
+    if options.names_from is not None and not names:
+        return []
     if not names:
         if options.action == "list":
-            return [parse_location(b"/", options.server)]
+            return [parse_location(b"/", *options.servers)]
         if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError("name at least one file, as in: fsget NAME")
         return None
@@ -260,14 +277,13 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
     taken: dict[bytes, bytes] = {}
     for name in map(os.fsencode, names):
         try:
-            location = parse_location(name, options.server)
-            one_file = options.action == "fetch" and options.output is None and not options.may_be_many(location)
-            local = local_name(location) if one_file else None
+            location = parse_location(name, *options.servers)
+            local = options.own_name(location)
         except ValueError as error:
             raise click.UsageError(f"{escape(name)}: {error}" if name else str(error)) from error
         if local is not None and (other := taken.setdefault(local, name)) is not name:
             raise click.UsageError(
-                f"{escape(name)} and {escape(other)} would become the same local file; fetch one only"
+                f"{escape(name)} and {escape(other)} would become the same local file or directory; fetch one only"
             )
         locations.append(location)
     return locations
@@ -320,7 +336,7 @@ def _main() -> int:
     return _act(options, locations)
 
 
-def _act(options: Options, locations: list[Location] | None) -> Exit:
+def _act(options: Options, locations: Iterable[Location] | None) -> Exit:
     if options.listed is not None:
         from forkserver.client.verify import verify  # noqa: PLC0415 - no run does both
 

@@ -163,8 +163,8 @@ def script(shell: str, command: click.Command) -> str:
 
 def remote_names(context: click.Context, incomplete: str) -> list[CompletionItem[str]]:
     """Names on the server that begin with ``incomplete``, directories with a slash; none if the server cannot tell."""
-    server = context.params.get("server")
-    if not isinstance(server, Address) or "://" in incomplete:
+    servers = context.params.get("servers")
+    if not servers or not isinstance(server := servers[0], Address) or "://" in incomplete:
         return []
     directory, slash, begun = incomplete.rpartition("/")
     only_directories = bool(context.params.get("list_"))

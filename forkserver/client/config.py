@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     import click
 
 KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "server": ("a string", (str,)),
+    "server": ("a string, or a list of strings", (str, list)),
     "timeout": ("a number", (int, float)),
     "retries": ("a whole number", (int,)),
+    "connections": ("a whole number", (int,)),
+    "limit-rate": ("a string, as 500K or 2M", (str,)),
+    "fsync": ("a string: dir, file or none", (str,)),
 }
 """The options that a file may set, by their long names: what their values are, for people and for us."""
 _MAX_FILE_BYTES = 65536
-_KNOWN = "server, timeout and retries are known"
+_KNOWN = f"{', '.join(list(KEYS)[:-1])} and {list(KEYS)[-1]} are known"
 
 
 def usual_path() -> str:
@@ -41,8 +44,10 @@ def apply(context: click.Context, _option: click.Parameter, named: str | None) -
         if key not in KEYS:
             raise _failure(path, f"{escape(key)}: there is no such key; {_KNOWN}")
         expected, types = KEYS[key]
-        if type(value) not in types:
+        each = value if isinstance(value, list) else [value]
+        if type(value) not in types or (list in types and not (each and all(type(one) is str for one in each))):
             raise _failure(path, f"{key}: must be {expected}; mend it, or take it out")
+        value = each if options[key].multiple else value  # noqa: PLW2901 - as click wants it
         _check(path, key, options[key], context, value)
         defaults[str(options[key].name)] = value
     context.default_map = defaults

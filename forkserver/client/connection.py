@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from forkserver.client.address import Address
+    from forkserver.client.throttle import Throttle
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 2.0
@@ -45,15 +46,24 @@ class Watcher:
 class Session:
     """All requests of one run to one server go through here, over one connection while it lasts.
 
-    ``timeout_s`` bounds connecting, and every time without a byte. ``retries`` is how often, one time after the other,
-    a server that is busy or does not answer is asked again; ``waiting`` is told of it.
+    Of several ``addresses`` one is asked: the first, and, where it is not to be had, the next. ``timeout_s`` bounds
+    connecting, and every time without a byte. ``retries`` is how often, one time after the other, servers that are busy
+    or do not answer are asked again; ``waiting`` is told of it. ``throttle`` bounds how fast is received.
     """
 
-    def __init__(self, address: Address, *, timeout_s: float, retries: int, waiting: Watcher | None = None) -> None:
-        self.address = address
+    def __init__(
+        self,
+        *addresses: Address,
+        timeout_s: float,
+        retries: int,
+        waiting: Watcher | None = None,
+        throttle: Throttle | None = None,
+    ) -> None:
+        self._addresses = deque(addresses)
         self._timeout_s = timeout_s
         self._retries = retries
         self._waiting = waiting or Watcher()
+        self._throttle = throttle
         self._socket: socket.socket | None = None
         self._stream = ReplyStream()
         self._ahead: deque[Request] = deque()
@@ -65,6 +75,11 @@ class Session:
         self.served: Served | None = None
         """Who gave the last answer."""
         self.renew()
+
+    @property
+    def address(self) -> Address:
+        """Which server is asked now."""
+        return self._addresses[0]
 
     def close(self) -> None:
         """Hang up. What was requested and not answered is requested again over the next connection."""
@@ -128,15 +143,36 @@ class Session:
 
     def renew(self) -> None:
         """Something has succeeded: retries are counted anew."""
-        self._waits = enumerate(backoff(self._retries), 1)
+        self._waits = self._turns()
 
     def wait(self, failure: Failure, state: str) -> None:
-        """Wait before something is tried again because of ``failure``. Raises it after too many times."""
-        number, wait_s = next(self._waits, (0, 0.0))
-        if not number:
+        """Turn to the next server because of ``failure``; when all were asked, wait. Raises it after too many times."""
+        turn = next(self._waits, None)
+        if turn is None:
             raise failure
+        number, wait_s = turn
         time.sleep(wait_s)
-        self._waiting.again(f"{self.address} {state}, asking again ({number} of {self._retries})")
+        before = self.address
+        self.close()
+        self._addresses.rotate(-1)
+        again = "again" if self.address == before else str(self.address)
+        self._waiting.again(f"{before} {state}, asking {again}" + (f" ({number} of {self._retries})" if number else ""))
+
+    def exclude(self) -> bool:
+        """Do not ask the present server any more. Gives whether there is another."""
+        self.abandon()
+        self.close()
+        if len(self._addresses) > 1:
+            self._addresses.popleft()
+            return True
+        return False
+
+    def _turns(self) -> Iterator[tuple[int, float]]:
+        """The number of the retry, and how long to wait before, for every turn to the next server."""
+        others = len(self._addresses) - 1
+        yield from [(0, 0.0)] * others
+        for number, wait_s in enumerate(backoff(self._retries), 1):
+            yield from [(number, wait_s), *[(number, 0.0)] * others]
 
     def _reply_patiently(self) -> Reply:
         while True:
@@ -176,7 +212,7 @@ class Session:
 
     def _next_reply(self) -> Reply:
         if self._socket is None:
-            self._socket = _connect(self.address, self._timeout_s)
+            self._socket = self._connect_to_one()
             self._stream = ReplyStream()
             self._first = b""
             self._unsent.clear()
@@ -197,6 +233,22 @@ class Session:
         if reply.status.closing:
             self.close()
         return reply
+
+    def _connect_to_one(self) -> socket.socket:
+        """Where none can be reached, the Failure tells all the reasons."""
+        failures: list[Failure] = []
+        for _ in range(len(self._addresses)):
+            try:
+                connected = _connect(self.address, self._timeout_s)
+            except Failure as failure:
+                failures.append(failure)
+                self._addresses.rotate(-1)
+            else:
+                if self._throttle is not None:
+                    # The server must notice soon: it gives up a peer that takes much at once, then nothing for long.
+                    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * self._throttle.block_bytes)
+                return connected
+        raise Failure(Exit.UNREACHABLE, "unreachable", "; ".join(failure.reason for failure in failures))
 
     def _stand_by(self, request: Request) -> None:
         self._stream.expect(request)
@@ -230,11 +282,15 @@ class Session:
         if self._socket is None:
             raise AssertionError("an answer is awaited without a connection")
         try:
-            return self._socket.recv_into(room)
+            if self._throttle is None:
+                return self._socket.recv_into(room)
+            size_bytes = self._socket.recv_into(room[: self._throttle.block_bytes])
         except TimeoutError:
             raise self._silence() from None
         except OSError:
             return 0
+        self._throttle.received(size_bytes)
+        return size_bytes
 
     def _end_of_file(self) -> Reply | Entry | Trailer | memoryview:
         """What the stream still holds: the end of a content that was broken off, and why."""
@@ -253,7 +309,7 @@ class Session:
         return event
 
     def _identity(self, reply: Reply) -> Served:
-        return Served(decode_number(reply.fields.get("pid", "")), reply.fields.get("start", ""))
+        return Served(decode_number(reply.fields.get("pid", "")), reply.fields.get("start", ""), str(self.address))
 
     def _silence(self) -> Failure:
         served = self.served if self._heard else None

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import stat
 import time
+from typing import TYPE_CHECKING
 
 from forkserver.protocol.messages import ProtocolError, Status
 from forkserver.protocol.native import decode_number, decode_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from forkserver.client.outcome import Served
 
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
 _UNDECODABLE = range(0xDC80, 0xDD00)
@@ -57,3 +63,12 @@ def permissions(kind: str, word: str) -> str:
     if not 0 < len(bits) <= 4 or max(bits) > 7:  # noqa: PLR2004 - four octal digits
         raise ProtocolError(Status.BAD_REQUEST, "a mode has one to four octal digits")
     return stat.filemode((stat.S_IFDIR if kind == "dir" else stat.S_IFREG) | int(word, 8))
+
+
+def processes(served: Iterable[Served], most: int = 1000) -> str:
+    """``PID 17``, or ``PIDs 17, 18 and 4 others``; where there are several servers, each with that of its own."""
+    among = list(dict.fromkeys((each.pid, each.server) for each in served))
+    several = len({server for _, server in among}) > 1
+    shown = ", ".join(f"{pid} of {server}" if several else str(pid) for pid, server in among[:most])
+    more = f" and {len(among) - most} others" if len(among) > most else ""
+    return f"PID{'s' if len(among) > 1 else ''} {shown}{more}"

@@ -1,64 +1,83 @@
-"""What an argument of the command line stands for, and where that goes, as a tree. Runs at the user's."""
+"""What a name stands for as a tree, and where that goes. Runs at the user's."""
 
 from __future__ import annotations
 
-import functools
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from forkserver.client.display import escape
+from forkserver.client.answers import answered_by
 from forkserver.client.listing import describe
-from forkserver.client.outcome import Exit, Failure, Interrupted
+from forkserver.client.outcome import Exit, Failure, refusal
 from forkserver.client.pattern import Filter, compile_path, fixed_part, is_pattern
-from forkserver.client.report import complain
-from forkserver.client.tally import Tally
-from forkserver.client.target import Durable
-from forkserver.client.tree import Chosen, Item, Tree, choose
-from forkserver.protocol.messages import Request, Status
+from forkserver.client.prune import Pruning
+from forkserver.client.selection import Chosen, Item, choose
+from forkserver.client.tree import Tree
+from forkserver.protocol.messages import Reply, Request, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from forkserver.client.address import Location
+    from forkserver.client.api import Client
     from forkserver.client.connection import Session
-    from forkserver.client.manifest import Note
-    from forkserver.client.progress import Progress
-    from forkserver.client.report import Report
-    from forkserver.client.run import Options
+    from forkserver.client.names import Names
+    from forkserver.client.target import Durable
+    from forkserver.client.watcher import Counter
+
+
+class Wanted(NamedTuple):
+    """What of a server: the ``name`` of a file or a directory, or, unless it is ``literal``, a pattern.
+
+    ``recursive``: of a directory, everything beneath; a pattern takes directories, too.
+    """
+
+    name: bytes
+    filter: Filter
+    recursive: bool
+    literal: bool = False
+
+
+class Plan(NamedTuple):
+    """What else to do with a tree: ``dry``: nothing but tell; ``delete`` what the server does not have."""
+
+    dry: bool = False
+    delete: bool = False
 
 
 def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
-    options: Options,
-    location: Location,
-    sessions: Iterator[Session],
-    report: Report,
-    progress: Progress,
+    client: Client,
+    wanted: Wanted,
+    directory: bytes,
+    watcher: Counter,
     *,
-    note: Note | None,
+    durable: Durable,
+    whole_digest: bool = False,
+    names: Names | None = None,
+    plan: Plan = Plan(),  # noqa: B008 - it cannot be changed
 ) -> None:
-    """Fetch what ``location`` stands for into ``options.directory``. ``sessions`` are for as many as are needed.
+    """Fetch what is ``wanted`` into ``directory``; ``watcher`` is told. ``names`` has the paths that are taken.
 
-    ``note`` is told of every file that is here. Raises Failure, after whatever could be fetched was.
+    Raises Failure, after whatever could be fetched was.
     """
-    tally = Tally(location, report, progress, note, verbose=options.verbose)
-    session = next(sessions)
-    connect = functools.partial(next, itertools.chain([session], sessions))  # the one that listed is free again
+    others = itertools.count(1)
+    free = iter([client.session])  # the one that listed can fetch
     tree = Tree(
-        options.directory,
-        connect,
-        tally,
-        connections=options.connections,
-        durable=options.durable or Durable.NONE,
-        whole_digest=note is not None,
+        directory,
+        lambda: next(free, None) or client.another(next(others)),
+        watcher,
+        connections=client.connections,
+        durable=durable,
+        whole_digest=whole_digest,
+        names=names,
+        source=client.servers,
     )
-    try:
-        tree.fetch(_items(options, location, session, tally))
-    except BaseException as error:
-        tally.tell(done=False)
-        if isinstance(error, Interrupted):
-            complain(f"{escape(location.shown)}: interrupted; the same command goes on with what is missing")
-        raise
-    tally.tell(done=True)
+    items = _items(wanted, client.session, watcher)
+    if plan.dry:
+        tree.plan(items)
+    else:
+        tree.fetch(items)
+    if plan.delete and names is not None and not watcher.summary.failed:
+        pruning = Pruning(wanted.filter.wants_file, watcher.deleted, watcher.failed, dry=plan.dry)
+        pruning.prune(directory, wanted.name.rstrip(b"/").rpartition(b"/")[2], names)
 
 
 def is_there(session: Session, name: bytes) -> bool:
@@ -66,15 +85,14 @@ def is_there(session: Session, name: bytes) -> bool:
     return session.ask(Request("STAT", name.removesuffix(b"/") or b"/")).status is Status.OK
 
 
-def _items(options: Options, location: Location, session: Session, tally: Tally) -> Iterator[Item]:
-    chosen = Filter(options.include, options.exclude)
-    name = location.name.removesuffix(b"/") or b"/"
-    if not location.is_url and is_pattern(name) and not is_there(session, name):
+def _items(wanted: Wanted, session: Session, watcher: Counter) -> Iterator[Item]:
+    name = wanted.name.removesuffix(b"/") or b"/"
+    if not wanted.literal and is_pattern(name) and not is_there(session, name):
         directory, deep = fixed_part(name)
         pattern = compile_path(name[len(directory) + 1 :])
-        wanted = Chosen(directory or b"/", b"", deep, pattern, options.recursive, chosen)
+        chosen = Chosen(directory or b"/", b"", deep, pattern, wanted.recursive, wanted.filter)
         found = False
-        for item in choose(session, wanted, tally):
+        for item in choose(session, chosen, watcher):
             found = True
             yield item
         if not found:
@@ -82,9 +100,11 @@ def _items(options: Options, location: Location, session: Session, tally: Tally)
         return
     data = describe(session, name)
     above = name.rpartition(b"/")[2]
+    if data.kind == "dir" and not wanted.recursive:
+        raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session))
     if data.kind == "dir":
         if above:
             yield Item(name, above, data)
-        yield from choose(session, Chosen(name, above, True, None, True, chosen), tally)
+        yield from choose(session, Chosen(name, above, True, None, True, wanted.filter), watcher)
     else:
         yield Item(name, above, data)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client import metadata
+from forkserver.client.answers import ENDINGS, answered_by
 from forkserver.client.connection import violation
-from forkserver.client.fetch import ENDINGS, answered_by
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.protocol.messages import End, Entry, ProtocolError, Request, Status, Trailer
 from forkserver.protocol.native import decode_number

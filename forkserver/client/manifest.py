@@ -15,7 +15,7 @@ from forkserver.client.target import Durable, check_place, complaints, directory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from forkserver.client.fetch import Receipt
+    from forkserver.client.download import Receipt
 
     Note = Callable[[bytes, Receipt], None]
     """Adds a file: its path relative to the directory that files are put in; its digest must be known."""

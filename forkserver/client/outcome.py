@@ -41,10 +41,11 @@ MEANINGS = {
 
 
 class Served(NamedTuple):
-    """The process that answered; ``start`` is when it started, seconds since 1970, as on the wire."""
+    """The process that answered, on ``server``; ``start`` is when it started, seconds since 1970, as on the wire."""
 
     pid: int
     start: str
+    server: str = ""
 
 
 class Failure(Exception):

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.partial import PIECE_BYTES, Version
+from forkserver.protocol.messages import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from forkserver.client.fetch import Known
+    from forkserver.client.answers import Known
 
 
 class StandardOutput:
@@ -25,23 +26,28 @@ class StandardOutput:
     """
 
     discarded = False
+    takes_any_order = False
 
     def __init__(self) -> None:
         self._piece = bytearray()
         self._hash = sha256()
+        self._passed: dict[int, tuple[int, str, tuple[str, str]]] = {}
+        self._origin = ("", "")
         self.here = 0
 
     def reject(self) -> None:
         """It has been passed on."""
 
-    def left_over(self) -> None:
+    def left_over(self) -> bool:
         """Nothing can be."""
+        return False
 
     def have(self) -> None:
         """Nothing."""
 
     def begin(self, version: Version) -> Iterable[tuple[int, int]]:
         """Everything is missing."""
+        self._origin = version.origin
         starts = range(0, version.size, PIECE_BYTES) or [0]
         return ((start, min(PIECE_BYTES, version.size - start)) for start in starts)
 
@@ -51,13 +57,33 @@ class StandardOutput:
             self._piece.clear()
         self._piece += data
 
-    def verified(self, offset: int, length: int, digest: str) -> None:  # noqa: ARG002 - others want them
-        """Pass it on."""
+    def verified(self, offset: int, length: int, digest: str, version: Version) -> None:
+        """Pass it on, if it was not yet."""
+        self._passed[offset] = length, digest, version.origin
+        if offset + length <= self.here:
+            return
         self.here += length
         self._hash.update(self._piece)
         with output_complaints():
             check_output()
             write_all(sys.stdout.fileno(), memoryview(self._piece))
+
+    def vouch_by(self, version: Version) -> None:
+        """Note it."""
+        self._origin = version.origin
+
+    def doubtful(self) -> list[tuple[int, int, str]]:
+        """Those of another version."""
+        return [
+            (offset, length, digest)
+            for offset, (length, digest, origin) in self._passed.items()
+            if origin != self._origin
+        ]
+
+    def forget(self, offset: int) -> None:
+        """It is out, and cannot be taken back. Raises Failure."""
+        reason = f"the servers have different contents, and from byte {offset} on one of them was passed on"
+        raise Failure(Exit.INTEGRITY, Status.CHANGED.word, reason)
 
     def finish(self, known: Known) -> None:
         """Nothing to finish."""

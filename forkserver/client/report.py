@@ -11,7 +11,7 @@ from forkserver.client.output import check_output, output_complaints
 
 if TYPE_CHECKING:
     from forkserver.client.address import Location
-    from forkserver.client.fetch import Receipt
+    from forkserver.client.download import Receipt
     from forkserver.client.listing import Listed
     from forkserver.client.metadata import Metadata
     from forkserver.client.outcome import Served
@@ -57,6 +57,22 @@ class Report:
             self._object(name, served, "unchanged" if receipt.unchanged else "ok", facts)
         elif verbose and not self._quiet:
             self._line(f"{display.escape(path)}: {_in_words(receipt)}")
+
+    def planned(self, name: bytes, path: bytes, size: int) -> None:
+        """A file would be fetched, were it not for a dry run."""
+        if self._as_json:
+            self._object(name, None, "would-fetch", {"path": display.decode(path), "size": size})
+        elif not self._quiet:
+            self._line(f"{display.escape(path)}: {display.count(size)} bytes, would be fetched")
+
+    def deleted(self, path: bytes, *, dry: bool) -> None:
+        """Something that the server does not have was deleted here, or, in a dry run, would be."""
+        if self._as_json:
+            self._object(path, None, "would-delete" if dry else "deleted", {"path": display.decode(path)})
+        elif not self._quiet:
+            self._line(
+                f"{display.escape(path)}: {'would be deleted' if dry else 'deleted'}, the server does not have it"
+            )
 
     def note(self, text: str) -> None:
         """Something people may want to know, and programs do not."""
@@ -148,19 +164,20 @@ def _told(receipt: Receipt) -> dict[str, object]:
         "digest": receipt.digest,
         "seconds": round(receipt.seconds, 6),
         "pids": [served.pid for served in receipt.served],
+        "servers": list(dict.fromkeys(served.server for served in receipt.served)),
     }
 
 
 def _in_words(receipt: Receipt) -> str:
     size = f"{display.count(receipt.size)} bytes"
-    pids = [str(served.pid) for served in receipt.served]
     if receipt.unchanged:
-        return f"{size}, unchanged, nothing fetched" + (f" (asked PID {pids[0]})" if pids else "")
+        asked = f" (asked {display.processes(receipt.served[:1])})" if receipt.served else ""
+        return f"{size}, unchanged, nothing fetched{asked}"
     resumed = f", {display.count(receipt.size - receipt.received)} of them here before"
     return (
         f"{size}{resumed if receipt.received < receipt.size else ''}"
         f"{', begun anew, the file on the server has changed' if receipt.began_anew else ''}"
-        f", sha256 verified, {receipt.seconds:.2f} s, served by PID{'s' if len(pids) > 1 else ''} {', '.join(pids)}"
+        f", sha256 verified, {receipt.seconds:.2f} s, served by {display.processes(receipt.served)}"
     )
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.address import Address, Location, local_name, parse_location
-from forkserver.client.connection import Session
+from forkserver.client.answers import answered_by
+from forkserver.client.api import Client
 from forkserver.client.display import count, escape
-from forkserver.client.fetch import answered_by, fetch
 from forkserver.client.listing import describe, entries
 from forkserver.client.outcome import Exit, Failure, Interrupted
 from forkserver.client.output import StandardOutput
@@ -25,10 +24,11 @@ from forkserver.client.target import Durable, LocalFile, local_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from forkserver.client.fetch import Receipt
+    from forkserver.client.content import Target
+    from forkserver.client.download import Receipt
     from forkserver.client.manifest import Note
+    from forkserver.client.names import Names
     from forkserver.client.suggest import Suggester
-    from forkserver.client.target import Target
 
 GREETING = "Server {}; an empty line or Ctrl-D ends.\n"
 PROMPT = "Name of a file on the server: "
@@ -38,13 +38,14 @@ class Options(NamedTuple):
     """The command line, checked. ``action`` is ``fetch``, ``stat``, ``list`` or ``verify``.
 
     ``output`` is the path of the one file fetched, ``-`` for standard output; None: its own name,
-    in ``directory``. ``timeout_s`` is in seconds. ``connections`` is how many fetch a tree at a
-    time, ``include`` and ``exclude`` say which of its files. ``durable``: None is DIR, and NONE for trees. ``expected``
-    is the SHA-256 of the one file fetched, in hexadecimal digits; ``manifest`` the path of the list to write,
-    ``listed`` that of the list to verify, each ``-`` for a standard stream.
+    in ``directory``. ``timeout_s`` is in seconds. ``connections`` is how many fetch a tree, or a large file, at a
+    time, all together at most ``rate`` bytes a second; ``include`` and ``exclude`` say which files of a tree. ``dry``:
+    nothing is done, only told; ``delete`` what the server does not have. ``durable``: None is DIR, NONE for trees.
+    ``expected`` is the SHA-256 of the one file fetched, in hexadecimal digits; ``manifest`` the path of the list to
+    write, ``listed`` that of the list to verify, ``names_from`` that of more names, each ``-`` for a standard stream.
     """
 
-    server: Address
+    servers: tuple[Address, ...]
     action: str
     recursive: bool
     output: bytes | None
@@ -55,18 +56,35 @@ class Options(NamedTuple):
     retries: int
     verbose: bool = False
     connections: int = 1
+    rate: int | None = None
+    dry: bool = False
+    delete: bool = False
     include: tuple[bytes, ...] = ()
     exclude: tuple[bytes, ...] = ()
     durable: Durable | None = None
     expected: str | None = None
     manifest: bytes | None = None
     listed: bytes | None = None
+    names_from: bytes | None = None
 
     def may_be_many(self, location: Location) -> bool:
         """Whether ``location`` may stand for more than one file."""
         if self.output is not None or self.expected is not None:
             return False
         return self.recursive or (not location.is_url and is_pattern(location.name))
+
+    def own_name(self, location: Location) -> bytes | None:
+        """The local name, of a file or a directory, that the name gives; None: it gives none. Raises ValueError."""
+        if self.action != "fetch" or self.output is not None:
+            return None
+        if not self.may_be_many(location):
+            return local_name(location)
+        name = None
+        if self.recursive and (location.is_url or not is_pattern(location.name)):
+            name = location.name.rstrip(b"/").rpartition(b"/")[2] or None
+        if self.delete and name is None:
+            raise ValueError("--delete is for a directory that is named, not for a pattern, and not for all of /")
+        return name
 
     @property
     def file_durable(self) -> Durable:
@@ -86,13 +104,18 @@ class Run:
         self._options = options
         self._note = note
         self._report = options.report()
-        self._sessions: dict[Address, Session] = {}
+        self._clients: dict[tuple[Address, ...], Client] = {}
+        self._names: Names | None = None
         watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
         self._terminal = sys.stderr if watched else None
         self._suggester: Suggester | None = None
 
     def names(self, locations: Iterable[Location]) -> Exit:
         """Do every one in order, whatever becomes of those before. Gives the exit status of the worst."""
+        if self._options.delete or (isinstance(locations, list) and len(locations) > 1 and self._options.recursive):
+            from forkserver.client.names import Names  # noqa: PLC0415 - one tree needs none
+
+            self._names = Names()
         try:
             for location in locations:
                 self._one(location)
@@ -102,7 +125,7 @@ class Run:
 
     def prompt(self) -> Exit:
         """Ask a person for names until an empty line or end-of-file, each over a connection of its own."""
-        sys.stderr.write(GREETING.format(self._options.server))
+        sys.stderr.write(GREETING.format(self._options.servers[0]))
         while True:
             line = _ask_person()
             written = line.rstrip(b"\r\n")
@@ -110,7 +133,7 @@ class Run:
                 sys.stderr.write("" if line else "\n")
                 return self._report.worst
             try:
-                location = parse_location(written, self._options.server)
+                location = parse_location(written, *self._options.servers)
                 if self._options.action == "fetch":
                     local_name(location)
             except ValueError as error:
@@ -120,51 +143,87 @@ class Run:
 
     def _one(self, location: Location) -> None:
         started = time.monotonic()
-        session = self._sessions.get(location.server)
-        if session is None:
-            session = self._sessions[location.server] = self._session(location)
+        client = self._client(location.servers)
         try:
             if self._options.action == "fetch":
-                self._fetch(session, location)
+                self._fetch(client, location)
             elif self._options.action == "stat":
-                data = describe(session, location.name)
-                self._report.described(location, data, answered_by(session))
+                data = describe(client.session, location.name)
+                self._report.described(location, data, answered_by(client.session))
             else:
-                for entry in entries(session, location.name, recursive=self._options.recursive):
-                    self._report.entry(entry, answered_by(session))
+                for entry in entries(client.session, location.name, recursive=self._options.recursive):
+                    self._report.entry(entry, answered_by(client.session))
                 self._report.flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
             if failure.word == "not-found" and not (self._options.as_json or self._options.quiet):
                 self._ask_back(location)
 
-    def _session(self, location: Location) -> Session:
-        options = self._options
-        waiting = Waiting(self._terminal)
-        return Session(location.server, timeout_s=options.timeout_s, retries=options.retries, waiting=waiting)
+    def _client(self, servers: tuple[Address, ...]) -> Client:
+        client = self._clients.get(servers)
+        if client is None:
+            options = self._options
+            client = self._clients[servers] = Client(
+                *servers,
+                timeout_s=options.timeout_s,
+                retries=options.retries,
+                connections=options.connections,
+                rate=options.rate,
+                waiting=lambda: Waiting(self._terminal),
+            )
+        return client
 
-    def _fetch(self, session: Session, location: Location) -> None:
-        if not self._options.may_be_many(location):
-            self._fetch_file(session, location)
-            return
-        from forkserver.client.grove import fetch_tree, is_there  # noqa: PLC0415 - whoever fetches one file does without
-
+    def _fetch(self, client: Client, location: Location) -> None:
+        many = self._options.dry or self._options.may_be_many(location)
         # What is there by that very name is no pattern, as in a shell.
-        if not self._options.recursive and is_there(session, location.name):
-            self._fetch_file(session, location)
-            return
-        sessions = itertools.chain([session], iter(lambda: self._session(location), None))
-        progress = Progress(location.shown, self._terminal)
-        fetch_tree(self._options, location, sessions, self._report, progress, note=self._note)
+        if many and not (self._options.recursive or self._options.dry):
+            from forkserver.client.grove import is_there  # noqa: PLC0415 - whoever fetches one file does without
 
-    def _fetch_file(self, session: Session, location: Location) -> None:
+            many = not is_there(client.session, location.name)
+        if many:
+            self._fetch_tree(client, location)
+        else:
+            self._fetch_file(client, location)
+
+    def _fetch_tree(self, client: Client, location: Location) -> None:
+        from forkserver.client.grove import Plan, Wanted, fetch_tree  # noqa: PLC0415 - likewise
+        from forkserver.client.pattern import Filter  # noqa: PLC0415 - likewise
+        from forkserver.client.tally import Tally  # noqa: PLC0415 - likewise
+
+        options = self._options
+        progress = Progress(location.shown, self._terminal)
+        tally = Tally(location, self._report, progress, self._note, verbose=options.verbose, dry=options.dry)
+        wanted = Wanted(
+            location.name,
+            Filter(options.include, options.exclude),
+            recursive=options.recursive,
+            literal=location.is_url or not options.may_be_many(location),
+        )
+        try:
+            fetch_tree(
+                client,
+                wanted,
+                options.directory,
+                tally,
+                durable=options.durable or Durable.NONE,
+                whole_digest=self._note is not None,
+                names=self._names,
+                plan=Plan(options.dry, options.delete),
+            )
+        except BaseException as error:
+            tally.tell(done=False)
+            if isinstance(error, Interrupted):
+                complain(f"{escape(location.shown)}: interrupted; the same command goes on with what is missing")
+            raise
+        tally.tell(done=True)
+
+    def _fetch_file(self, client: Client, location: Location) -> None:
         progress = Progress(location.shown, self._terminal)
         get = functools.partial(
-            fetch,
-            session,
-            location.name,
+            client.fetch_into,
+            name=location.name,
             progress=progress,
-            expected=self._options.expected,
+            checksum=self._options.expected,
             whole_digest=self._options.as_json or self._note is not None,
         )
         try:
@@ -198,9 +257,9 @@ class Run:
         self._suggester.ask_back(location)
 
     def _hang_up(self) -> None:
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ import errno
 import functools
 import os
 import stat
-from typing import TYPE_CHECKING, Protocol, Self
+import threading
+from typing import TYPE_CHECKING, Self
 
 from forkserver.client import checksums, partial, validator
 from forkserver.client.display import count, escape
@@ -18,7 +19,7 @@ from forkserver.client.partial import PIECE_BYTES, BeingFetched, Partial, Versio
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from forkserver.client.fetch import Known
+    from forkserver.client.answers import Known
 
 _RESERVE_BYTES = 1 << 26
 _SMALL_BYTES = 1 << 16
@@ -50,48 +51,6 @@ class Durable(enum.IntEnum):
     """Its name, too."""
 
 
-class Target(Protocol):
-    """Takes one content: ``begin``, then pieces, each in one or more ``write`` and ``verified``, at last ``finish``.
-
-    Each raises Failure with ``Exit.LOCAL_DISK``.
-    """
-
-    def left_over(self) -> Version | None:
-        """Of which version something may be here already."""
-
-    def have(self) -> str | None:
-        """The etag of the version that is here whole."""
-
-    def begin(self, version: Version) -> Iterable[tuple[int, int]]:
-        """The server has this version. Gives offset and length of the pieces that are missing, in order.
-
-        A server may lie about the size: there can be more of them than could be held at once.
-        """
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Take some bytes of a piece, those at ``offset``."""
-
-    def verified(self, offset: int, length: int, digest: str) -> None:
-        """The piece is right: ``digest`` is its SHA-256, in hexadecimal digits."""
-
-    def finish(self, known: Known) -> None:
-        """All pieces are."""
-
-    def digest(self) -> str | None:
-        """The SHA-256 of all of it, in hexadecimal digits. Before ``finish``."""
-
-    def reject(self) -> None:
-        """It is not what the user wants; instead of ``finish``."""
-
-    @property
-    def here(self) -> int:
-        """How many bytes are here and verified."""
-
-    @property
-    def discarded(self) -> bool:
-        """Whether a part of another version was here, and is no longer."""
-
-
 class LocalFile:
     """A file that takes its name only when it is complete: until then it is another one beside its place.
 
@@ -113,7 +72,9 @@ class LocalFile:
         self._reserved = 0
         self._digest: str | None = None
         self._complaints = _Complaints(self)
+        self._lock = threading.Lock()
         self.discarded = False
+        self.takes_any_order = True
 
     def __enter__(self) -> Self:
         if self._name.startswith(partial.PREFIX):
@@ -133,10 +94,10 @@ class LocalFile:
             if self._fd >= 0:
                 os.close(self._fd)
 
-    def left_over(self) -> Version | None:
-        """Of which version an earlier run has left a part."""
+    def left_over(self) -> bool:
+        """Whether an earlier run has left a part."""
         with self._complaints:
-            return partial.find(self._directory_fd, self._name)
+            return partial.find(self._directory_fd, self._name) is not None
 
     def have(self) -> str | None:
         """The etag that an earlier run has noted with the file, if nobody has changed that since."""
@@ -205,18 +166,35 @@ class LocalFile:
     def write(self, offset: int, data: memoryview) -> None:
         """Put them where they belong."""
         with self._complaints:
-            while offset + len(data) > self._reserved:
-                self._reserve()
+            if offset + len(data) > self._reserved:
+                with self._lock:
+                    while offset + len(data) > self._reserved:
+                        self._reserve()
             while data:
                 written = os.pwrite(self._fd, data, offset)
                 data, offset = data[written:], offset + written
 
-    def verified(self, offset: int, length: int, digest: str) -> None:  # noqa: ARG002 - others want the length
+    def verified(self, offset: int, length: int, digest: str, version: Version) -> None:  # noqa: ARG002 - others want it
         """Note it."""
         self._digest = digest
         if self._partial is not None:
+            with self._complaints, self._lock:
+                self._partial.note(offset, digest, version)
+
+    def vouch_by(self, version: Version) -> None:
+        """Note it."""
+        if self._partial is not None and self._partial.version != version:
             with self._complaints:
-                self._partial.note(offset, digest)
+                self._partial.adopt(version)
+
+    def doubtful(self) -> Iterable[tuple[int, int, str]]:
+        """A file of one piece is of one version."""
+        return list(self._partial.doubtful()) if self._partial is not None else ()
+
+    def forget(self, offset: int) -> None:
+        """It is fetched again."""
+        if self._partial is not None:
+            self._partial.forget(offset)
 
     def finish(self, known: Known) -> None:
         """Give the file its time, its permissions and its name, and make all that as durable as is wanted."""

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from forkserver.client import partial, validator
-from forkserver.client.fetch import (
-    DIGEST,
-    PASSING,
-    Receipt,
-    answered_by,
-    check_promise,
-    fetch,
-    receive,
-    understand,
-)
-from forkserver.client.listing import entries
+from forkserver.client import validator
+from forkserver.client.answers import DIGEST, PASSING, answered_by, check_promise, receive, understand
+from forkserver.client.download import Receipt, fetch_file
 from forkserver.client.metadata import Metadata
+from forkserver.client.names import Names, folds_case
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.partial import PIECE_BYTES
 from forkserver.client.place import Place
+from forkserver.client.selection import Item
 from forkserver.client.spool import Spool
 from forkserver.client.target import Durable, LocalFile, local_failure, reason_of
 from forkserver.protocol.messages import Request
@@ -35,94 +27,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from forkserver.client.connection import Session
-    from forkserver.client.pattern import Filter
+    from forkserver.client.watcher import Watcher
     from forkserver.protocol.messages import Reply
 
-_SLASH = re.compile(b"/")
 _PATIENCE_S = 1.0
 _WINDOW = 64
 """Requests on the way: enough to hide the way there and back, few enough to do again after a lost connection."""
 
 
-class Item(NamedTuple):
-    """One file or directory of a tree: ``name`` on the server, ``path`` here, relative to the target directory."""
-
-    name: bytes
-    path: bytes
-    data: Metadata
-
-
-class Chosen(NamedTuple):
-    """What is wanted of the directory ``name`` of the server, and ``above``, the local path that it goes to.
-
-    ``pattern``, where there is one, takes paths beneath ``name``: of files, and, if ``recursive``, of directories with
-    all that is in them. ``deep``: it can take such as lie deeper than directly in ``name``.
-    """
-
-    name: bytes
-    above: bytes
-    deep: bool
-    pattern: re.Pattern[bytes] | None
-    recursive: bool
-    filter: Filter
-
-
-class Watcher:
-    """Is told what becomes of every item, by any thread; this one does not care."""
-
-    def listed(self, files: int, size: int) -> None:
-        """So many files, with so many bytes in all, are wanted."""
-
-    def fetched(self, item: Item, receipt: Receipt) -> None:
-        """A file is here, or was and is unchanged."""
-
-    def failed(self, name: bytes, failure: Failure) -> None:
-        """A name could not be fetched, or not be listed."""
-
-    def skipped(self, name: bytes) -> None:
-        """A directory behind a symbolic link is not descended into."""
-
-    def came(self, item: Item, size: int) -> None:
-        """So many bytes more are here of a file, in this run or before."""
-
-
-def choose(session: Session, chosen: Chosen, watcher: Watcher) -> Iterator[Item]:
-    """List the directory, and give what is wanted of it, each directory before what is in it. Raises Failure."""
-    beneath = chosen.name.removesuffix(b"/") + b"/"
-    for entry in entries(session, chosen.name, recursive=chosen.deep or chosen.recursive):
-        path = entry.name[len(beneath) :]
-        if not _wanted(chosen, path, is_directory=entry.data.kind == "dir"):
-            continue
-        if entry.error:
-            what = f"the server could not list it ({entry.error})"
-            watcher.failed(entry.name, Failure(Exit.REFUSED, entry.error, what, answered_by(session)))
-        elif entry.link:
-            watcher.skipped(entry.name)
-        elif any(component.startswith(partial.PREFIX) for component in path.split(b"/")):
-            reason = f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete"
-            watcher.failed(entry.name, local_failure(path, reason))
-        else:
-            yield Item(entry.name, os.path.join(chosen.above, path), entry.data)
-
-
-def _wanted(chosen: Chosen, path: bytes, *, is_directory: bool) -> bool:
-    if is_directory:
-        return chosen.recursive and _matches(chosen, path) and chosen.filter.wants_directory(path)
-    return _matches(chosen, path) and chosen.filter.wants_file(path)
-
-
-def _matches(chosen: Chosen, path: bytes) -> bool:
-    pattern = chosen.pattern
-    if pattern is None or pattern.fullmatch(path):
-        return True
-    return chosen.recursive and any(pattern.fullmatch(path[: slash.start()]) for slash in _SLASH.finditer(path))
-
-
 class Tree:
     """Fetches ``items`` into the directory ``root``. ``connect`` makes a session; ``connections`` are used at a time.
 
-    ``durable`` is so for every file; ``whole_digest``: the digest of each is found out in any case. ``watcher`` is told
-    what the workers do, by who has the ``lock``.
+    ``durable`` is so for every file; ``whole_digest``: the digest of each is found out in any case. ``names`` has the
+    paths that are taken, where several items may have one; ``source`` is whose items these are. ``watcher``
+    is told what the workers do, by who has the ``lock``.
     """
 
     def __init__(  # noqa: PLR0913 - what may be said of a tree, each once
@@ -134,8 +52,12 @@ class Tree:
         connections: int,
         durable: Durable,
         whole_digest: bool,
+        names: Names | None,
+        source: object,
     ) -> None:
         self._root = root
+        self._names = names
+        self._source = source
         self._connect = connect
         self._connections = connections
         self.durable = durable
@@ -151,10 +73,7 @@ class Tree:
         Raises Failure where no more can be: no such directory, a full disk, a server that is gone; and, last, where
         ``items`` did.
         """
-        try:
-            Place(self._root).close()
-        except OSError as error:
-            raise local_failure(self._root, reason_of(error)) from error
+        self._check_root()
         with Spool() as files, Spool() as directories:
             incomplete = self._spool(items, files, directories)
             waiting = iter(files)
@@ -179,6 +98,47 @@ class Tree:
             if incomplete is not None:
                 raise incomplete
 
+    def plan(self, items: Iterator[Item]) -> None:
+        """Tell the watcher what ``fetch`` would do, and change nothing. Raises Failure where ``items`` do."""
+        size = 0
+        with Spool() as files:
+            for item in items:
+                if self._claims(item) and item.data.kind != "dir":
+                    files.add((item.name, item.path, tuple(item.data)))
+                    size += item.data.size or 0
+            self.watcher.listed(len(files), size)
+            with contextlib.ExitStack() as stack:
+                try:
+                    place = stack.enter_context(Place(self._root))
+                except OSError:  # it would be made, or told
+                    place = None
+                for item in self._items(iter(files)):
+                    receipt = place and find_unchanged(place, item, whole_digest=False)
+                    if receipt:
+                        self.watcher.fetched(item, receipt)
+                    else:
+                        self.watcher.wanted(item)
+
+    def _check_root(self) -> None:
+        try:
+            with Place(self._root) as place:
+                if folds_case(place.directory(b"")):
+                    self._names = self._names or Names()
+                    self._names.folds_case = True
+        except OSError as error:
+            raise local_failure(self._root, reason_of(error)) from error
+
+    def _claims(self, item: Item) -> bool:
+        """Whether the item is to be fetched: no other has the same local name. If not, the watcher is told."""
+        if self._names is not None:
+            owner = (self._source, item.name)
+            if not self._names.claim(item.path, owner, is_directory=item.data.kind == "dir"):
+                self.watcher.failed(item.name, local_failure(item.path, self._names.complaint))
+                return False
+        if item.link:
+            self.watcher.skipped(item.name)
+        return not item.link
+
     def _spool(self, items: Iterator[Item], files: Spool, directories: Spool) -> Failure | None:
         """Write down what is to be fetched, and make the directories. Gives why that is not all."""
         try:
@@ -191,6 +151,8 @@ class Tree:
         size = 0
         with Place(self._root) as place:
             for item in items:
+                if not self._claims(item):
+                    continue
                 if item.data.kind == "dir":
                     try:
                         place.directory(item.path)
@@ -248,6 +210,27 @@ class Tree:
         return self._stop is not None
 
 
+def find_unchanged(place: Place, item: Item, *, whole_digest: bool) -> Receipt | None:
+    """Whether the file is here, whole, and this version: by the validator noted with it, else by size and time."""
+    directory, _, name = item.path.rpartition(b"/")
+    try:
+        directory_fd = place.directory(directory, create=False)
+        found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (item.data.size, item.data.mtime_ns):
+        return None
+    if validator.read(directory_fd, name) not in (None, item.data.etag):
+        return None
+    digest = None
+    if whole_digest:
+        try:
+            digest = f"{DIGEST}:{LocalFile(directory_fd, item.path).digest()}"
+        except Failure:
+            return None
+    return Receipt((), found.st_size, 0, digest, 0.0, unchanged=True)
+
+
 class _Worker:
     """One connection's part of a tree."""
 
@@ -272,29 +255,11 @@ class _Worker:
         self._answer(leave=0)
 
     def _is_here(self, item: Item) -> bool:
-        """Whether the file is here, whole, and this version: by the validator noted with it, else by size and time."""
-        directory, _, name = item.path.rpartition(b"/")
-        try:
-            directory_fd = self._place.directory(directory, create=False)
-            found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-        except OSError:
+        receipt = find_unchanged(self._place, item, whole_digest=self._tree.whole_digest)
+        if receipt is None:
             return False
-        if not stat.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (
-            item.data.size,
-            item.data.mtime_ns,
-        ):
-            return False
-        if validator.read(directory_fd, name) not in (None, item.data.etag):
-            return False
-        digest = None
-        if self._tree.whole_digest:
-            try:
-                digest = f"{DIGEST}:{LocalFile(directory_fd, item.path).digest()}"
-            except Failure:
-                return False
-        receipt = Receipt((), found.st_size, 0, digest, 0.0, unchanged=True)
         with self._tree.lock:
-            self._tree.watcher.came(item, found.st_size)
+            self._tree.watcher.came(item, receipt.size)
             self._tree.watcher.fetched(item, receipt)
         return True
 
@@ -341,7 +306,7 @@ class _Worker:
         with self._target(item) as target:
             target.begin(known.version)
             digest = receive(self._session, target, 0, lambda size_bytes: self._came(item, size_bytes))
-            target.verified(0, size, digest)
+            target.verified(0, size, digest, known.version)
             target.finish(known)
         self._session.renew()
         return Receipt((served,), size, size, f"{DIGEST}:{digest}", time.monotonic() - started)
@@ -357,7 +322,7 @@ class _Worker:
 
         try:
             with self._target(item) as target:
-                receipt = fetch(self._session, item.name, target, progress, whole_digest=self._tree.whole_digest)
+                receipt = fetch_file(self._session, item.name, target, progress, whole_digest=self._tree.whole_digest)
         except Failure as failure:
             if failure.exit_status is Exit.UNREACHABLE or failure.disk_full:
                 raise

@@ -58,6 +58,7 @@ class Children:
         self._free = list(range(capacity - 1, -1, -1))
         self._by_pid: dict[int, Child] = {}
         self._by_number: dict[int, Child] = {}
+        self._by_slot: list[Child | None] = [None] * capacity
         self._connections: dict[int, Connection] = {}
         self._written_off: set[int] = set()
         self._last_number = 0
@@ -73,6 +74,10 @@ class Children:
     def pids(self) -> list[int]:
         """Of all live children."""
         return list(self._by_pid)
+
+    def ending(self) -> list[int]:
+        """PIDs of the children that say they are about to end."""
+        return [child.pid for index in self._table.ends() if (child := self._by_slot[index])]
 
     @property
     def full(self) -> bool:
@@ -96,6 +101,7 @@ class Children:
         index = self._free.pop()
         slot = self._table.slot(index)
         slot.clear()
+        self._table.forget_end(index)
         slot.connection = connection or 0
         return Child(self._last_number, index, slot, connection or 0)
 
@@ -104,6 +110,7 @@ class Children:
         child.pid = pid
         self._by_pid[pid] = child
         self._by_number[child.number] = child
+        self._by_slot[child.slot_index] = child
         # Not by its slot: by now the child may run, and have taken a connection from the queue.
         if not child.first:
             self.idle += 1
@@ -145,6 +152,8 @@ class Children:
         if child is None:
             return None
         del self._by_number[child.number]
+        self._by_slot[child.slot_index] = None
+        self._table.forget_end(child.slot_index)
         self._free.append(child.slot_index)
         number = child.connection
         if number == child.finished:

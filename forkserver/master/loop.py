@@ -146,6 +146,8 @@ class Master:
         else:  # each child that ends makes room for one of the next generation
             self._orders.report_draining(self._nursery.state, self._nursery.admission, now)
         self._refusals.expire(now)
+        if now >= self._nursery.look_at:
+            self._nursery.bury(now)
         self._nursery.sweep(now)
         self._nursery.review(now)
         if self._last_signals and now >= self._last_signals[0][0]:
@@ -155,7 +157,13 @@ class Master:
         """Until something is due without an event; None: nothing is."""
         if self._drain_left is not None and self._door.polled:
             return 0
-        moments = [self._orders.report_at, self._door.paused_until, self._refusals.next_moment, self._nursery.moment]
+        moments = [
+            self._orders.report_at,
+            self._door.paused_until,
+            self._refusals.next_moment,
+            self._nursery.moment,
+            self._nursery.look_at,
+        ]
         moments += [moment for moment, _ in self._last_signals]
         due = [moment for moment in moments if moment is not None and moment > now]
         return (min(due) - now) * 1000 + 1 if due else None

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from forkserver.errors import ExitStatus
     from forkserver.settings import Settings
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _LOST_AFTER_S = 1.0
 _REVIEW_S = 1.0
+_FEW = 64
+_LOOK_EVERY_S = 0.1
+"""How often to look at all children, where they are not few, for one that died without a word."""
 _TOO_SOON_S = 1.0
 """A child that waits in vain waits for ``handover.IDLE_CHILD_S``; sooner it ends where the queue is out of order."""
 
@@ -52,6 +55,9 @@ class Nursery:
         # Only where children take connections from the queue can one get lost there.
         self._sweep_at = 0.0 if settings.spare or settings.connections_per_child > 1 else float("inf")
         self._review_at = self._sweep_at
+        self._looked_at = 0.0
+        self.look_at = float("inf")
+        """When to look for the dead without a signal."""
         self._serving = True
         self._closed = False
         self._max_children = settings.max_children
@@ -111,8 +117,11 @@ class Nursery:
             self._release(self._children.available(number, connection))
 
     def bury(self, now: float) -> None:
-        """Reap the dead, give back what they had, write each one's receipt."""
-        for death in spawn.reap():
+        """Reap the dead, give back what they had, write each one's receipt.
+
+        One that was killed has not said so. Where there are many it is looked for only once in a while.
+        """
+        for death in self._dead(now):
             buried = self._children.died(death.pid)
             if buried is None:
                 continue  # as PID 1 of a container we reap what we did not make
@@ -130,6 +139,18 @@ class Nursery:
                 self._pause("a child died before it served anything", now)
             elif not child.first and self._serving and now - child.born_at < _TOO_SOON_S:
                 self._pause("a child that was to wait for connections did not wait", now)
+
+    def _dead(self, now: float) -> Iterator[spawn.Death]:
+        many = len(self._children) > _FEW
+        if many:
+            for pid in self._children.ending():
+                if death := spawn.reap_one(pid):
+                    yield death
+        if many and now < self._looked_at + _LOOK_EVERY_S:
+            self.look_at = self._looked_at + _LOOK_EVERY_S
+        else:
+            self._looked_at, self.look_at = now, float("inf")
+            yield from spawn.reap()
 
     def wish(self, wish: int) -> None:
         """Say what is wanted of the children; a signal must follow: a child reads the one when it feels the other."""

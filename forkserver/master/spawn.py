@@ -43,12 +43,18 @@ class Death:
 
 
 def reap() -> Iterator[Death]:
-    """Yield every child that has ended. SIGCHLD coalesces: one signal may stand for many deaths."""
-    while True:
-        try:
-            pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        yield Death(pid, wait_status, usage)
+    """Yield every child that has ended. SIGCHLD coalesces: one signal may stand for many deaths.
+
+    The kernel looks at every child, dead or alive, for each one that it gives, and for finding none.
+    """
+    while death := reap_one(-1):
+        yield death
+
+
+def reap_one(pid: int) -> Death | None:
+    """The child ``pid``, if it has ended; -1: any. The kernel finds a PID at once (since Linux 5.13)."""
+    try:
+        pid, wait_status, usage = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return Death(pid, wait_status, usage) if pid else None

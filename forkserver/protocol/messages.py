@@ -9,6 +9,9 @@ MAX_REQUEST_BYTES = 8192
 MAX_REPLY_BYTES = 16384
 """Longest reply, entry or trailer line, its line feed included."""
 
+MAX_DIGESTED_BYTES = 1 << 24
+"""Most bytes that the digest of one STAT covers: it is answered within a moment."""
+
 VERBS = ("GET", "STAT", "LIST", "PING")
 DIGESTS = ("sha256", "blake2b")
 

@@ -27,7 +27,7 @@ _MAX_DIGITS = 19
 _MAX_ETAG = 128
 _FIELDS = {
     "GET": frozenset({"offset", "length", "digest", "if-etag", "unless-etag"}),
-    "STAT": frozenset[str](),
+    "STAT": frozenset({"offset", "length", "digest", "if-etag"}),
     "LIST": frozenset({"recursive"}),
     "PING": frozenset[str](),
 }
@@ -67,6 +67,8 @@ def decode_request(line: bytes) -> Request:
         if key not in _FIELDS[verb]:
             raise _bad("unknown field for this verb")
         _set_field(request, key, value)
+    if verb == "STAT" and request.digest is None and (request.offset or request.length is not None):
+        raise _bad("offset and length of a STAT belong to a digest")
     return request
 
 

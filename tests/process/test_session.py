@@ -110,6 +110,52 @@ def test_who_fetches_part_by_part_is_not_cut_off_by_a_stop(serve, root):
     assert server.process.wait(20) == 0
 
 
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        (b"", b"Hello, world\n"),
+        (b" offset=7 length=5", b"world"),
+        (b" offset=7 length=99", b"world\n"),
+        (b" offset=13", b""),
+        (b" length=0", b""),
+    ],
+)
+def test_a_stat_with_a_digest_tells_it_of_the_part_and_sends_nothing(serve, fields, part):
+    server = serve()
+    answer = server.ask(b"STAT /hello.txt digest=sha256%s\nPING\n" % fields)
+    told, ping, end = answer.split(b"\n")
+    assert field(b"digest", told) == b"sha256:" + hashlib.sha256(part).hexdigest().encode()
+    assert field(b"length", told) == b"%d" % len(part)
+    assert field(b"size", told) == b"13"
+    assert ping.startswith(b"FS1 200 ok ")
+    assert not end
+
+
+def test_a_stat_for_a_digest_of_more_than_is_allowed_or_of_another_version_is_refused(serve, root):
+    with (root / "sparse").open("wb") as file:
+        file.truncate((1 << 24) + 1)
+    server = serve()
+    assert statuses(server.ask(b"STAT /sparse digest=sha256\nPING\n")) == [416, 200]
+    assert statuses(server.ask(b"STAT /sparse digest=sha256 length=16777216\n")) == [200]
+    assert statuses(server.ask(b"STAT /sparse digest=sha256 offset=16777218\nPING\n")) == [416, 200]
+    assert statuses(server.ask(b"STAT /sparse digest=sha256 length=1 if-etag=x\nSTAT /sparse if-etag=x\n")) == [
+        412,
+        412,
+    ]
+    assert statuses(server.ask(b"STAT / digest=sha256\nSTAT /missing digest=sha256\n")) == [409, 404]
+    etag = field(b"etag", server.ask(b"STAT /sparse\n"))
+    assert statuses(server.ask(b"STAT /sparse if-etag=%s\n" % etag)) == [200]
+
+
+def test_digests_of_parts_that_follow_one_another_are_one_line_of_the_log(serve, root):
+    (root / "file").write_bytes(bytes(100))
+    server = serve()
+    parts = b"STAT /file digest=sha256 length=40\nSTAT /file digest=sha256 offset=40 length=40\n"
+    server.ask(parts + b"STAT /file digest=sha256 offset=80 length=40\nPING\n")
+    server.wait_for(" request=PING ")
+    assert [field(b"request", line.encode()) for line in server.log(" end ")] == [b"STAT", b"PING"]
+
+
 def test_a_blake2b_digest_is_given_where_one_is_asked_for(serve):
     digest = hashlib.blake2b(b"Hello").hexdigest().encode()
     answer = serve().ask(b"GET /hello.txt length=5 digest=blake2b\n")

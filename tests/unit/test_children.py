@@ -208,3 +208,26 @@ def test_a_dismissed_child_is_counted_out_once(children):
     assert children.idle == 2
     children.died(102)
     assert children.idle == 1, "nobody dismissed this one"
+
+
+def test_the_children_that_say_they_are_about_to_end_are_found():
+    table = SlotTable(300)
+    children = Children(300, table)
+    born = [fork(children, 1000 + number) for number in range(300)]
+    assert children.ending() == []
+    for number in (0, 150, 299):
+        table.announce_end(born[number].slot_index)
+    assert sorted(children.ending()) == [1000, 1150, 1299]
+    children.died(1150)
+    assert sorted(children.ending()) == [1000, 1299]
+    assert [table.slot(child.slot_index).connection for child in born] == [0] * 300, "no row has changed"
+
+
+def test_a_row_that_a_dead_child_has_marked_says_nothing_of_its_next_child():
+    table = SlotTable(1)
+    children = Children(1, table)
+    child = fork(children, 100)
+    children.died(100)
+    table.announce_end(child.slot_index)  # written by somebody who was taken over
+    fork(children, 101)
+    assert children.ending() == []

@@ -48,7 +48,7 @@ def test_what_is_no_server_is_refused(text):
     ],
 )
 def test_a_plain_name_gets_one_leading_slash_and_nothing_is_decoded(written, name):
-    assert parse_location(written, HERE) == (HERE, name, written)
+    assert parse_location(written, HERE) == ((HERE,), name, written)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_plain_name_gets_one_leading_slash_and_nothing_is_decoded(written, nam
     ],
 )
 def test_an_fs_address_is_decoded(written, server, name):
-    assert parse_location(written, HERE)[:2] == (server, name)
+    assert parse_location(written, HERE)[:2] == ((server,), name)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_name_that_cannot_be_asked_for_is_refused(written):
 
 
 def located(name: bytes) -> Location:
-    return Location(HERE, name, b"as written")
+    return Location((HERE,), name, b"as written")
 
 
 def test_the_local_name_is_the_last_component():

@@ -27,7 +27,7 @@ def directory(tmp_path):
 def put(kept: Partial, offset: int, length: int) -> None:
     data = CONTENT[offset : offset + length]
     os.pwrite(kept.fd, data, offset)
-    kept.note(offset, hashlib.sha256(data).hexdigest())
+    kept.note(offset, hashlib.sha256(data).hexdigest(), kept.version)
 
 
 def begin(directory: int, *pieces: tuple[int, int]) -> None:
@@ -62,7 +62,7 @@ def test_nothing_stays_of_a_part_without_a_piece(directory, tmp_path):
         VERSION._replace(etag="etag-2"),
         VERSION._replace(size=SIZE + 1),
         VERSION._replace(mtime_ns=18),
-        VERSION._replace(server="other:2057"),
+        VERSION._replace(server="other:2057", size=SIZE + 1),
     ],
 )
 def test_the_part_of_another_version_is_thrown_away(directory, other):
@@ -171,3 +171,36 @@ def test_the_longest_name_has_a_part_too(directory):
         put(kept, *PIECES[0])
     assert find(directory, name) == VERSION
     assert names_beside(name) != names_beside(b"n" * 254)
+
+
+def test_the_part_of_another_server_is_in_doubt_until_this_one_vouches_for_it(directory):
+    begin(directory, PIECES[0], PIECES[1])
+    here = VERSION._replace(server="other:2057", etag="etag-2")
+    with Partial(directory, b"big", here) as kept:
+        assert not kept.discarded
+        assert kept.verified_bytes == 2 * PIECE_BYTES
+        assert [(offset, length) for offset, length, _ in kept.doubtful()] == PIECES[:2]
+        offset, _, digest = next(kept.doubtful())
+        kept.note(offset, digest, here)
+        kept.forget(PIECE_BYTES)
+        assert list(kept.missing()) == PIECES[1:]
+        assert list(kept.doubtful()) == []
+
+
+def test_what_a_server_vouched_for_is_no_longer_so_when_its_file_has_changed(directory):
+    begin(directory, PIECES[0])
+    with Partial(directory, b"big", VERSION._replace(server="other:2057")) as kept:
+        put(kept, *PIECES[1])
+    with Partial(directory, b"big", VERSION._replace(etag="etag-2")) as kept:
+        assert [(offset, length) for offset, length, _ in kept.doubtful()] == PIECES[:2]
+
+
+def test_a_part_with_pieces_of_two_servers_knows_which_is_whose_in_the_next_run(directory):
+    begin(directory, PIECES[0])
+    other = VERSION._replace(server="other:2057")
+    with Partial(directory, b"big", other) as kept:
+        put(kept, *PIECES[1])
+    with Partial(directory, b"big", other) as kept:
+        assert [(offset, length) for offset, length, _ in kept.doubtful()] == PIECES[:1]
+        kept.adopt(VERSION)
+        assert [(offset, length) for offset, length, _ in kept.doubtful()] == PIECES[1:2]

@@ -19,7 +19,7 @@ import pytest
 
 from forkserver.client.address import Address
 from forkserver.client.connection import Session
-from forkserver.client.fetch import fetch
+from forkserver.client.download import fetch_file
 from forkserver.client.outcome import Failure
 from forkserver.client.target import local_file
 
@@ -314,7 +314,7 @@ class Load:
         session = Session(Address("127.0.0.1", PORT), timeout_s=30, retries=self._retries)
         try:
             with local_file(os.fsencode(path)) as target:
-                fetch(session, b"/file", target, lambda _received, _size: None)
+                fetch_file(session, b"/file", target, lambda _received, _size: None)
         finally:
             session.close()
         assert path.read_bytes() == CONTENT

@@ -86,8 +86,8 @@ def test_a_file_of_which_all_pieces_are_here_already_needs_only_its_name(fsget, 
     directory_fd = os.open(place, os.O_RDONLY)
     with Partial(directory_fd, b"f", version) as part:
         os.pwrite(part.fd, BIG, 0)
-        part.note(0, sha256(BIG[:PIECE_BYTES]))
-        part.note(PIECE_BYTES, sha256(BIG[PIECE_BYTES:]))
+        part.note(0, sha256(BIG[:PIECE_BYTES]), version)
+        part.note(PIECE_BYTES, sha256(BIG[PIECE_BYTES:]), version)
     os.close(directory_fd)
     result = fsget("-s", server.address, "--checksum", sha256(BIG), "f")
     assert (result.status, result.err) == (0, "")

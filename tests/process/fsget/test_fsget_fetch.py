@@ -145,6 +145,7 @@ def test_json_is_one_object_a_file(fsget, lying_server, says):
         "received": 1,
         "digest": f"sha256:{hashlib.sha256(b'x').hexdigest()}",
         "pids": [4711],
+        "servers": [server.address],
     }
     assert (missing["name"], missing["status"], missing["pid"]) == ("b", "not-found", 4711)
     assert missing["message"] == "does not exist on the server"

@@ -1,0 +1,69 @@
+"""Names of remote files, read from a file or from standard input. Runs at the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, BinaryIO
+
+from forkserver.client.address import parse_location
+from forkserver.client.display import escape
+from forkserver.client.outcome import Exit, Failure
+from forkserver.client.target import reason_of
+from forkserver.protocol.messages import MAX_REQUEST_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forkserver.client.address import Location
+    from forkserver.client.run import Options
+
+_BLOCK_BYTES = 1 << 16
+
+
+def named_in(path: bytes, end: bytes, options: Options) -> Iterator[Location]:
+    """What the names in the file at ``path`` stand for, ``-`` for standard input; each ends in the byte ``end``.
+
+    They are read as they are needed, so another program may still be writing them. Empty ones are passed over. Raises
+    Failure where the file cannot be read, or one of them is no name.
+    """
+    taken: dict[bytes, bytes] = {}
+    shown = "standard input" if path == b"-" else escape(path)
+    for number, name in enumerate(_names(path, end, shown), 1):
+        if not name:
+            continue
+        try:
+            location = parse_location(name, *options.servers)
+            local = options.own_name(location)
+            if local is not None and taken.setdefault(local, name) != name:
+                raise ValueError(f"it would become the same local file as {escape(taken[local])}; fetch one only")  # noqa: TRY301
+        except ValueError as error:
+            raise Failure(Exit.USAGE, "usage", f"{shown}, name {number}: {escape(name[:200])}: {error}") from error
+        yield location
+
+
+def _names(path: bytes, end: bytes, shown: str) -> Iterator[bytes]:
+    try:
+        with _opened(path) as file:
+            rest = b""
+            while block := file.read1(_BLOCK_BYTES):  # type: ignore[attr-defined] # both kinds of file have it
+                *names, rest = (rest + block).split(end)
+                yield from names
+                if len(rest) > MAX_REQUEST_BYTES:
+                    raise Failure(
+                        Exit.USAGE, "usage", f"{shown}: is no list of names, or its names do not end in {end!r}"
+                    )
+            yield rest
+    except OSError as error:
+        raise Failure(Exit.USAGE, "usage", f"{shown}: cannot be read: {reason_of(error)}") from error
+
+
+@contextlib.contextmanager
+def _opened(path: bytes) -> Iterator[BinaryIO]:
+    if path != b"-":
+        with open(path, "rb") as file:
+            yield file
+    elif sys.stdin is None:
+        raise Failure(Exit.USAGE, "usage", "standard input is closed")
+    else:
+        yield sys.stdin.buffer

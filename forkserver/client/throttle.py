@@ -1,0 +1,32 @@
+"""No faster than the user wants: a rate that all connections of a run share. Runs at the user's."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+_SMALLEST_BLOCK = 1024
+_LARGEST_BLOCK = 1 << 18
+_BLOCKS_A_SECOND = 10
+_BEHIND_S = 0.5
+
+
+class Throttle:
+    """At most ``rate`` bytes a second on the average. Time that was not used is lost, but for half a second.
+
+    ``block_bytes`` is the most to receive at a time.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self.block_bytes = min(max(rate // _BLOCKS_A_SECOND, _SMALLEST_BLOCK), _LARGEST_BLOCK)
+        self._lock = threading.Lock()
+        self._due = time.monotonic()
+
+    def received(self, size_bytes: int) -> None:
+        """So many bytes have come: wait until they were due."""
+        with self._lock:
+            self._due = max(self._due, time.monotonic() - _BEHIND_S) + size_bytes / self._rate
+            wait_s = self._due - time.monotonic()
+        if wait_s > 0:
+            time.sleep(wait_s)

@@ -1,0 +1,213 @@
+"""Names from a list, dry runs, deletion of what is not there any more, names that clash, and a bounded rate."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+LONG = pytest.mark.skipif("FORKSERVER_LONG" not in os.environ, reason="takes long: set FORKSERVER_LONG=1 to have it")
+
+
+@pytest.fixture
+def get(fsget, serve, root):
+    for name in ("a", "b c", "sub/d", "tree/x", "tree/inner/y"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    server = serve()
+    return functools.partial(fsget, "-s", f"{server.host}:{server.port}")
+
+
+def files(place) -> list[str]:
+    return sorted(str(path.relative_to(place)) for path in place.rglob("*") if not path.is_dir())
+
+
+@pytest.mark.parametrize(("end", "options"), [("\n", ()), ("\0", ("-0",))], ids=["lines", "NULs"])
+def test_names_come_from_a_file(get, place, tmp_path, end, options):
+    (tmp_path / "names").write_text(end.join(["a", "", "b c", "/sub/d"]))
+    result = get("-i", str(tmp_path / "names"), *options)
+    assert (result.status, result.err) == (0, "")
+    assert files(place) == ["a", "b c", "d"]
+
+
+def test_names_come_from_standard_input_and_from_the_command_line(get, place):
+    result = get("-i", "-", "a", stdin=None, input=b"b c\n")
+    assert (result.status, result.err) == (0, "")
+    assert files(place) == ["a", "b c"]
+
+
+def test_a_name_of_a_list_that_is_missing_does_not_end_the_run(get, place):
+    result = get("-i", "-", stdin=None, input=b"a\nmissing\nsub/d\n")
+    assert result.status == 3
+    assert "fsget: missing: does not exist on the server" in result.err
+    assert files(place) == ["a", "d"]
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (b"a\n..\n", "standard input, name 2: ..: this names no file"),
+        (b"a\nsub/a\n", "standard input, name 2: sub/a: it would become the same local file as a; fetch one only"),
+        (b"\xff" * 20000, "standard input: is no list of names"),
+    ],
+)
+def test_a_list_that_is_wrong_is_told_by_its_place(get, names, complaint):
+    result = get("-i", "-", stdin=None, input=names)
+    assert result.status == 2
+    assert complaint in result.err
+
+
+def test_a_list_that_is_not_there_is_told(get):
+    result = get("-i", "none")
+    assert (result.status, result.err) == (2, "fsget: none: cannot be read: no such directory\n") or (
+        result.status == 2 and result.err.startswith("fsget: none: cannot be read: ")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("-0", "a"), "--null goes with --names-from"),
+        (("-i", "-", "-o", "x"), "--names-from does not go with"),
+        (("-r", "--delete", "tree"), "add --dry-run to see which, --confirm-delete to do it"),
+        (("--delete", "--confirm-delete", "a"), "--delete goes with --recursive and a NAME"),
+        (("-r", "--delete", "-n", "/"), "--delete is for a directory that is named"),
+        (("-r", "--delete", "-n", "t*"), "--delete is for a directory that is named"),
+        (("-n", "-o", "x", "a"), "--dry-run goes with fetching under the files' own names"),
+        (("--limit-rate", "5", "a"), "must be bytes a second, 1024 at least, as 500K or 2.5M"),
+        (("--limit-rate", "fast", "a"), "must be bytes a second, 1024 at least, as 500K or 2.5M"),
+        (("-r", "tree", "sub/../tree"), "fetch one only"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(fsget, arguments, complaint):
+    result = fsget(*arguments)
+    assert result.status == 2
+    assert complaint in " ".join(result.err.split())
+
+
+def test_a_dry_run_tells_what_would_be_fetched_and_makes_nothing(get, place):
+    result = get("-n", "-r", "tree")
+    assert (result.status, result.err) == (0, "")
+    assert "tree/x: 6 bytes, would be fetched" in result.out
+    assert "2 files with 18 bytes would be fetched" in result.out
+    assert os.listdir(place) == []
+    assert get("-r", "tree").status == 0
+    again = get("-n", "-r", "tree", "--json")
+    assert {each["status"] for each in again.objects} == {"unchanged"}
+
+
+def test_a_dry_run_of_one_file_asks_whether_it_is_there(get, place):
+    assert "a: 1 bytes, would be fetched" in get("-n", "a").out
+    assert get("-n", "missing").status == 3
+    assert get("-n", "tree").status == 4
+    assert os.listdir(place) == []
+
+
+def test_what_the_server_does_not_have_is_deleted_when_that_is_confirmed(get, place, tmp_path):
+    assert get("-r", "tree").status == 0
+    (tmp_path / "outside").write_text("stays")
+    for name in ("old", "gone/old", "inner/old", ".hidden", "half/.hidden", "half/old"):
+        (place / "tree" / name).parent.mkdir(exist_ok=True)
+        (place / "tree" / name).write_text("old")
+    (place / "tree/link").symlink_to(tmp_path)
+    (place / "other").write_text("not of this tree")
+    dry = get("-r", "--delete", "-n", "tree")
+    assert dry.status == 0
+    assert "tree/gone/old: would be deleted" in dry.out
+    assert (place / "tree/old").exists()
+    result = get("-r", "--delete", "--confirm-delete", "tree")
+    assert (result.status, result.err) == (0, "")
+    assert "deleted here" in result.out
+    assert files(place) == ["other", "tree/.hidden", "tree/half/.hidden", "tree/inner/y", "tree/x"]
+    assert not (place / "tree/gone").exists()
+    assert (tmp_path / "outside").read_text() == "stays"
+
+
+def test_what_is_excluded_is_not_deleted(get, place):
+    (place / "tree/keep").mkdir(parents=True)
+    (place / "tree/keep/old").write_text("mine")
+    (place / "tree/old.log").write_text("mine")
+    (place / "tree/old.txt").write_text("old")
+    result = get("-r", "--delete", "--confirm-delete", "--exclude", "*.log", "--exclude", "keep", "tree")
+    assert (result.status, result.err) == (0, "")
+    assert files(place) == ["tree/inner/y", "tree/keep/old", "tree/old.log", "tree/x"]
+
+
+def test_nothing_is_deleted_after_a_failure(get, place):
+    (place / "tree/x").mkdir(parents=True)
+    (place / "tree/old").write_text("old")
+    assert get("-r", "--delete", "--confirm-delete", "tree").status == 7
+    assert (place / "tree/old").exists()
+
+
+def test_two_files_with_one_local_name_are_told_and_the_first_stays(get, place, root):
+    (root / "sub/inner").mkdir()
+    (root / "sub/inner/y").write_text("another")
+    result = get("-r", "tree/*", "sub/*")
+    assert result.status == 7
+    assert "another file of this run has this name" in result.err
+    assert (place / "inner/y").read_text() == "tree/inner/y"
+
+
+@pytest.fixture
+def folding(tmp_path):
+    """A directory in which names that differ only in case are the same."""
+    if os.geteuid() != 0:
+        pytest.skip("mounts a file system: needs root")
+    path = tmp_path / "folding"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "casefold", "none", path], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("no file system here that folds case")
+    try:
+        (path / "in").mkdir()
+        subprocess.run(["chattr", "+F", path / "in"], check=True, capture_output=True)
+        yield path / "in"
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def test_names_that_differ_only_in_case_are_told_where_they_are_the_same(get, root, folding):
+    (root / "tree/X").write_text("the other")
+    result = get("-r", "-d", str(folding), "tree")
+    assert result.status == 7
+    assert "or differs from it only in case, which is the same here" in result.err
+    assert len(os.listdir(folding / "tree")) == 2
+
+
+def test_a_rate_is_kept(get, root, place):
+    (root / "large").write_bytes(os.urandom(300_000))
+    started = time.monotonic()
+    result = get("--limit-rate", "200K", "large")
+    assert (result.status, result.err) == (0, "")
+    # Half a second's worth may come at once.
+    assert time.monotonic() - started > 300_000 / 204_800 - 0.5 - 0.1
+    assert (place / "large").read_bytes() == (root / "large").read_bytes()
+
+
+# Not by wait4(2): that counts the memory of who forked, too.
+TELLING_ITS_MEMORY = """
+import atexit, sys
+from forkserver.client.cli import main
+atexit.register(lambda: print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr))
+main()
+"""
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("count", [100_000, pytest.param(1_000_000, marks=LONG)])
+def test_a_listing_of_a_million_files_takes_little_memory(environment, lying_server, says, place, count):
+    entry = b"file /tree/%07d size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
+    block = b"".join(entry % number for number in range(10_000))
+    blocks = (block.replace(b"/tree/0", b"/tree/%d" % number) for number in range(count // 10_000))
+    end = b"FS1 END ok entries=%d\n" % count
+    server = lying_server([says.ask, says.directory, says.ask, says.directory, *blocks, end, says.hold])
+    command = [sys.executable, "-c", TELLING_ITS_MEMORY, "-s", server.address, "-n", "-q", "-r", "tree"]
+    run = subprocess.run(command, cwd=place, env=environment, capture_output=True, check=False)
+    assert run.returncode == 0
+    assert int(run.stderr) < 60 * 1024, "KiB"
+    assert os.listdir(place) == []
