@@ -288,6 +288,7 @@ class _Lead(_Puller):
         if target.left_over():
             self._session.request(Request("STAT", job.name))
             self._learn(self._session.reply())
+            self._start_helpers()
             return
         have = target.have()
         if have and job.expected and target.digest() != job.expected:
@@ -300,6 +301,7 @@ class _Lead(_Puller):
             if first is None:
                 raise AssertionError("every file has a first piece")
             self._requested.append(first)
+            self._start_helpers()  # not before: one of them might have taken that piece
             self._take(reply)
 
     def _learn(self, reply: Reply) -> None:
@@ -309,10 +311,12 @@ class _Lead(_Puller):
             self._job.unchanged = True
         else:
             self._job.begin(self._known.version)
-            if self._job.size - self._job.here > PIECE_BYTES:
-                for helper in self._helpers:
-                    helper.start()
         self._begun = True
+
+    def _start_helpers(self) -> None:
+        if self._job.size - self._job.here > PIECE_BYTES:
+            for helper in self._helpers:
+                helper.start()
 
     def _settle_doubts(self) -> bool:
         """Have this server vouch for the pieces that others have sent. Gives whether some are to be fetched again."""

@@ -98,8 +98,10 @@ class Relay:
         self._go.set()
 
     def stop(self) -> None:
+        """Hang up on whom it can, and be gone."""
         self.release()
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # stopped already
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
             thread.join()

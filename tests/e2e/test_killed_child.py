@@ -69,3 +69,26 @@ def test_a_child_killed_while_it_sends_leaves_no_trailer_that_says_ok(serve, roo
     assert large.startswith(content)
     assert trailer == b""
     accounted(server, 1, died=1)
+
+
+def test_a_child_that_is_killed_is_found_among_many_while_others_end(serve, fetchers):
+    server = serve("--max-children", "200", "--max-per-peer", "200")
+    connections = [server.connect() for _ in range(100)]
+    try:
+        for connection in connections:
+            connection.sendall(b"PING\n")
+            assert connection.recv(1000)
+        waiting = server.children()
+        clients = fetchers(server, 4)
+        clients.wait_for(10)
+        victims = random.sample(waiting, 10)
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+            assert f" died pid={victim} cause=SIGKILL " in server.wait_for(f" died pid={victim} ")
+        clients.stop()
+        assert clients.wrong == []
+        assert clients.unanswered == 0
+    finally:
+        for connection in connections:
+            connection.close()
+    server.quiet()

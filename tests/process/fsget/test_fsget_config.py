@@ -55,6 +55,15 @@ def test_the_environment_wins_over_the_file_and_an_option_over_both(
     assert fsget("-s", asked, "f", env={**environment, "FSGET_SERVER": nowhere}).status == 0
 
 
+def test_servers_connections_rate_and_durability_can_stand_in_the_file(fsget, lying_server, says, write_config, place):
+    server = lying_server(says.file(b"x")).address
+    write_config(
+        f'server = ["127.0.0.1:1", "{server}"]\nconnections = 2\nlimit-rate = "1M"\nfsync = "none"\nretries = 0\n'
+    )
+    assert fsget("f").status == 0
+    assert (place / "f").read_bytes() == b"x"
+
+
 def test_a_file_named_takes_the_place_of_the_usual_one(fsget, lying_server, says, write_config, place):
     write_config("nonsense")
     (place / "other.toml").write_text(f'server = "{lying_server(says.file(b"x")).address}"\n')
@@ -65,21 +74,40 @@ def test_a_file_named_takes_the_place_of_the_usual_one(fsget, lying_server, says
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("server = 5", "server: must be a string; mend it, or take it out"),
+        ("server = 5", "server: must be a string, or a list of strings; mend it, or take it out"),
         ('server = "host:port"', "server: 'host:port': a port is a number from 1 to 65535; mend it, or take it out"),
         ("timeout = true", "timeout: must be a number; mend it, or take it out"),
         ("timeout = nan", "timeout: must be more than 0 and at most 86400 seconds; mend it, or take it out"),
         ("retries = 1.5", "retries: must be a whole number; mend it, or take it out"),
         ("retries = -1", "retries: -1 is not in the range 0<=x<=1000.; mend it, or take it out"),
-        ("port = 1", "port: there is no such key; server, timeout and retries are known"),
-        ("names = 'x'", "names: there is no such key; server, timeout and retries are known"),
-        ('"\\u001b[31m" = 1', "\\x1b[31m: there is no such key; server, timeout and retries are known"),
+        ("server = []", "server: must be a string, or a list of strings; mend it, or take it out"),
+        ("server = [5]", "server: must be a string, or a list of strings; mend it, or take it out"),
+        (
+            "limit-rate = 'x'",
+            "limit-rate: 'x': must be bytes a second, 1024 at least, as 500K or 2.5M; mend it, or take it out",
+        ),
+        (
+            "port = 1",
+            "port: there is no such key; server, timeout, retries, connections, limit-rate and fsync are known",
+        ),
+        (
+            "names = 'x'",
+            "names: there is no such key; server, timeout, retries, connections, limit-rate and fsync are known",
+        ),
+        (
+            '"\\u001b[31m" = 1',
+            "\\x1b[31m: there is no such key; server, timeout, retries, connections, limit-rate and fsync are known",
+        ),
         (
             "# it\nserver = me",
             'is not TOML: Invalid value (at line 2, column 10); a line of it is: server = "HOST:PORT"',
         ),
         (b"# it\n# \xff", "line 2 is not UTF-8; save the file as UTF-8"),
-        ("#" * 70000, "is longer than 65536 bytes, so it is no configuration; server, timeout and retries are known"),
+        (
+            "#" * 70000,
+            "is longer than 65536 bytes, so it is no configuration; "
+            "server, timeout, retries, connections, limit-rate and fsync are known",
+        ),
     ],
 )
 def test_a_bad_file_is_a_wrong_usage_and_told_in_one_line(fsget, write_config, content, complaint):

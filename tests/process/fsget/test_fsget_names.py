@@ -191,9 +191,10 @@ def test_a_rate_is_kept(get, root, place):
 
 # Not by wait4(2): that counts the memory of who forked, too.
 TELLING_ITS_MEMORY = """
-import atexit, sys
+import atexit, pathlib, sys
 from forkserver.client.cli import main
-atexit.register(lambda: print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr))
+status = pathlib.Path("/proc/self/status")
+atexit.register(lambda: print(status.read_text().split("VmHWM:")[1].split()[0], file=sys.stderr))
 main()
 """
 
