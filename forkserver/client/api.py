@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from typing import TYPE_CHECKING, Self
 
 from forkserver.client.address import Address, local_name, parse_location, parse_server
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from forkserver.client.content import Target
     from forkserver.client.listing import Listed
     from forkserver.client.metadata import Metadata
+    from forkserver.client.outcome import Served
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -77,6 +79,7 @@ class Client:
         self._on_event = on_event
         self._waiting = waiting or (lambda: _Patience(on_event) if on_event else Watcher())
         self._session: Session | None = None
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
     def __enter__(self) -> Self:
         return self
@@ -101,13 +104,19 @@ class Client:
         """A conversation beside it; those with other numbers begin with other servers."""
         first = number % len(self.servers)
         servers = self.servers[first:] + self.servers[:first]
-        return Session(
+        session = Session(
             *servers,
             timeout_s=self._timeout_s,
             retries=self._retries,
             waiting=self._waiting(),
             throttle=self._throttle,
         )
+        self._sessions.add(session)
+        return session
+
+    def serving(self) -> builtins.list[Served]:
+        """Who is at work for this client just now."""
+        return sorted(session.served for session in list(self._sessions) if session.connected and session.served)
 
     def stat(self, name: Name) -> Metadata:
         """What the server says of a file or a directory. Raises Failure."""

@@ -81,6 +81,11 @@ class Session:
         """Which server is asked now."""
         return self._addresses[0]
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._socket is not None
+
     def close(self) -> None:
         """Hang up. What was requested and not answered is requested again over the next connection."""
         if self._socket is not None:

@@ -9,28 +9,39 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from forkserver.client.connection import Watcher
-from forkserver.client.display import escape
+from forkserver.client.display import escape, processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from click._termui_impl import ProgressBar
 
+    from forkserver.client.outcome import Served
+
 FIRST_AFTER_S = 1.0
 EVERY_S = 0.1
 _NAME_CHARS = 30
+_MOST_PIDS = 2
 _USUAL_COLUMNS = 80
 
 
 class Progress:
     """Says nothing of what is done within a second.
 
-    ``terminal`` is None where nobody watches. ``clock`` gives seconds that never go back.
+    ``terminal`` is None where nobody watches. ``serving`` tells whose processes are at work. ``clock`` gives seconds
+    that never go back.
     """
 
-    def __init__(self, name: bytes, terminal: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: bytes,
+        terminal: TextIO | None,
+        serving: Callable[[], list[Served]] = list,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = escape(name)
         self._terminal = terminal
+        self._serving = serving
         self._clock = clock
         self._started = clock()
         self._next = self._started + FIRST_AFTER_S
@@ -42,7 +53,9 @@ class Progress:
         if self._terminal is None:
             return
         if self._bar is None:  # made now, so that it times the whole transfer; shown later, or never
-            self._bar = click.progressbar(length=size, label=self._name, item_show_func=self._rate, file=self._terminal)
+            self._bar = click.progressbar(
+                length=size, label=self._name, item_show_func=self._facts, width=0, file=self._terminal
+            )
         now = self._clock()
         if now >= self._next or (self._shown and received == size):
             self._next = now + EVERY_S
@@ -61,8 +74,10 @@ class Progress:
             self._bar.render_finish()
             self._shown = False
 
-    def _rate(self, received: int | None) -> str:
-        return f"{(received or 0) / max(self._clock() - self._started, 0.001) / 1e6:,.1f} MB/s"
+    def _facts(self, received: int | None) -> str:
+        rate = f"{(received or 0) / max(self._clock() - self._started, 0.001) / 1e6:,.1f} MB/s"
+        serving = self._serving()
+        return f"{rate}  {processes(serving, most=_MOST_PIDS)}" if serving else rate
 
 
 class Waiting(Watcher):

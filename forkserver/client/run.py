@@ -191,7 +191,7 @@ class Run:
         from forkserver.client.tally import Tally  # noqa: PLC0415 - likewise
 
         options = self._options
-        progress = Progress(location.shown, self._terminal)
+        progress = Progress(location.shown, self._terminal, client.serving)
         tally = Tally(location, self._report, progress, self._note, verbose=options.verbose, dry=options.dry)
         wanted = Wanted(
             location.name,
@@ -218,7 +218,7 @@ class Run:
         tally.tell(done=True)
 
     def _fetch_file(self, client: Client, location: Location) -> None:
-        progress = Progress(location.shown, self._terminal)
+        progress = Progress(location.shown, self._terminal, client.serving)
         get = functools.partial(
             client.fetch_into,
             name=location.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from forkserver.client.connection import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
+from forkserver.client.outcome import Served
 from forkserver.client.progress import Progress, Waiting
 
 
@@ -29,7 +30,7 @@ class Terminal(io.StringIO):
 def shown_at(*moments: float) -> str:
     terminal = Terminal()
     now = [0.0]
-    progress = Progress(b"big\x1b.log", terminal, lambda: now[0])
+    progress = Progress(b"big\x1b.log", terminal, lambda: [Served(4711, "1.0")], lambda: now[0])
     for moment in moments:
         now[0] = moment
         progress(int(moment * 1_000_000), 4_000_000)
@@ -46,7 +47,7 @@ def test_a_longer_transfer_is_told_ten_times_a_second_at_most():
     assert shown.count("big\\x1b.log  [") == 2
     assert " 25%" in shown
     assert " 50%" in shown
-    assert "1.0 MB/s" in shown
+    assert "1.0 MB/s  PID 4711" in shown
 
 
 def test_the_last_byte_is_always_told():

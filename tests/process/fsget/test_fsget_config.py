@@ -105,8 +105,10 @@ def test_a_file_named_takes_the_place_of_the_usual_one(fsget, lying_server, says
         (b"# it\n# \xff", "line 2 is not UTF-8; save the file as UTF-8"),
         (
             "#" * 70000,
-            "is longer than 65536 bytes, so it is no configuration; "
-            "server, timeout, retries, connections, limit-rate and fsync are known",
+            (
+                "is longer than 65536 bytes, so it is no configuration; "
+                "server, timeout, retries, connections, limit-rate and fsync are known"
+            ),
         ),
     ],
 )
