@@ -190,7 +190,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     expose_value=False,
     callback=config.apply,
     shell_complete=_complete_path,
-    help="TOML file with defaults for --server, --timeout and --retries.  [default: ~/.config/fsget.toml]",
+    help='TOML file with defaults, as server = "HOST:PORT".  [default: ~/.config/fsget.toml]',
 )
 @click.option(
     "--completion",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 2.0
+MIN_RATE = 128
+"""Bytes a second that must come of an answer, on the average of ``timeout_s``: a server that trickles is given up."""
 _BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})
 _Piece = TypeVar("_Piece", memoryview, Entry)
 
@@ -47,8 +49,9 @@ class Session:
     """All requests of one run to one server go through here, over one connection while it lasts.
 
     Of several ``addresses`` one is asked: the first, and, where it is not to be had, the next. ``timeout_s`` bounds
-    connecting, and every time without a byte. ``retries`` is how often, one time after the other, servers that are busy
-    or do not answer are asked again; ``waiting`` is told of it. ``throttle`` bounds how fast is received.
+    connecting, and every time without a byte, or with hardly any. ``retries`` is how often, one time after the other,
+    servers that are busy or do not answer are asked again; ``waiting`` is told of it. ``throttle`` bounds how fast is
+    received.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Session:
         self._unsent: list[bytes] = []
         self._mid_answer = False
         self._heard = False
+        self._counted_from = 0.0
+        self._counted_bytes = 0
         self._speaks = False
         self._first = b""
         self.served: Served | None = None
@@ -277,6 +282,7 @@ class Session:
             size_bytes = self._read(room)
             if not size_bytes:
                 return self._end_of_file()
+            self._watch_rate(size_bytes)
             self._heard = True
             if not self._speaks:
                 self._first += room[: min(size_bytes, banner.ENOUGH_BYTES)]
@@ -296,6 +302,19 @@ class Session:
             return 0
         self._throttle.received(size_bytes)
         return size_bytes
+
+    def _watch_rate(self, size_bytes: int) -> None:
+        now = time.monotonic()
+        if not self._heard:
+            self._counted_from, self._counted_bytes = now, 0
+        self._counted_bytes += size_bytes
+        seconds = now - self._counted_from
+        if seconds >= self._timeout_s:
+            if self._counted_bytes < MIN_RATE * seconds:
+                self.close()
+                why = f"{self.address} sent only {self._counted_bytes} bytes in {seconds:.0f} s"
+                raise Failure(Exit.UNREACHABLE, "timeout", why, self.served)
+            self._counted_from, self._counted_bytes = now, 0
 
     def _end_of_file(self) -> Reply | Entry | Trailer | memoryview:
         """What the stream still holds: the end of a content that was broken off, and why."""

@@ -112,8 +112,8 @@ class Run:
 
     def names(self, locations: Iterable[Location]) -> Exit:
         """Do every one in order, whatever becomes of those before. Gives the exit status of the worst."""
-        if self._options.delete or (isinstance(locations, list) and len(locations) > 1 and self._options.recursive):
-            from forkserver.client.names import Names  # noqa: PLC0415 - one tree needs none
+        if self._options.delete or not isinstance(locations, list) or len(locations) > 1:
+            from forkserver.client.names import Names  # noqa: PLC0415 - one name needs none
 
             self._names = Names()
         try:

@@ -144,6 +144,8 @@ class Tree:
         try:
             self._spool_all(items, files, directories)
         except Failure as failure:
+            if failure.exit_status is Exit.LOCAL_DISK:
+                raise  # what was written down cannot be read any more
             return failure
         return None
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _LOST_AFTER_S = 1.0
 _REVIEW_S = 1.0
 _FEW = 64
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.5
 """How often to look at all children, where they are not few, for one that died without a word."""
 _TOO_SOON_S = 1.0
 """A child that waits in vain waits for ``handover.IDLE_CHILD_S``; sooner it ends where the queue is out of order."""

@@ -6,7 +6,7 @@ import resource
 from pathlib import Path
 
 _DESCRIPTORS = 65536
-_KIB_EACH = 2048
+_KIB_EACH = 1792
 """A child, its page tables, and what two sockets buffer. Careful: who runs out of memory hits others."""
 
 

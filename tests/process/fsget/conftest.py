@@ -130,6 +130,20 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with hardly any space."""
+    path = tmp_path / "tiny"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", path], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a file system of its own")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+@pytest.fixture
 def attributes(place: Path) -> None:
     """Extended attributes, which not every file system has."""
     (place / "probe").touch()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
 import threading
+import time
 
 import pytest
 
@@ -170,6 +172,37 @@ def test_silence_in_mid_content_ends_after_the_timeout(failing, says):
     result = failing([says.ask, says.header(9) + b"four", says.hold], "--timeout", "0.5")
     assert result.status == 5
     assert result.err.endswith(" sent nothing for 0.5 s after 4 of 9 bytes (served by PID 4711)\n")
+
+
+def test_a_server_that_trickles_is_given_up(fsget, lying_server, says, place):
+    def trickle():
+        yield says.ask
+        yield says.header(5000)
+        for _ in range(100):
+            yield b"x"
+            time.sleep(0.1)
+
+    server = lying_server(trickle())
+    started = time.monotonic()
+    result = fsget("-s", server.address, "--timeout", "0.5", "--retries", "0", "f")
+    assert result.status == 5
+    assert re.search(r"sent only \d+ bytes in [01] s", result.err)
+    assert time.monotonic() - started < 5
+    assert os.listdir(place) == []
+
+
+def test_a_listing_that_trickles_is_given_up(fsget, lying_server, says):
+    def trickle():
+        yield says.ask
+        yield says.directory
+        for _ in range(100):
+            yield says.entry[:2]
+            time.sleep(0.1)
+
+    server = lying_server(trickle())
+    result = fsget("-s", server.address, "--timeout", "0.5", "--retries", "0", "--list", "/")
+    assert result.status == 5
+    assert "sent only" in result.err
 
 
 def test_a_server_that_never_answers_ends_after_the_timeout(failing, says):

@@ -24,19 +24,6 @@ def wait_until(happened):
         os.sched_yield()
 
 
-@pytest.fixture
-def tiny_disk(tmp_path):
-    path = tmp_path / "tiny"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", path], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a file system of its own")
-    yield path
-    subprocess.run(["umount", path], check=True)
-
-
 def test_a_full_disk_is_told_before_any_content_and_leaves_nothing(fsget, lying_server, says, tiny_disk):
     server = lying_server([says.ask, says.header(100_000), says.hold])
     result = fsget("-s", server.address, "-d", str(tiny_disk), "f")

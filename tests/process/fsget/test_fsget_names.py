@@ -153,6 +153,15 @@ def test_two_files_with_one_local_name_are_told_and_the_first_stays(get, place, 
     assert (place / "inner/y").read_text() == "tree/inner/y"
 
 
+def test_files_of_two_patterns_with_one_local_name_are_told(get, place, root):
+    (root / "sub/x").write_text("another")
+    result = get("tree/*", "sub/*")
+    assert result.status == 7
+    assert "another file of this run has this name" in result.err
+    assert (place / "x").read_text() == "tree/x"
+    assert (place / "d").read_text() == "sub/d"
+
+
 @pytest.fixture
 def folding(tmp_path):
     """A directory in which names that differ only in case are the same."""
@@ -187,6 +196,15 @@ def test_a_rate_is_kept(get, root, place):
     # Half a second's worth may come at once.
     assert time.monotonic() - started > 300_000 / 204_800 - 0.5 - 0.1
     assert (place / "large").read_bytes() == (root / "large").read_bytes()
+
+
+def test_a_listing_that_finds_no_place_is_told(fsget, lying_server, says, tiny_disk, environment):
+    entry = b"file /tree/%07d size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
+    block = b"".join(entry % number for number in range(60_000))
+    server = lying_server([says.ask, says.directory, says.ask, says.directory, block, says.hold])
+    result = fsget("-s", server.address, "-r", "tree", env=environment | {"TMPDIR": str(tiny_disk)})
+    assert result.status == 7, result.err
+    assert "finds no place in the directory for temporary files (No space left on device)" in result.err
 
 
 # Not by wait4(2): that counts the memory of who forked, too.
