@@ -297,6 +297,7 @@ def main() -> NoReturn:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except Interrupted as interruption:
+        interrupt.heeded()
         status = 128 + interruption.signal_number
     except (KeyboardInterrupt, click.Abort):
         status = Exit.INTERRUPTED

@@ -1,14 +1,17 @@
 """Signals that end the run, heeded at once wherever it waits. Runs at the user's.
 
 The interpreter looks for a signal between two steps of Python. One that comes after the last look and before a system
-call that blocks would wait as long as that call does: nothing interrupts it any more. So whatever signal came is sent
-again, by a thread that the C handler wakes through ``signal.set_wakeup_fd``, until it is heeded.
+call that blocks would wait as long as that call does: nothing interrupts it any more. And where it comes while a weak
+reference calls back or an object is deleted, the interpreter drops what is raised. So whatever signal came is sent
+again and again, by a thread that the C handler wakes through ``signal.set_wakeup_fd``, and raised each time unless the
+run is already ending for it.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -28,21 +31,40 @@ def catch() -> None:
         # What is ignored stays so: a shell without job control and nohup(1) want it.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    sys.unraisablehook = _drop
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(write_fd, False)
     signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
     threading.Thread(target=_insist, args=(read_fd, threading.get_ident()), daemon=True).start()
 
 
+def heeded() -> None:
+    """From now on such signals are ignored: the run has ended."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    # Once: a second signal must not keep the temporary file from being removed.
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    raise Interrupted(number)
+    # Neither the same signal nor a second one may keep the temporary file from being removed.
+    if not _is_ending():
+        raise Interrupted(number)
+
+
+def _is_ending() -> bool:
+    """Whether an Interrupted is on its way, and what runs now cleans up behind it."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error is not None
+
+
+def _drop(unraisable: sys.UnraisableHookArgs) -> None:
+    if not isinstance(unraisable.exc_value, Interrupted):  # It is raised again.
+        sys.__unraisablehook__(unraisable)
 
 
 def _insist(read_fd: int, main_thread: int) -> None:
     number = os.read(read_fd, 1)[0]
     while True:
         time.sleep(_AGAIN_S)
-        signal.pthread_kill(main_thread, number)  # once it was heeded, it is ignored
+        signal.pthread_kill(main_thread, number)

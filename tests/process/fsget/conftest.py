@@ -52,6 +52,7 @@ class LyingServer:
         self._listener = socket.create_server(
             ("::1" if family == socket.AF_INET6 else "127.0.0.1", port), family=family
         )
+        self._connection: socket.socket | None = None
         host, port = self._listener.getsockname()[:2]
         self.address = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
         self._thread = threading.Thread(target=self._play_all)
@@ -60,6 +61,10 @@ class LyingServer:
     def stop(self) -> None:
         with contextlib.suppress(OSError):  # Already closed, after the last script.
             self._listener.shutdown(socket.SHUT_RDWR)
+        # The client of a test that failed may still be there, and would be waited for.
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
     def _play_all(self) -> None:
@@ -72,6 +77,7 @@ class LyingServer:
                 if number == len(self._scripts):
                     self._listener.close()
                 # A client that has enough hangs up in the middle of a script.
+                self._connection = connection
                 with connection, contextlib.suppress(ConnectionError):
                     self._play(connection, script)
 
