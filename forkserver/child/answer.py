@@ -114,18 +114,20 @@ def _send_content(session: Session, request: Request, found: Found, length: int,
     else:
         head = session.encode_reply(Status.OK, fields)
         content, early = transfer.read(found, request.offset, length, request.digest)
-        trailer = session.encode_trailer(_ending(session, found, transfer, early))
-        transfer.send_at_once(head[0], content, trailer)
+        # It took a moment only: what the name stands for now is not asked again.
+        ending = _ending(session, early) or transfer.seal(unchanged=found.is_unwritten())
+        transfer.send_at_once(head[0], content, session.encode_trailer(ending))
 
 
 def _send_file(session: Session, request: Request, found: Found, length: int, transfer: Transfer) -> Trailer:
-    return _ending(session, found, transfer, transfer.send(found, request.offset, length, request.digest))
+    early = _ending(session, transfer.send(found, request.offset, length, request.digest))
+    return early or transfer.seal(unchanged=session.docroot.still_is(found))
 
 
-def _ending(session: Session, found: Found, transfer: Transfer, early: Trailer | None) -> Trailer:
-    """The trailer; after an early one the connection is not kept."""
+def _ending(session: Session, early: Trailer | None) -> Trailer | None:
+    """After an early trailer the connection is not kept."""
     session.keep = session.keep and early is None
-    return early or transfer.seal(found, session.docroot)
+    return early
 
 
 def _list(session: Session, request: Request, found: Found) -> None:

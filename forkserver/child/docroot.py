@@ -69,6 +69,10 @@ class Found:
         kind = "dir" if self.is_directory else "file"
         return {"type": kind, **metadata(self.info)}
 
+    def is_unwritten(self) -> bool:
+        """Whether nobody has written to it, and no other file taken its name, since it was opened."""
+        return _version(os.fstat(self.fd)) == _version(self.info)
+
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self.fd)

@@ -11,6 +11,9 @@ from forkserver.protocol.messages import ProtocolError, Request, Status
 from forkserver.settings import Settings
 from forkserver.slots import DRAINING, SERVING
 
+_MANY_BYTES = 16384
+"""Of a peer that asks for much at once."""
+
 Dialect = RequestStream | BareDialect
 
 
@@ -25,6 +28,11 @@ class RequestReader:
         # A bare name has no end but that of what the first read gives: it must not be cut.
         self._receive_bytes = 2 * MAX_NAME_BYTES if settings.bare else RECEIVE_BYTES
         self.dialect: Dialect = RequestStream()
+
+    @property
+    def has_request(self) -> bool:
+        """Whether the next request is here already."""
+        return self.dialect.has_request
 
     def next_request(self, *, midway: bool) -> Request | None:
         """The next request; None when no more will come, or none came for ``idle_s``.
@@ -60,4 +68,6 @@ class RequestReader:
             self._ended = True
         elif self._first and not self.dialect.started and self._settings.bare and is_bare(data):
             self.dialect = BareDialect()
+        if len(data) == self._receive_bytes:
+            self._receive_bytes = _MANY_BYTES
         self.dialect.feed(data)

@@ -111,6 +111,7 @@ class Session:
                 return
             self.receipt.begin(request)
             self.midway = False
+            self.wire.hold = self._reader.has_request
             answer(self, request)
             self.keep = self.keep and not self.dialect.unframed
         self.slot.count_request()

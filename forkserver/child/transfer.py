@@ -11,7 +11,7 @@ import hashlib
 import os
 
 from forkserver.child.clock import Pace
-from forkserver.child.docroot import Docroot, Found
+from forkserver.child.docroot import Found
 from forkserver.child.wire import Wire, Woken
 from forkserver.protocol.messages import End, Trailer
 from forkserver.slots import DRAINING, STOPPING, Slot
@@ -115,9 +115,9 @@ class Transfer:
             self.sent_bytes = max(0, min(gone, len(content)))
             self._slot.count_sent(self.sent_bytes)
 
-    def seal(self, found: Found, docroot: Docroot) -> Trailer:
-        """The trailer of a content that was sent to its end."""
-        if not docroot.still_is(found):
+    def seal(self, *, unchanged: bool) -> Trailer:
+        """The trailer of a content that was read to its end, of a file that is ``unchanged`` since it was opened."""
+        if not unchanged:
             return Trailer(End.CHANGED, {}, _MESSAGES[End.CHANGED])
         return Trailer(End.OK, {"digest": f"{self._digest}:{self._hash.hexdigest()}"} if self._hash else {})
 

@@ -36,8 +36,10 @@ class Place:
         self.info: os.stat_result
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        self._stand_in(self._root_fd)
+        """Give the descriptor back: stand in the root again."""
+        if self.directory_fd != self._root_fd:
+            os.close(self.directory_fd)
+            self.directory_fd = self._root_fd
 
     def enter(self, name: bytes) -> bytes | None:
         """Go down into directory ``name``; where it is a link, stay and return what it says. Raises OSError."""
@@ -53,7 +55,9 @@ class Place:
             if stat.S_ISDIR(mode):
                 raise _error(errno.EAGAIN) from None
             raise
-        self._stand_in(fd)
+        if self.directory_fd != self._root_fd:
+            os.close(self.directory_fd)
+        self.directory_fd = fd
         return None
 
     def look(self, name: bytes) -> bytes | None:
@@ -66,7 +70,7 @@ class Place:
 
     def retrace(self, way: list[bytes]) -> None:
         """Stand in the directory that ``way``, which held no link, leads to from the root. Raises OSError."""
-        self._stand_in(self._root_fd)
+        self.close()
         for name in way:
             if self.enter(name) is not None:
                 raise _error(errno.EAGAIN)
@@ -76,11 +80,6 @@ class Place:
             return os.readlink(name, dir_fd=self.directory_fd)
         except OSError as error:
             raise (_error(errno.EAGAIN) if error.errno == errno.EINVAL else error) from None
-
-    def _stand_in(self, fd: int) -> None:
-        if self.directory_fd != self._root_fd:
-            os.close(self.directory_fd)
-        self.directory_fd = fd
 
 
 def locate(root_fd: int, path: bytes) -> Place:

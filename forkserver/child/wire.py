@@ -19,7 +19,7 @@ from forkserver.errors import PeerGone, PeerTooSlow
 from forkserver.slots import DRAINING, SlotTable
 
 RECEIVE_BYTES = 512
-"""A small read stays in one of the allocator's warm pools; more requests take more reads."""
+"""A small read stays in one of the allocator's warm pools, and most peers ask for no more."""
 _LINGER_S = 2.0
 _LINGER_BYTES = 65536
 _PACE_S = 0.1
@@ -73,6 +73,8 @@ class Wire:
         self._socket = connection
         self._tap = tap
         self._peer_ended = False
+        self.hold = False
+        """What is sent may wait for what is sent next (MSG_MORE, send(2)), a fifth of a second at most (tcp(7))."""
 
     def receive(self, deadline: float, patience: int, size_bytes: int = RECEIVE_BYTES) -> bytes:
         """What the peer sent, at most ``size_bytes``; ``b""`` at its end-of-file.
@@ -99,7 +101,7 @@ class Wire:
         """Send as much of ``data`` as there is room for; returns how many bytes. Raises as ``receive`` does."""
         while True:
             try:
-                sent = self._socket.send(data)
+                sent = self._socket.send(data, socket.MSG_MORE if self.hold else 0)
             except BlockingIOError:
                 self._wait_for_room(pace, patience)
             except OSError as error:

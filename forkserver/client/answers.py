@@ -58,7 +58,7 @@ def understand(session: Session, reply: Reply) -> Known:
         raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), served)
     if data.size is None or data.etag is None:
         raise violation(ProtocolError(Status.BAD_REQUEST, "a file without an etag"), served)
-    return Known(Version(data.size, data.etag, data.mtime_ns, str(session.address)), int(data.mode, 8))
+    return Known(Version(data.size, data.etag, data.mtime_ns, served.server), int(data.mode, 8))
 
 
 def check_promise(session: Session, reply: Reply, etag: str, offset: int, length: int) -> Served:
@@ -69,8 +69,8 @@ def check_promise(session: Session, reply: Reply, etag: str, offset: int, length
         raise Failure(Exit.INTEGRITY, word, reason, served)
     if reply.status is not Status.OK:
         raise refusal(reply, served)
-    wanted = {"offset": str(offset), "length": str(length), "etag": etag}
-    if {key: reply.fields.get(key) for key in wanted} != wanted:
+    promised = reply.fields
+    if (promised.get("offset"), promised.get("length"), promised.get("etag")) != (str(offset), str(length), etag):
         error = ProtocolError(Status.BAD_REQUEST, "another part of the file was promised than was asked for")
         raise violation(error, served)
     return served
@@ -88,11 +88,15 @@ def receive(session: Session, target: Target, offset: int, came: Callable[[int],
         offset += len(part)
         came(len(part))
     digest = hasher.hexdigest()
-    served = answered_by(session)
+    verify(digest, part, answered_by(session))
+    return digest
+
+
+def verify(digest: str, trailer: Trailer, served: Served) -> None:
+    """Whether a content that came to its end, with this digest, is the one that was sent. Raises Failure."""
     # Only a trailer that stands after all of the content can be "ok".
-    if part.end is not End.OK:
-        raise Failure(Exit.INTEGRITY, part.end.word, ENDINGS[part.end], served)
-    if part.fields.get("digest", "").lower() != f"{DIGEST}:{digest}":
+    if trailer.end is not End.OK:
+        raise Failure(Exit.INTEGRITY, trailer.end.word, ENDINGS[trailer.end], served)
+    if trailer.fields.get("digest", "").lower() != f"{DIGEST}:{digest}":
         reason = f"the content arrived damaged: its {DIGEST} is not the one the server sent"
         raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)
-    return digest

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from forkserver.client import banner
+from forkserver.client.dial import NoAnswer, connect
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.protocol.framing import ReplyStream
 from forkserver.protocol.messages import Entry, ProtocolError, Reply, Request, Status, Trailer
@@ -26,10 +27,6 @@ MIN_RATE = 128
 """Bytes a second that must come of an answer, on the average of ``timeout_s``: a server that trickles is given up."""
 _BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})
 _Piece = TypeVar("_Piece", memoryview, Entry)
-
-
-class _NoAnswer(Exception):
-    """The server hung up before the first byte of an answer."""
 
 
 class Watcher:
@@ -79,7 +76,8 @@ class Session:
         self._first = b""
         self.served: Served | None = None
         """Who gave the last answer."""
-        self.renew()
+        self._identified: tuple[str | None, str | None] | None = None
+        self._waits: Iterator[tuple[int, float]] | None = None
 
     @property
     def address(self) -> Address:
@@ -153,10 +151,12 @@ class Session:
 
     def renew(self) -> None:
         """Something has succeeded: retries are counted anew."""
-        self._waits = self._turns()
+        self._waits = None
 
     def wait(self, failure: Failure, state: str) -> None:
         """Turn to the next server because of ``failure``; when all were asked, wait. Raises it after too many times."""
+        if self._waits is None:
+            self._waits = self._turns()
         turn = next(self._waits, None)
         if turn is None:
             raise failure
@@ -189,7 +189,7 @@ class Session:
             reused = self._socket is not None
             try:
                 reply = self._next_reply()
-            except _NoAnswer:
+            except NoAnswer:
                 self.close()
                 if reused:
                     continue  # It closed an idle connection: that is its right, and no sign of being busy.
@@ -201,7 +201,7 @@ class Session:
                     self._ahead.popleft()
                     return reply
                 self.close()
-                self.wait(refusal(reply, self._identity(reply)), "is busy")
+                self.wait(refusal(reply, self._identify(reply)), "is busy")
 
     def receive(self, wanted: type[_Piece]) -> _Piece | Trailer:
         """The next piece of the answer's rest, ``memoryview`` of a GET or ``Entry`` of a LIST; the trailer is the last.
@@ -220,10 +220,36 @@ class Session:
             raise AssertionError("the stream knows what was asked for")  # noqa: TRY004 - our bug, not the server's
         return event
 
+    def whole_answer(self) -> tuple[Reply, memoryview, Trailer] | None:
+        """What ``reply`` and ``receive`` would give, if it went well and is here already; else None. Raises Failure.
+
+        The ``memoryview`` holds until the next call.
+        """
+        self.flush()
+        if self._socket is None or self._mid_answer:
+            return None
+        try:
+            answer = self._stream.next_whole()
+            if answer is not None:
+                self._identify(answer[0])
+                self._ahead.popleft()
+        except ProtocolError as error:
+            raise self._violation(error) from error
+        return answer
+
+    def receive_entries(self) -> list[Entry] | Trailer:
+        """The next entries of a listing, at least one; the trailer is the last. Raises Failure."""
+        entries = self._stream.next_entries()
+        if entries:
+            return entries
+        event = self.receive(Entry)
+        return event if isinstance(event, Trailer) else [event]
+
     def _next_reply(self) -> Reply:
         if self._socket is None:
             self._socket = self._connect_to_one()
             self._stream = ReplyStream()
+            self._identified = None
             self._first = b""
             self._unsent.clear()
             for request in self._ahead:
@@ -235,7 +261,7 @@ class Session:
             reply = self._next_event()
             if not isinstance(reply, Reply):
                 raise AssertionError("an answer begins with a reply")  # noqa: TRY004 - our bug, not the server's
-            self.served = self._identity(reply)
+            self._identify(reply)
         except ProtocolError as error:
             raise self._violation(error) from error
         self._heard = self._speaks = True
@@ -249,7 +275,7 @@ class Session:
         failures: list[Failure] = []
         for _ in range(len(self._addresses)):
             try:
-                connected = _connect(self.address, self._timeout_s)
+                connected = connect(self.address, self._timeout_s)
             except Failure as failure:
                 failures.append(failure)
                 self._addresses.rotate(-1)
@@ -320,7 +346,7 @@ class Session:
         """What the stream still holds: the end of a content that was broken off, and why."""
         self.close()
         if not self._heard:
-            raise _NoAnswer
+            raise NoAnswer
         try:
             self._stream.end_of_file()
             event = self._stream.next_event()
@@ -332,8 +358,13 @@ class Session:
             raise Failure(Exit.UNREACHABLE, "connection-lost", "the connection was lost", self.served)
         return event
 
-    def _identity(self, reply: Reply) -> Served:
-        return Served(decode_number(reply.fields.get("pid", "")), reply.fields.get("start", ""), str(self.address))
+    def _identify(self, reply: Reply) -> Served:
+        """Note who answers: mostly the one who did before."""
+        identity = reply.fields.get("pid"), reply.fields.get("start")
+        if self.served is None or identity != self._identified:
+            self.served = Served(decode_number(identity[0] or ""), identity[1] or "", str(self.address))
+            self._identified = identity
+        return self.served
 
     def _silence(self) -> Failure:
         served = self.served if self._heard else None
@@ -362,28 +393,3 @@ def backoff(retries: int) -> Iterator[float]:
 
     for attempt in range(retries):
         yield min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311 - no secret
-
-
-def _connect(address: Address, timeout_s: float) -> socket.socket:
-    # A str would be encoded by the idna codec, whose tables take longer to load than a small file to fetch.
-    host = address.host.encode("ascii") if address.host.isascii() else address.host
-    try:
-        connected = socket.create_connection((host, address.port), timeout_s)  # type: ignore[arg-type] # typeshed: str
-    except TimeoutError:
-        why = f"{address} did not accept a connection within {timeout_s:g} s"
-        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
-    except socket.gaierror as error:
-        why = f"{address} is not to be found: {error.strerror}"
-        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
-    except UnicodeError:
-        raise Failure(Exit.UNREACHABLE, "unreachable", f"{address} is not a host name") from None
-    except ConnectionRefusedError:
-        why = f"{address} refused the connection: nothing listens there"
-        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
-    except ConnectionResetError:
-        raise _NoAnswer from None
-    except OSError as error:
-        why = f"{address} is not reachable: {error.strerror or error}"
-        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connected

@@ -51,15 +51,16 @@ def entries(session: Session, name: bytes, *, recursive: bool) -> Iterator[Liste
         raise refusal(reply, served)
     beneath = directory.removesuffix(b"/") + b"/"
     seen = 0
-    while not isinstance(piece := session.receive(Entry), Trailer):
-        try:
-            listed = _checked(piece, beneath)
-        except ProtocolError as error:
-            session.close()
-            raise violation(error, served) from error
-        yield listed
-        seen += 1
-    _check_end(piece, seen, served)
+    while not isinstance(some := session.receive_entries(), Trailer):
+        for entry in some:
+            try:
+                listed = _checked(entry, beneath)
+            except ProtocolError as error:
+                session.close()
+                raise violation(error, served) from error
+            yield listed
+        seen += len(some)
+    _check_end(some, seen, served)
 
 
 def _slashless(name: bytes) -> bytes:
@@ -68,11 +69,14 @@ def _slashless(name: bytes) -> bytes:
 
 
 def _checked(entry: Entry, beneath: bytes) -> Listed:
-    rest = entry.name.removeprefix(beneath)
-    if not entry.name.startswith(beneath) or not {b"", b".", b".."}.isdisjoint(rest.split(b"/")) or b"\0" in rest:
+    name = entry.name
+    # No component of what follows may be empty, . or ..
+    components = b"/" + name[len(beneath) :] + b"/"
+    astray = b"//" in components or b"/./" in components or b"/../" in components or b"\0" in components
+    if astray or not name.startswith(beneath):
         raise ProtocolError(Status.BAD_REQUEST, "it listed a name that is not in the directory")
-    data = metadata.read(entry.kind, entry.fields)
-    return Listed(entry.name, data, entry.fields.get("link") == "1", entry.fields.get("error"))
+    fields = entry.fields
+    return Listed(name, metadata.read(entry.kind, fields), fields.get("link") == "1", fields.get("error"))
 
 
 def _check_end(trailer: Trailer, seen: int, served: Served) -> None:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from forkserver.client import checksums, partial
 from forkserver.client.outcome import Failure
 from forkserver.client.output import check_output, output_complaints, write_all
-from forkserver.client.target import Durable, check_place, complaints, directory_of, local_failure, synced
+from forkserver.client.target import (
+    Durable,
+    check_place,
+    complaints,
+    directory_of,
+    local_failure,
+    sync_content,
+    sync_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,9 +80,11 @@ class _Growing:
         """Let it take its name. Raises Failure."""
         if self._failure is not None:
             raise self._failure
-        with complaints(self._path), synced(self._fd, self._directory_fd, durable):
+        with complaints(self._path):
+            sync_content(self._fd, durable)
             name = os.path.basename(self._path)
             os.rename(self._temporary, name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
+            sync_name(self._directory_fd, durable)
 
     def close(self) -> None:
         """Leave nothing but the complete list."""

@@ -15,17 +15,21 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE = 0o777
+_MOST_MADE = 100_000
 
 
 class Place:
     """Directories beneath ``root``, which exists, links and all; a context manager. One thread's, with one way open.
 
+    ``made`` gets the paths of the directories that it makes, some thousands at most: nothing was in them.
     Methods raise OSError: NotADirectoryError where something else, a symbolic link for one, stands in the way.
     """
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, made: set[bytes] | None = None) -> None:
         self._fds = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
         self._way: list[bytes] = []
+        self._path: bytes | None = b""
+        self._made = made
 
     def __enter__(self) -> Self:
         return self
@@ -45,6 +49,9 @@ class Place:
 
         ``path`` has no slash before or after it; empty, it is the root.
         """
+        if path == self._path:
+            return self._fds[-1]
+        self._path = None
         components = path.split(b"/") if path else []
         common = 0
         while common < min(len(components), len(self._way)) and components[common] == self._way[common]:
@@ -52,6 +59,7 @@ class Place:
         self._leave(common)
         for component in components[common:]:
             self._enter(component, create=create)
+        self._path = path
         return self._fds[-1]
 
     def _enter(self, component: bytes, *, create: bool) -> None:
@@ -62,6 +70,8 @@ class Place:
                 raise
             with contextlib.suppress(FileExistsError):  # another thread was faster
                 os.mkdir(component, _MODE, dir_fd=self._fds[-1])
+                if self._made is not None and len(self._made) < _MOST_MADE:
+                    self._made.add(b"/".join([*self._way, component]))
             fd = os.open(component, _DIRECTORY, dir_fd=self._fds[-1])
         self._fds.append(fd)
         self._way.append(component)

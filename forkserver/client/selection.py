@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,6 +50,7 @@ class Chosen(NamedTuple):
 def choose(session: Session, chosen: Chosen, watcher: Watcher) -> Iterator[Item]:
     """List the directory, and give what is wanted of it, each directory before what is in it. Raises Failure."""
     beneath = chosen.name.removesuffix(b"/") + b"/"
+    above = chosen.above + b"/" if chosen.above else b""
     for entry in entries(session, chosen.name, recursive=chosen.deep or chosen.recursive):
         path = entry.name[len(beneath) :]
         if not _wanted(chosen, path, is_directory=entry.data.kind == "dir"):
@@ -58,11 +58,11 @@ def choose(session: Session, chosen: Chosen, watcher: Watcher) -> Iterator[Item]
         if entry.error:
             what = f"the server could not list it ({entry.error})"
             watcher.failed(entry.name, Failure(Exit.REFUSED, entry.error, what, answered_by(session)))
-        elif any(component.startswith(partial.PREFIX) for component in path.split(b"/")):
+        elif b"/" + partial.PREFIX in b"/" + path:
             reason = f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete"
             watcher.failed(entry.name, local_failure(path, reason))
         else:
-            yield Item(entry.name, os.path.join(chosen.above, path), entry.data, entry.link)
+            yield Item(entry.name, above + path, entry.data, entry.link)
 
 
 def _wanted(chosen: Chosen, path: bytes, *, is_directory: bool) -> bool:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import marshal
-import tempfile
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from forkserver.client.display import count
 from forkserver.client.outcome import Exit, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+_Value = TypeVar("_Value")
 _MOST_IN_MEMORY = 20_000
 
 
-class Spool:
-    """Tuples of bytes, text, numbers and None, in the order they were added. Raises Failure (a full disk)."""
+class Spool(Generic[_Value]):
+    """Values in the order they were added. Raises Failure (a full disk).
 
-    def __init__(self) -> None:
-        self._first: list[tuple[Any, ...]] = []
+    ``pack`` makes a value of tuples, bytes, text, numbers and None of one that is to be written, and ``unpack`` undoes
+    that.
+    """
+
+    def __init__(self, pack: Callable[[_Value], Any], unpack: Callable[[Any], _Value]) -> None:
+        self._pack = pack
+        self._unpack = unpack
+        self._first: list[_Value] = []
         self._rest: IO[bytes] | None = None
         self._rest_count = 0
 
@@ -35,20 +41,22 @@ class Spool:
     def __len__(self) -> int:
         return len(self._first) + self._rest_count
 
-    def add(self, values: tuple[Any, ...]) -> None:
+    def add(self, value: _Value) -> None:
         """Append one."""
         if len(self._first) < _MOST_IN_MEMORY:
-            self._first.append(values)
+            self._first.append(value)
             return
         try:
             if self._rest is None:
+                import tempfile  # noqa: PLC0415 - most lists are short, and it takes long
+
                 self._rest = tempfile.TemporaryFile()  # noqa: SIM115 - it is kept open
-            marshal.dump(values, self._rest)
+            marshal.dump(self._pack(value), self._rest)
         except OSError as error:
             raise _failure(len(self), error) from error
         self._rest_count += 1
 
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+    def __iter__(self) -> Iterator[_Value]:
         """All that were added, once: nothing may be added any more."""
         yield from self._first
         if self._rest is not None:
@@ -57,7 +65,7 @@ class Spool:
             except OSError as error:
                 raise _failure(len(self), error) from error
             for _ in range(self._rest_count):
-                yield marshal.load(self._rest)  # noqa: S302 - what we have written ourselves, into a file without a name
+                yield self._unpack(marshal.load(self._rest))  # noqa: S302 - what we have written ourselves, into a file without a name
 
 
 def _failure(entries: int, error: OSError) -> Failure:

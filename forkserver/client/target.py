@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 _RESERVE_BYTES = 1 << 26
 _SMALL_BYTES = 1 << 16
 """Written at once; nothing is gained by asking for space before."""
-_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a file beside its place is made."""
 _ORDINARY_MODE = 0o666
 _EXECUTE = 0o111
+_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_DIRECTORY = "is a directory, and is left as it is"
 _REASONS = {
@@ -38,6 +40,7 @@ _REASONS = {
     errno.EACCES: "permission denied",
     errno.ENOENT: "no such directory",
     errno.ENOTDIR: "not a directory",
+    errno.EISDIR: _IN_DIRECTORY,
 }
 
 
@@ -131,8 +134,7 @@ class LocalFile:
                 return self._partial.missing()
             # Noted first: a signal may end us between the two lines.
             self._temporary = partial.PREFIX + os.urandom(8).hex().encode("ascii")
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._fd = os.open(self._temporary, flags, 0o600, dir_fd=self._directory_fd)
+            self._fd = os.open(self._temporary, NEW, 0o600, dir_fd=self._directory_fd)
             if self._size > _SMALL_BYTES:
                 self._secure_space(self._size)
             else:
@@ -200,16 +202,17 @@ class LocalFile:
         """Give the file its time, its permissions and its name, and make all that as durable as is wanted."""
         with self._complaints:
             mask = _umask()
-            os.fchmod(self._fd, (_ORDINARY_MODE | (known.mode & _EXECUTE)) & ~mask)
+            os.fchmod(self._fd, permissions(known) & ~mask)
             with contextlib.suppress(OverflowError):  # A time no file can have here.
                 os.utime(self._fd, ns=(known.version.mtime_ns, known.version.mtime_ns))
             validator.note(self._fd, known.version.etag)
-            with synced(self._fd, self._directory_fd, self._durable):
-                if self._partial is not None:
-                    self._partial.complete(self._name)
-                elif self._temporary is not None:
-                    os.rename(self._temporary, self._name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
-                    self._temporary = None
+            sync_content(self._fd, self._durable)
+            if self._partial is not None:
+                self._partial.complete(self._name)
+            elif self._temporary is not None:
+                os.rename(self._temporary, self._name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
+                self._temporary = None
+            sync_name(self._directory_fd, self._durable)
 
     def digest(self) -> str | None:
         """Of one that has several pieces, and of one that was here before, it is read again."""
@@ -236,9 +239,7 @@ class LocalFile:
                 self._partial.remove()
             if needed_bytes:
                 reason += f"; {count(needed_bytes)} bytes are needed"
-        failure = self._failure(reason)
-        failure.disk_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return failure
+        return local_failure(self._path, reason, error)
 
     def _failure(self, reason: str) -> Failure:
         return local_failure(self._path, reason)
@@ -259,6 +260,11 @@ class _Complaints:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, OSError):
             raise self._file.explain(error, self._needed_bytes) from error
+
+
+def permissions(known: Known) -> int:
+    """Of the file here, but for the umask."""
+    return _ORDINARY_MODE | (known.mode & _EXECUTE)
 
 
 @contextlib.contextmanager
@@ -300,12 +306,14 @@ def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTOR
         raise local_failure(path, "is not a regular file, and is left as it is")
 
 
-@contextlib.contextmanager
-def synced(fd: int, directory_fd: int, durable: Durable) -> Iterator[None]:
-    """Where the file ``fd`` is given its name: sync it before, and the directory after. Raises OSError."""
+def sync_content(fd: int, durable: Durable) -> None:
+    """To be called before the file ``fd`` is given its name. Raises OSError."""
     if durable >= Durable.FILE:
         os.fsync(fd)
-    yield
+
+
+def sync_name(directory_fd: int, durable: Durable) -> None:
+    """To be called after it was given its name in ``directory_fd``. Raises OSError."""
     if durable >= Durable.DIR:
         with _tolerating(errno.EINVAL):  # A file system that cannot sync directories.
             os.fsync(directory_fd)
@@ -325,9 +333,11 @@ def reason_of(error: OSError) -> str:
     return _REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
-def local_failure(path: bytes, reason: str) -> Failure:
-    """The local file ``path`` cannot be written, or may not be."""
-    return Failure(Exit.LOCAL_DISK, "local-disk", f"local file {escape(path)}: {reason}")
+def local_failure(path: bytes, reason: str, error: OSError | None = None) -> Failure:
+    """The local file ``path`` cannot be written, or may not be; ``error`` is why, where it has one."""
+    failure = Failure(Exit.LOCAL_DISK, "local-disk", f"local file {escape(path)}: {reason}")
+    failure.disk_full = error is not None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return failure
 
 
 @contextlib.contextmanager

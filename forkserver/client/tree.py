@@ -8,10 +8,11 @@ import stat
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypeAlias
 
 from forkserver.client import validator
-from forkserver.client.answers import DIGEST, PASSING, answered_by, check_promise, receive, understand
+from forkserver.client.answers import DIGEST, PASSING, answered_by, check_promise, receive, understand, verify
 from forkserver.client.download import Receipt, fetch_file
 from forkserver.client.metadata import Metadata
 from forkserver.client.names import Names, folds_case
@@ -19,8 +20,9 @@ from forkserver.client.outcome import Exit, Failure
 from forkserver.client.partial import PIECE_BYTES
 from forkserver.client.place import Place
 from forkserver.client.selection import Item
+from forkserver.client.smallfile import put
 from forkserver.client.spool import Spool
-from forkserver.client.target import Durable, LocalFile, local_failure, reason_of
+from forkserver.client.target import Durable, LocalFile, check_place, local_failure, reason_of
 from forkserver.protocol.messages import Request
 
 if TYPE_CHECKING:
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 
     from forkserver.client.connection import Session
     from forkserver.client.watcher import Watcher
-    from forkserver.protocol.messages import Reply
+    from forkserver.protocol.messages import Reply, Trailer
+
+_Directory: TypeAlias = tuple[bytes, int]
+"""A path, and its time or a descriptor of it."""
 
 _PATIENCE_S = 1.0
 _WINDOW = 64
@@ -64,6 +69,8 @@ class Tree:
         self.whole_digest = whole_digest
         self.lock = threading.Lock()
         self.watcher = watcher
+        self.made: set[bytes] = set()
+        """Directories that were not there before: what was in them is not looked for."""
         self._sessions: list[Session] = []
         self._stop: BaseException | None = None
 
@@ -74,7 +81,7 @@ class Tree:
         ``items`` did.
         """
         self._check_root()
-        with Spool() as files, Spool() as directories:
+        with _items_spool() as files, Spool[_Directory](tuple, tuple) as directories:
             incomplete = self._spool(items, files, directories)
             waiting = iter(files)
             others = [
@@ -101,10 +108,10 @@ class Tree:
     def plan(self, items: Iterator[Item]) -> None:
         """Tell the watcher what ``fetch`` would do, and change nothing. Raises Failure where ``items`` do."""
         size = 0
-        with Spool() as files:
+        with _items_spool() as files:
             for item in items:
                 if self._claims(item) and item.data.kind != "dir":
-                    files.add((item.name, item.path, tuple(item.data)))
+                    files.add(item)
                     size += item.data.size or 0
             self.watcher.listed(len(files), size)
             with contextlib.ExitStack() as stack:
@@ -139,7 +146,7 @@ class Tree:
             self.watcher.skipped(item.name)
         return not item.link
 
-    def _spool(self, items: Iterator[Item], files: Spool, directories: Spool) -> Failure | None:
+    def _spool(self, items: Iterator[Item], files: Spool[Item], directories: Spool[_Directory]) -> Failure | None:
         """Write down what is to be fetched, and make the directories. Gives why that is not all."""
         try:
             self._spool_all(items, files, directories)
@@ -149,9 +156,9 @@ class Tree:
             return failure
         return None
 
-    def _spool_all(self, items: Iterator[Item], files: Spool, directories: Spool) -> None:
+    def _spool_all(self, items: Iterator[Item], files: Spool[Item], directories: Spool[_Directory]) -> None:
         size = 0
-        with Place(self._root) as place:
+        with Place(self._root, self.made) as place:
             for item in items:
                 if not self._claims(item):
                     continue
@@ -162,34 +169,33 @@ class Tree:
                         self.watcher.failed(item.name, local_failure(item.path, reason_of(error)))
                     directories.add((item.path, item.data.mtime_ns))
                 else:
-                    files.add((item.name, item.path, tuple(item.data)))
+                    files.add(item)
                     size += item.data.size or 0
         self.watcher.listed(len(files), size)
 
-    def _work_in_thread(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str, int]]]) -> None:
+    def _work_in_thread(self, waiting: Iterator[Item]) -> None:
         try:
             self._work(waiting)
         except BaseException as error:  # noqa: BLE001 - the thread that waits for this one raises it
             self._end(error)
 
-    def _work(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str, int]]]) -> None:
+    def _work(self, waiting: Iterator[Item]) -> None:
         session = self._connect()
         with self.lock:
             self._sessions.append(session)
         try:
-            with Place(self._root) as place:
+            with Place(self._root, self.made) as place:
                 _Worker(self, session, place).run(self._items(waiting))
         finally:
             session.close()
 
-    def _items(self, waiting: Iterator[tuple[bytes, bytes, tuple[str, int, str, str, str, int]]]) -> Iterator[Item]:
+    def _items(self, waiting: Iterator[Item]) -> Iterator[Item]:
         while self._stop is None:
             with self.lock:
-                values = next(waiting, None)
-            if values is None:
+                item = next(waiting, None)
+            if item is None:
                 return
-            name, path, data = values
-            yield Item(name, path, Metadata(*data))
+            yield item
 
     def _end(self, error: BaseException) -> None:
         """Have all workers end."""
@@ -199,7 +205,7 @@ class Tree:
         for session in sessions:
             session.interrupt()
 
-    def _set_times(self, directories: Spool) -> None:
+    def _set_times(self, directories: Spool[_Directory]) -> None:
         """Last: whatever is made in a directory changes its time."""
         with Place(self._root) as place:
             for path, mtime_ns in directories:
@@ -210,6 +216,13 @@ class Tree:
     def stopped(self) -> bool:
         """Whether the workers are to end."""
         return self._stop is not None
+
+
+def _items_spool() -> Spool[Item]:
+    return Spool(
+        lambda item: (item.name, item.path, tuple(item.data)),
+        lambda packed: Item(packed[0], packed[1], Metadata(*packed[2])),
+    )
 
 
 def find_unchanged(place: Place, item: Item, *, whole_digest: bool) -> Receipt | None:
@@ -257,6 +270,8 @@ class _Worker:
         self._answer(leave=0)
 
     def _is_here(self, item: Item) -> bool:
+        if item.path.rpartition(b"/")[0] in self._tree.made:
+            return False
         receipt = find_unchanged(self._place, item, whole_digest=self._tree.whole_digest)
         if receipt is None:
             return False
@@ -275,13 +290,17 @@ class _Worker:
             item = self._requested[0]
             started = time.monotonic()
             try:
-                reply = self._session.reply()  # where this raises, it is still due
+                whole = self._session.whole_answer()  # where this raises, it is still due
+                reply = whole[0] if whole else self._session.reply()  # likewise
                 self._requested.popleft()
-                receipt = self._take(item, reply, started)
+                receipt = self._take_whole(item, *whole, started) if whole else self._take(item, reply, started)
             except Failure as failure:
                 self._after(item, failure)
             else:
+                self._session.renew()
                 with self._tree.lock:
+                    if whole:
+                        self._tree.watcher.came(item, receipt.size)
                     self._tree.watcher.fetched(item, receipt)
 
     def _after(self, item: Item, failure: Failure) -> None:
@@ -298,6 +317,19 @@ class _Worker:
             with self._tree.lock:
                 self._tree.watcher.failed(item.name, failure)
 
+    def _take_whole(self, item: Item, reply: Reply, content: memoryview, trailer: Trailer, started: float) -> Receipt:
+        """As ``_take``, of a small file that is here already, as most are."""
+        known = understand(self._session, reply)
+        size = known.version.size
+        served = check_promise(self._session, reply, known.version.etag, 0, size)
+        digest = sha256(content).hexdigest()
+        verify(digest, trailer, served)
+        directory, directory_fd = self._directory(item)
+        if directory not in self._tree.made:
+            check_place(directory_fd, item.path)
+        put(directory_fd, item.path, content, known, self._tree.durable)
+        return Receipt((served,), size, size, f"{DIGEST}:{digest}", time.monotonic() - started)
+
     def _take(self, item: Item, reply: Reply, started: float) -> Receipt:
         known = understand(self._session, reply)
         size = known.version.size
@@ -310,7 +342,6 @@ class _Worker:
             digest = receive(self._session, target, 0, lambda size_bytes: self._came(item, size_bytes))
             target.verified(0, size, digest, known.version)
             target.finish(known)
-        self._session.renew()
         return Receipt((served,), size, size, f"{DIGEST}:{digest}", time.monotonic() - started)
 
     def _fetch_alone(self, item: Item) -> None:
@@ -339,8 +370,11 @@ class _Worker:
             self._tree.watcher.came(item, size_bytes)
 
     def _target(self, item: Item) -> LocalFile:
+        return LocalFile(self._directory(item)[1], item.path, durable=self._tree.durable)
+
+    def _directory(self, item: Item) -> _Directory:
+        directory = item.path.rpartition(b"/")[0]
         try:
-            directory_fd = self._place.directory(item.path.rpartition(b"/")[0])
+            return directory, self._place.directory(directory)
         except OSError as error:
             raise local_failure(item.path, reason_of(error)) from error
-        return LocalFile(directory_fd, item.path, durable=self._tree.durable)

@@ -6,7 +6,6 @@ whether somebody has changed the file since. On a file system without such attri
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 
@@ -16,8 +15,10 @@ _ATTRIBUTE = "user.fsget.etag"
 def note(fd: int, etag: str) -> None:
     """Note the etag of a file that has its final time."""
     found = os.fstat(fd)
-    with contextlib.suppress(OSError):
+    try:
         os.setxattr(fd, _ATTRIBUTE, f"{etag} {found.st_size} {found.st_mtime_ns}".encode("ascii"))
+    except OSError:
+        return  # no such attributes here
 
 
 def read(directory_fd: int, name: bytes) -> str | None:

@@ -54,7 +54,8 @@ class Counter(Watcher):
         self._unchanged += receipt.unchanged
         self._size += receipt.size
         self._received += receipt.received
-        self._tell(Fetched(item.name, item.path, receipt))
+        if self._on_event is not None:
+            self._on_event(Fetched(item.name, item.path, receipt))
 
     def failed(self, name: bytes, failure: Failure) -> None:
         """Count it."""

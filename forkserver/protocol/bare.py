@@ -31,6 +31,11 @@ class BareDialect:
         """Take what the peer sent: the whole name, in one piece."""
         self._name += data
 
+    @property
+    def has_request(self) -> bool:
+        """Whether ``next_request`` will not give None."""
+        return bool(self._name)
+
     def next_request(self) -> Request | None:
         """The one request. Raises ProtocolError if the name is too long."""
         if len(self._name) > MAX_NAME_BYTES:

@@ -43,6 +43,11 @@ class RequestStream:
         """Whether part of a request waits for its rest."""
         return bool(self._buffer)
 
+    @property
+    def has_request(self) -> bool:
+        """Whether ``next_request`` will not give None."""
+        return b"\n" in self._buffer
+
     def next_request(self) -> Request | None:
         """The next request, or None if it is not complete yet. Raises ProtocolError."""
         line = _take_line(self._buffer, MAX_REQUEST_BYTES, "the request line is longer than 8192 bytes")
@@ -122,6 +127,43 @@ class ReplyStream:
             self._state = "reply"
             return native.decode_trailer(line)
         return native.decode_entry(line)
+
+    def next_whole(self) -> tuple[Reply, memoryview, Trailer] | None:
+        """The next answer, if it is a content that went well and is here to its end: several events at once.
+
+        None is no sign of anything: all else is left to ``next_event``. Raises ProtocolError.
+        """
+        if self._state != "reply" or self._ready or not self._buffer.startswith(b"FS1 200 ok ", self._start, self._end):
+            return None
+        content = self._line_end(self._start)
+        if content is None or self._expected[:1] != ["GET"]:
+            return None
+        reply = native.decode_reply(bytes(self._view[self._start : content - 1]))
+        length = native.decode_number(reply.fields.get("length", ""))
+        trailer = content + length
+        end = self._line_end(trailer) if trailer < self._end else None
+        if end is None or not self._buffer.startswith(b"FS1 END ok", trailer, end):
+            return None
+        self._expected.pop(0)
+        self._start = end
+        self.content_seen = length
+        return reply, self._view[content:trailer], native.decode_trailer(bytes(self._view[trailer : end - 1]))
+
+    def next_entries(self) -> list[Entry]:
+        """As many entries of a listing as are here; none is no sign of anything. All else is left to ``next_event``."""
+        entries: list[Entry] = []
+        if self._state == "entries":
+            end = self._buffer.rfind(b"\n", self._start, self._end)
+            lines = bytes(self._view[self._start : end]).split(b"\n") if end >= 0 else []
+            for line in lines:
+                if line.startswith(b"FS1 ") or len(line) >= MAX_REPLY_BYTES:
+                    break
+                try:
+                    entries.append(native.decode_entry(line))
+                except ProtocolError:
+                    break
+                self._start += len(line) + 1
+        return entries
 
     def end_of_file(self) -> None:
         """The server will send no more. After it ``next_event`` has what was held back, until None.

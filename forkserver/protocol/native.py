@@ -31,6 +31,8 @@ _FIELDS = {
     "LIST": frozenset({"recursive"}),
     "PING": frozenset[str](),
 }
+_STATUSES = {(status.digits, status.word): status for status in Status}
+_ENDS = {end.word: end for end in End}
 
 
 def encode_name(name: bytes) -> str:
@@ -121,13 +123,12 @@ def encode_reply(reply: Reply) -> bytes:
 def decode_reply(line: bytes) -> Reply:
     """One reply line, without its line feed; number and word must be a row of the status table."""
     words, message = _split_message(line)
-    magic, number, word, *rest = words if len(words) > 2 else [*words, "", "", ""]  # noqa: PLR2004 - FS1, number, word
-    if magic != "FS1":
+    if words[0] != "FS1":
         raise _bad("this is not a forkserver's reply")
-    for status in Status:
-        if number == status.digits and word == status.word:
-            return Reply(status, _fields(rest), message)
-    raise _bad("the reply has an unknown status")
+    status = _STATUSES.get((words[1], words[2])) if len(words) > 2 else None  # noqa: PLR2004 - FS1, number, word
+    if status is None:
+        raise _bad("the reply has an unknown status")
+    return Reply(status, _fields(words[3:]), message)
 
 
 def encode_trailer(trailer: Trailer) -> bytes:
@@ -138,10 +139,10 @@ def encode_trailer(trailer: Trailer) -> bytes:
 def decode_trailer(line: bytes) -> Trailer:
     """One trailer line, without its line feed."""
     words, message = _split_message(line)
-    for end in End:
-        if words[:3] == ["FS1", "END", end.word]:
-            return Trailer(end, _fields(words[3:]), message)
-    raise _bad("a trailer was due")
+    end = _ENDS.get(words[2]) if words[:2] == ["FS1", "END"] and len(words) > 2 else None  # noqa: PLR2004 - FS1, END, word
+    if end is None:
+        raise _bad("a trailer was due")
+    return Trailer(end, _fields(words[3:]), message)
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -151,10 +152,10 @@ def encode_entry(entry: Entry) -> bytes:
 
 def decode_entry(line: bytes) -> Entry:
     """One line of a listing, without its line feed."""
-    kind, *words = _words(line)
-    if kind not in ("file", "dir") or not words or not words[0].startswith("/"):
+    words = _words(line)
+    if words[0] not in ("file", "dir") or len(words) == 1 or not words[1].startswith("/"):
         raise _bad("an entry of a listing was due")
-    return Entry(kind, decode_name(words[0]), _fields(words[1:]))
+    return Entry(words[0], decode_name(words[1]), _fields(words[2:]))
 
 
 def encode_time(nanoseconds: int) -> str:
@@ -166,11 +167,13 @@ def encode_time(nanoseconds: int) -> str:
 
 def decode_time(word: str) -> int:
     """Undo ``encode_time``. Raises ProtocolError."""
-    seconds, dot, rest = word.removeprefix("-").partition(".")
-    if not dot or len(rest) != 9:  # noqa: PLR2004 - nine decimals
-        raise _bad("a time has nine decimals")
-    nanoseconds = decode_number(seconds) * 1_000_000_000 + decode_number(rest)
-    return -nanoseconds if word.startswith("-") else nanoseconds
+    digits = word.removeprefix("-")
+    seconds, _, rest = digits.partition(".")
+    # Of other scripts' digits isdecimal() alone would take some.
+    if not (len(rest) == 9 and 0 < len(seconds) <= _MAX_DIGITS and word.isascii() and (seconds + rest).isdecimal()):  # noqa: PLR2004 - nine decimals
+        raise _bad("a time is seconds, a dot and nine decimals")
+    nanoseconds = int(seconds + rest)
+    return nanoseconds if digits is word else -nanoseconds
 
 
 def decode_number(word: str) -> int:
@@ -197,14 +200,12 @@ def _words(line: bytes) -> list[str]:
 
 
 def _fields(words: list[str]) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise _bad("a field has the form key=value")
-        if key in fields:
-            raise _bad("a field is given twice")
-        fields[key] = value
+    try:
+        fields: dict[str, str] = dict([word.split("=", 1) for word in words])
+    except ValueError:
+        raise _bad("a field has the form key=value") from None
+    if len(fields) != len(words):
+        raise _bad("a field is given twice")
     return fields
 
 
