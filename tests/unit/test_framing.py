@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forkserver.protocol.framing import MAX_EARLY_TRAILER_BYTES, ROOM_BYTES, ReplyStream, RequestStream
 from forkserver.protocol.messages import (
@@ -285,3 +287,102 @@ def test_the_longest_reply_line_is_read() -> None:
     line = b"FS1 200 ok x=" + b"x" * (MAX_REPLY_BYTES - 14) + b"\n"
     assert len(line) == MAX_REPLY_BYTES
     assert len(drain(reply_stream(line, "PING"))) == 1
+
+
+def drain_by_many(stream: ReplyStream) -> list[Reply | Entry | Trailer | bytes]:
+    """As ``drain``, by what takes several events at once wherever it can."""
+    events: list[Reply | Entry | Trailer | bytes] = []
+    while True:
+        whole = stream.next_whole()
+        entries = stream.next_entries()
+        event = None if whole or entries else stream.next_event()
+        if whole:
+            reply, content, trailer = whole
+            events += [reply, *([bytes(content)] if content else []), trailer]
+        elif entries:
+            events += entries
+        elif event is None:
+            return events
+        else:
+            events.append(bytes(event) if isinstance(event, memoryview) else event)
+
+
+def told(data: bytes, verbs: list[str], piece: int, drained) -> list[object]:
+    """What a client learns: contents joined, everything else by its values, the complaint last."""
+    stream = reply_stream(b"", *verbs)
+    learned: list[object] = []
+
+    def learn(events: list[Reply | Entry | Trailer | bytes]) -> None:
+        for event in events:
+            if isinstance(event, bytes) and learned and isinstance(learned[-1], bytes):
+                learned[-1] += event
+            elif isinstance(event, bytes):
+                learned.append(event)
+            else:
+                learned.append(tuple(getattr(event, name) for name in event.__slots__))
+
+    try:
+        for start in range(0, len(data), piece):
+            feed(stream, data[start : start + piece])
+            learn(drained(stream))
+        stream.end_of_file()
+        learn(drained(stream))
+    except ProtocolError as error:
+        learned.append(str(error))
+    return learned
+
+
+def of_get(content: bytes) -> bytes:
+    return OK % len(content) + content + b"FS1 END ok digest=sha256:0\n"
+
+
+ANSWERS = [
+    *(("GET", of_get(content)) for content in (b"", b"abc", b"FS1 END ok\n", b"\n", b"x" * 300)),
+    ("GET", OK % 8 + b"contents" + b"FS1 END changed\n"),
+    ("GET", OK % 300 + b"contents" + TRUNCATED % 8),
+    ("GET", OK % 40 + TRUNCATED % 0),
+    ("GET", OK % 3 + b"abcFS1 END OK\n"),
+    ("GET", b"FS1 200 ok length=3x\nabcFS1 END ok\n"),
+    ("GET", b"FS1 200 ok length=3 length=3\nabcFS1 END ok\n"),
+    ("GET", b"FS1 404 not-found pid=1\n"),
+    ("GET", b"FS1 200 okay length=1\na"),
+    ("STAT", b"FS1 200 ok pid=1\n"),
+    ("LIST", b"FS1 200 ok pid=1\nfile /a size=1\ndir /b\nfile /c%20d size=2\nFS1 END ok entries=3\n"),
+    ("LIST", b"FS1 200 ok pid=1\nFS1 END ok entries=0\n"),
+    ("LIST", b"FS1 200 ok pid=1\nfile /a size=1\nfile  /b\nFS1 END ok entries=2\n"),
+    ("LIST", b"FS1 200 ok pid=1\nfile /a\n" + b"x" * MAX_REPLY_BYTES + b"\n"),
+    ("LIST", b"FS1 200 ok pid=1\nfile /a\n\n"),
+]
+
+
+@given(st.lists(st.sampled_from(ANSWERS), max_size=6), st.sampled_from([1, 2, 3, 50, 100_000]), st.integers(0, 40))
+def test_several_events_at_once_are_the_same_events_in_any_order(
+    answers: list[tuple[str, bytes]], piece: int, missing: int
+) -> None:
+    data = b"".join(answer for _, answer in answers)
+    data = data[: len(data) - missing]
+    verbs = [verb for verb, _ in answers] or ["PING"]
+    assert told(data, verbs, piece, drain_by_many) == told(data, verbs, piece, drain)
+
+
+@pytest.mark.parametrize("piece", [1, 50, 100_000])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_several_events_at_once_are_the_same_events(answer: tuple[str, bytes], piece: int) -> None:
+    verb, data = answer
+    for behind in (b"", of_get(b"x")):
+        verbs = [verb, "GET"] if behind else [verb]
+        assert told(data + behind, verbs, piece, drain_by_many) == told(data + behind, verbs, piece, drain)
+
+
+def test_a_whole_answer_is_taken_at_once_and_not_before_it_is_there() -> None:
+    answer = of_get(b"content")
+    for missing in range(1, len(answer)):
+        assert reply_stream(answer[:-missing]).next_whole() is None
+    stream = reply_stream(answer + b"FS1 404 not-found\n", "GET", "GET")
+    whole = stream.next_whole()
+    assert whole is not None
+    assert bytes(whole[1]) == b"content"
+    assert stream.next_whole() is None
+    (reply,) = drain(stream)
+    assert isinstance(reply, Reply)
+    assert reply.status is Status.NOT_FOUND
