@@ -105,7 +105,7 @@ class Docroot:
         components = path.split(b"/")
         if b"" in components or b"." in components or b".." in components:
             raise Refusal(Status.FORBIDDEN, "a name cannot have an empty, . or .. component")
-        if not all(map(self.shows, components)):
+        if not self._hidden and b"/." in name:
             raise Refusal(*_REFUSALS[errno.ENOENT])
         return path
 

@@ -41,6 +41,9 @@ class RequestReader:
         Raises ProtocolError for what is to be answered with an error, a deadline met before or in the middle of a
         request among it; PeerGone; Woken.
         """
+        return self.dialect.next_request() or self._await_request(midway=midway)
+
+    def _await_request(self, *, midway: bool) -> Request | None:
         idle = not (self._first or self.dialect.started)
         deadline = clock.now() + (self._settings.idle_s if idle else self._settings.request_s)
         while (request := self.dialect.next_request()) is None:

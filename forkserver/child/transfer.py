@@ -60,12 +60,16 @@ def early(end: End, sent_bytes: int) -> Trailer:
 
 
 class Transfer:
-    """One content: ``length`` bytes of ``found`` from ``offset``. ``sent_bytes`` tells how far it came, at any time."""
+    """One content: ``length`` bytes of ``found`` from ``offset``. ``sent_bytes`` tells how far it came, at any time.
 
-    def __init__(self, wire: Wire, slot: Slot, pace: Pace) -> None:
+    ``new_pace`` is called when it begins, or where a small one finds no room; from then on there is ``pace``.
+    """
+
+    def __init__(self, wire: Wire, slot: Slot, new_pace: Callable[[], Pace]) -> None:
         self._wire = wire
         self._slot = slot
-        self._pace = pace
+        self._new_pace = new_pace
+        self.pace: Pace
         self.sent_bytes = 0
 
     def send(self, found: Found, offset: int, length: int, digest: str | None) -> Trailer | None:
@@ -73,6 +77,7 @@ class Transfer:
 
         Raises PeerGone or PeerTooSlow.
         """
+        self.pace = self._new_pace()
         self._hash = _DIGESTS[digest]() if digest else None
         self._digest = digest
         self._block = memoryview(bytearray(min(length, BLOCK_BYTES) if digest else 0))
@@ -106,12 +111,15 @@ class Transfer:
 
         Not even a stop cuts it short: there is only a little more of it than of the trailer alone.
         """
-        block = bytearray(b"".join((head, content, trailer)))
-        before_content = len(block) - len(head)
+        block = b"".join((head, content, trailer))
+        gone = self._wire.send_now(block)
+        rest = bytearray(block[gone:])
         try:
-            self._wire.send(block, self._pace, STOPPING)
+            if rest:
+                self.pace = self._new_pace()
+                self._wire.send(rest, self.pace, STOPPING)
         finally:
-            gone = before_content - len(block)
+            gone = len(block) - len(rest) - len(head)
             self.sent_bytes = max(0, min(gone, len(content)))
             self._slot.count_sent(self.sent_bytes)
 
@@ -123,7 +131,7 @@ class Transfer:
 
     def _send_straight(self, fd: int, position: int, left_bytes: int) -> bool:
         """Send a piece of the file; returns whether there was one."""
-        sent = self._wire.send_file(fd, position, min(left_bytes, CHUNK_BYTES), self._pace, DRAINING)
+        sent = self._wire.send_file(fd, position, min(left_bytes, CHUNK_BYTES), self.pace, DRAINING)
         self._count(sent)
         return sent > 0
 
@@ -134,7 +142,7 @@ class Transfer:
             return False
         self._hash.update(piece)
         while piece:
-            sent = self._wire.send_part(piece, self._pace, DRAINING)
+            sent = self._wire.send_part(piece, self.pace, DRAINING)
             self._count(sent)
             piece = piece[sent:]
         return True
