@@ -51,6 +51,8 @@ def main() -> int:
 def run(chosen: plan.Plan) -> results.Results:
     """Measure; whatever happens, nothing of it is left."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # Where this is set, programs that run from a checkout are compiled anew at every start, unlike installed ones.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     procfs.adopt_orphans()
     limits.raise_ours()
     packages.install(chosen.packages)

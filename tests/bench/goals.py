@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.bench.results import Spread
 from tests.bench.workloads.discard import DISCARD
-from tests.bench.workloads.fetches import FETCH, TREE
+from tests.bench.workloads.fetches import FETCH, TREE, TREE_AGAIN
 from tests.bench.workloads.idle import IDLE
 from tests.bench.workloads.rates import SMALL
 from tests.bench.workloads.slow import CROWD, SLOW
@@ -87,6 +87,9 @@ def _large(results: Results) -> list[Goal]:
             for name in ("rsync", "wget")
         ),
         Goal("tree of small files, safely, against rsync", results.ratio(TREE, ("fsget", 1), ("rsync", 1), "gb_s"), 2),
+        Goal(
+            "the tree again, unchanged, against rsync", results.ratio(TREE_AGAIN, ("fsget", 1), ("rsync", 1), "gb_s"), 1
+        ),
     ]
 
 

@@ -11,7 +11,7 @@ from tests.bench.results import Spread
 from tests.bench.workloads.account import ACCOUNT, KINDS
 from tests.bench.workloads.clients import FILE_CLIENTS, TREE_CLIENTS, Client
 from tests.bench.workloads.discard import DISCARD
-from tests.bench.workloads.fetches import FETCH, TREE
+from tests.bench.workloads.fetches import FETCH, TREE, TREE_AGAIN
 from tests.bench.workloads.idle import AFTER_A_REQUEST, IDLE
 from tests.bench.workloads.rates import MEDIUM, SMALL
 from tests.bench.workloads.slow import CROWD, SLOW
@@ -157,6 +157,7 @@ def _fetches(results: Results) -> str:
     for table, title, clients in (
         (FETCH, "## One large file to memory, by real clients", FILE_CLIENTS),
         (TREE, "## A tree of files of 4 KiB to memory, by real clients", TREE_CLIENTS),
+        (TREE_AGAIN, "## The same tree again, where nothing has changed", TREE_CLIENTS),
     ):
         rows = [_fetch_row(results, table, each) for each in clients if each.name in results.servers(table)]
         if rows:

@@ -21,12 +21,16 @@ _AT_ONCE = 16
 
 @dataclasses.dataclass(frozen=True)
 class Client:
-    """``command(room, port, target)`` fetches from ``server`` ("": from the disk) into the directory ``target``."""
+    """``command(room, port, target)`` fetches from ``server`` ("": from the disk) into the directory ``target``.
+
+    ``looks``: what is there and unchanged it does not fetch.
+    """
 
     name: str
     label: str
     server: str
     command: Callable[[Room, int, Path], list[str]]
+    looks: bool = False
 
 
 def _fsget(*options: str) -> Callable[[Room, int, Path], list[str]]:
@@ -92,8 +96,8 @@ def _tree_cp(room: Room, _port: int, target: Path) -> list[str]:
 
 
 TREE_CLIENTS = [
-    Client("fsget", "**fsget**, from forkserver: verified, sha256", "plain", _fsget(f"{files.TREE}/**")),
-    Client("rsync", "rsync -a, from its daemon", "rsyncd", _tree_rsync),
+    Client("fsget", "**fsget**, from forkserver: verified, sha256", "plain", _fsget(f"{files.TREE}/**"), looks=True),
+    Client("rsync", "rsync -a, from its daemon", "rsyncd", _tree_rsync, looks=True),
     Client("curl", f"curl --parallel ({_AT_ONCE} at once), from nginx", "nginx", _tree_curl),
     Client("wget", "wget, from nginx", "nginx", _tree_wget),
     Client("cp", "cp -r, no server at all", "", _tree_cp),
