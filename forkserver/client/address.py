@@ -5,6 +5,7 @@ Every function raises ValueError with one line for people.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import NamedTuple
 
@@ -39,6 +40,11 @@ class Location(NamedTuple):
     def server(self) -> Address:
         """The one to ask first."""
         return self.servers[0]
+
+    def elsewhere(self, path: bytes) -> bytes | None:
+        """Where ``path`` is, to be told; None: it is the file's own name, in this directory."""
+        place = os.path.normpath(path)
+        return None if place == self.name.rpartition(b"/")[2] else place
 
     @property
     def is_url(self) -> bool:

@@ -31,6 +31,11 @@ _NOT_THE_SAME = frozenset({Status.CHANGED, Status.NOT_FOUND, Status.NOT_A_FILE, 
 """To a request for a further piece."""
 
 
+def may_pass(session: Session, failure: Failure) -> bool:
+    """Whether what was asked of ``session``, which may have answered before, is to be asked again."""
+    return failure.word in PASSING or (failure.word == "unreachable" and session.served is not None)
+
+
 def answered_by(session: Session) -> Served:
     """Who gave the session's last answer."""
     if session.served is None:

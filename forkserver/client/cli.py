@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -209,7 +208,7 @@ def command(
     null: bool,
     confirm_delete: bool,
     **values: Any,
-) -> tuple[Options, Iterable[Location] | None]:
+) -> tuple[Options, list[Location] | None, Iterable[list[Location]]]:
     """Fetch files from a forkserver, verified, each whole or not at all.
 
     NAME is a path beneath the directory the server serves, a pattern ('reports/*.pdf', '**/*.pdf'), or
@@ -230,14 +229,13 @@ def command(
         )
     _check(options, names)
     if verify:
-        return options, []
+        return options, [], ()
     locations = _locations(options, names)
     if locations is not None and options.names_from is not None:
         from forkserver.client.namelist import named_in  # noqa: PLC0415 - most runs read none
 
-        more = named_in(options.names_from, b"\0" if null else b"\n", options)
-        return options, itertools.chain(locations, more)
-    return options, locations
+        return options, locations, named_in(options.names_from, b"\0" if null else b"\n", options)
+    return options, locations, ()
 
 
 def _check(options: Options, names: tuple[str, ...]) -> None:
@@ -332,12 +330,11 @@ def _main() -> int:
         with contextlib.suppress(OSError):  # nobody left to tell
             error.show()
         return Exit.USAGE
-    options, locations = parsed
     interrupt.catch()
-    return _act(options, locations)
+    return _act(*parsed)
 
 
-def _act(options: Options, locations: Iterable[Location] | None) -> Exit:
+def _act(options: Options, locations: list[Location] | None, more: Iterable[list[Location]]) -> Exit:
     if options.listed is not None:
         from forkserver.client.verify import verify  # noqa: PLC0415 - no run does both
 
@@ -345,11 +342,11 @@ def _act(options: Options, locations: Iterable[Location] | None) -> Exit:
     if locations is None:
         return Run(options).prompt()
     if options.manifest is None:
-        return Run(options).names(locations)
+        return Run(options).names(locations, more)
     from forkserver.client.manifest import manifest  # noqa: PLC0415 - most runs write none
 
     with manifest(options.manifest, options.directory, options.file_durable) as note:
-        return Run(options, note).names(locations)
+        return Run(options, note).names(locations, more)
 
 
 def _confess(error: Exception) -> None:

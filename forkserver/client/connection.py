@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 2.0
+WINDOW = 64
+"""Requests on the way: enough to hide the way there and back, few enough to do again after a lost connection."""
 MIN_RATE = 128
 """Bytes a second that must come of an answer, on the average of ``timeout_s``: a server that trickles is given up."""
 _BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.answers import answered_by
-from forkserver.client.listing import describe
+from forkserver.client.listing import describe, describe_all
 from forkserver.client.outcome import Exit, Failure, refusal
 from forkserver.client.pattern import Filter, compile_path, fixed_part, is_pattern
 from forkserver.client.prune import Pruning
@@ -15,7 +15,7 @@ from forkserver.client.tree import Tree
 from forkserver.protocol.messages import Reply, Request, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from forkserver.client.api import Client
     from forkserver.client.connection import Session
@@ -58,9 +58,41 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
 
     Raises Failure, after whatever could be fetched was.
     """
+    tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
+    items = _items(wanted, client.session, watcher)
+    if plan.dry:
+        tree.plan(items)
+    else:
+        tree.fetch(items)
+    if plan.delete and names is not None and not watcher.summary.failed:
+        pruning = Pruning(wanted.filter.wants_file, watcher.deleted, watcher.failed, dry=plan.dry)
+        pruning.prune(directory, wanted.name.rstrip(b"/").rpartition(b"/")[2], names)
+
+
+def fetch_named(  # noqa: PLR0913 - likewise
+    client: Client,
+    wanted: Mapping[bytes, bytes],
+    directory: bytes,
+    watcher: Counter,
+    *,
+    durable: Durable,
+    whole_digest: bool = False,
+    names: Names | None = None,
+) -> None:
+    """Fetch the files that are keys of ``wanted`` into ``directory``, to the paths that are the values.
+
+    Otherwise as ``fetch_tree``.
+    """
+    tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
+    tree.fetch(_named(wanted, client.session, watcher))
+
+
+def _tree(  # noqa: PLR0913 - likewise
+    client: Client, directory: bytes, watcher: Counter, *, durable: Durable, whole_digest: bool, names: Names | None
+) -> Tree:
     others = itertools.count(1)
     free = iter([client.session])  # the one that listed can fetch
-    tree = Tree(
+    return Tree(
         directory,
         lambda: next(free, None) or client.another(next(others)),
         watcher,
@@ -70,14 +102,16 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
         names=names,
         source=client.servers,
     )
-    items = _items(wanted, client.session, watcher)
-    if plan.dry:
-        tree.plan(items)
-    else:
-        tree.fetch(items)
-    if plan.delete and names is not None and not watcher.summary.failed:
-        pruning = Pruning(wanted.filter.wants_file, watcher.deleted, watcher.failed, dry=plan.dry)
-        pruning.prune(directory, wanted.name.rstrip(b"/").rpartition(b"/")[2], names)
+
+
+def _named(wanted: Mapping[bytes, bytes], session: Session, watcher: Counter) -> Iterator[Item]:
+    for name, data in describe_all(session, wanted):
+        if isinstance(data, Failure):
+            watcher.failed(name, data)
+        elif data.kind == "dir":
+            watcher.failed(name, refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session)))
+        else:
+            yield Item(name, wanted[name], data)
 
 
 def is_there(session: Session, name: bytes) -> bool:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client import metadata
-from forkserver.client.answers import ENDINGS, answered_by
-from forkserver.client.connection import violation
+from forkserver.client.answers import ENDINGS, answered_by, may_pass
+from forkserver.client.connection import WINDOW, violation
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.protocol.messages import End, Entry, ProtocolError, Request, Status, Trailer
 from forkserver.protocol.native import decode_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from forkserver.client.connection import Session
+    from forkserver.protocol.messages import Reply
 
 
 class Listed(NamedTuple):
@@ -32,7 +35,38 @@ class Listed(NamedTuple):
 
 def describe(session: Session, name: bytes) -> metadata.Metadata:
     """Metadata of a file or directory. Raises Failure."""
-    reply = session.ask(Request("STAT", _slashless(name)))
+    return _described(session, session.ask(Request("STAT", _slashless(name))))
+
+
+def describe_all(session: Session, names: Iterable[bytes]) -> Iterator[tuple[bytes, metadata.Metadata | Failure]]:
+    """Each of ``names``, with its metadata or why there is none, many requests on the way at a time.
+
+    Raises Failure where nothing more can be learned.
+    """
+    waiting = iter(names)
+    requested: deque[bytes] = deque()
+    while True:
+        for name in itertools.islice(waiting, WINDOW - len(requested)):
+            session.request(Request("STAT", _slashless(name)))
+            requested.append(name)
+        if not requested:
+            return
+        try:
+            reply = session.reply()  # where this raises, it is still due
+        except Failure as failure:
+            if not may_pass(session, failure):
+                raise
+            session.wait(failure, "lost the connection")
+            continue
+        session.renew()
+        try:
+            data: metadata.Metadata | Failure = _described(session, reply)
+        except Failure as failure:
+            data = failure
+        yield requested.popleft(), data
+
+
+def _described(session: Session, reply: Reply) -> metadata.Metadata:
     served = answered_by(session)
     if reply.status is not Status.OK:
         raise refusal(reply, served)

@@ -21,39 +21,49 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 16
 
 
-def named_in(path: bytes, end: bytes, options: Options) -> Iterator[Location]:
+def named_in(path: bytes, end: bytes, options: Options) -> Iterator[list[Location]]:
     """What the names in the file at ``path`` stand for, ``-`` for standard input; each ends in the byte ``end``.
 
-    They are read as they are needed, so another program may still be writing them. Empty ones are passed over. Raises
-    Failure where the file cannot be read, or one of them is no name.
+    As many at a time as are there: another program may still be writing them. Empty ones are passed over. Raises
+    Failure, after all before it, where the file cannot be read, or one of them is no name.
     """
     taken: dict[bytes, bytes] = {}
     shown = "standard input" if path == b"-" else escape(path)
-    for number, name in enumerate(_names(path, end, shown), 1):
-        if not name:
-            continue
-        try:
-            location = parse_location(name, *options.servers)
-            local = options.own_name(location)
-            if local is not None and taken.setdefault(local, name) != name:
-                raise ValueError(f"it would become the same local file as {escape(taken[local])}; fetch one only")  # noqa: TRY301
-        except ValueError as error:
-            raise Failure(Exit.USAGE, "usage", f"{shown}, name {number}: {escape(name[:200])}: {error}") from error
-        yield location
+    number = 0
+    for names in _names(path, end, shown):
+        some: list[Location] = []
+        for name in names:
+            number += 1
+            if not name:
+                continue
+            try:
+                some.append(_location(name, options, taken))
+            except ValueError as error:
+                yield some
+                raise Failure(Exit.USAGE, "usage", f"{shown}, name {number}: {escape(name[:200])}: {error}") from error
+        yield some
 
 
-def _names(path: bytes, end: bytes, shown: str) -> Iterator[bytes]:
+def _location(name: bytes, options: Options, taken: dict[bytes, bytes]) -> Location:
+    location = parse_location(name, *options.servers)
+    local = options.own_name(location)
+    if local is not None and taken.setdefault(local, name) != name:
+        raise ValueError(f"it would become the same local file as {escape(taken[local])}; fetch one only")
+    return location
+
+
+def _names(path: bytes, end: bytes, shown: str) -> Iterator[list[bytes]]:
     try:
         with _opened(path) as file:
             rest = b""
             while block := file.read1(_BLOCK_BYTES):  # type: ignore[attr-defined] # both kinds of file have it
                 *names, rest = (rest + block).split(end)
-                yield from names
+                yield names
                 if len(rest) > MAX_REQUEST_BYTES:
                     raise Failure(
                         Exit.USAGE, "usage", f"{shown}: is no list of names, or its names do not end in {end!r}"
                     )
-            yield rest
+            yield [rest]
     except OSError as error:
         raise Failure(Exit.USAGE, "usage", f"{shown}: cannot be read: {reason_of(error)}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import sys
 import time
@@ -110,15 +111,21 @@ class Run:
         self._terminal = sys.stderr if watched else None
         self._suggester: Suggester | None = None
 
-    def names(self, locations: Iterable[Location]) -> Exit:
-        """Do every one in order, whatever becomes of those before. Gives the exit status of the worst."""
-        if self._options.delete or not isinstance(locations, list) or len(locations) > 1:
+    def names(self, locations: list[Location], more: Iterable[list[Location]] = ()) -> Exit:
+        """Do every one, whatever becomes of those before; of ``more``, those together that come together.
+
+        Gives the exit status of the worst.
+        """
+        if self._options.delete or self._options.names_from is not None or len(locations) > 1:
             from forkserver.client.names import Names  # noqa: PLC0415 - one name needs none
 
             self._names = Names()
         try:
             for location in locations:
                 self._one(location)
+            for some in more:
+                for servers, group in itertools.groupby(some, self._together_with):
+                    self._several(servers, list(group))
         finally:
             self._hang_up()
         return self._report.worst
@@ -141,6 +148,29 @@ class Run:
                 continue
             self.names([location])
 
+    def _together_with(self, location: Location) -> tuple[Address, ...]:
+        """The servers that it may be asked of together with others; none where it is to be asked for alone."""
+        options = self._options
+        alone = options.action != "fetch" or options.dry or options.may_be_many(location)
+        return () if alone else location.servers
+
+    def _several(self, servers: tuple[Address, ...], locations: list[Location]) -> None:
+        if not servers or len(locations) == 1:
+            for location in locations:
+                self._one(location)
+            return
+        from forkserver.client.several import Several  # noqa: PLC0415 - most runs read no list
+
+        client = self._client(servers)
+
+        def progress(location: Location) -> Progress:
+            return Progress(location.shown, self._terminal, client.serving)
+
+        several = Several(locations, self._options, self._report, progress, self._note)
+        several.fetch(client, self._names)
+        for location in several.missing:
+            self._ask_back(location)
+
     def _one(self, location: Location) -> None:
         started = time.monotonic()
         client = self._client(location.servers)
@@ -156,7 +186,7 @@ class Run:
                 self._report.flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
-            if failure.word == "not-found" and not (self._options.as_json or self._options.quiet):
+            if failure.word == "not-found":
                 self._ask_back(location)
 
     def _client(self, servers: tuple[Address, ...]) -> Client:
@@ -246,10 +276,11 @@ class Run:
             receipt = get(target)
         if self._note is not None:
             self._note(name, receipt)
-        place = os.path.normpath(path)
-        return receipt, None if place == location.name.rpartition(b"/")[2] else place
+        return receipt, location.elsewhere(path)
 
     def _ask_back(self, location: Location) -> None:
+        if self._options.as_json or self._options.quiet:
+            return
         if self._suggester is None:
             from forkserver.client.suggest import Suggester  # noqa: PLC0415 - most runs find what they want
 

@@ -12,7 +12,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias
 
 from forkserver.client import validator
-from forkserver.client.answers import DIGEST, PASSING, answered_by, check_promise, receive, understand, verify
+from forkserver.client.answers import DIGEST, answered_by, check_promise, may_pass, receive, understand, verify
+from forkserver.client.connection import WINDOW
 from forkserver.client.download import Receipt, fetch_file
 from forkserver.client.metadata import Metadata
 from forkserver.client.names import Names, folds_case
@@ -36,8 +37,6 @@ _Directory: TypeAlias = tuple[bytes, int]
 """A path, and its time or a descriptor of it."""
 
 _PATIENCE_S = 1.0
-_WINDOW = 64
-"""Requests on the way: enough to hide the way there and back, few enough to do again after a lost connection."""
 
 
 class Tree:
@@ -86,7 +85,7 @@ class Tree:
             waiting = iter(files)
             others = [
                 threading.Thread(target=self._work_in_thread, args=(waiting,), daemon=True)
-                for _ in range(min(self._connections, -(-len(files) // _WINDOW)) - 1)
+                for _ in range(min(self._connections, -(-len(files) // WINDOW)) - 1)
             ]
             for thread in others:
                 thread.start()
@@ -265,8 +264,8 @@ class _Worker:
                 self._fetch_alone(item)
             else:
                 self._request(item)
-            if len(self._requested) >= _WINDOW:
-                self._answer(leave=_WINDOW // 2)
+            if len(self._requested) >= WINDOW:
+                self._answer(leave=WINDOW // 2)
         self._answer(leave=0)
 
     def _is_here(self, item: Item) -> bool:
@@ -307,7 +306,7 @@ class _Worker:
         """What becomes of an item that failed, and of those behind it."""
         if self._tree.stopped:
             raise failure
-        if failure.word in PASSING or (failure.word == "unreachable" and self._session.served):
+        if may_pass(self._session, failure):
             if not (self._requested and self._requested[0] is item):
                 self._request(item)  # behind the others
             self._session.wait(failure, "lost the connection")

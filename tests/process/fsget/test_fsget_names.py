@@ -22,6 +22,12 @@ def get(fsget, serve, root):
     return functools.partial(fsget, "-s", f"{server.host}:{server.port}")
 
 
+def described(says) -> bytes:
+    """The answer to a STAT."""
+    line = says.header(1)
+    return line[: line.index(b" offset=")] + b"\n"
+
+
 def files(place) -> list[str]:
     return sorted(str(path.relative_to(place)) for path in place.rglob("*") if not path.is_dir())
 
@@ -45,6 +51,75 @@ def test_a_name_of_a_list_that_is_missing_does_not_end_the_run(get, place):
     assert result.status == 3
     assert "fsget: missing: does not exist on the server" in result.err
     assert files(place) == ["a", "d"]
+
+
+def test_names_that_come_together_are_asked_for_together(fsget, lying_server, says, place):
+    stat = described(says)
+    names = [f"n{number}" for number in range(10)]
+    # Nothing is answered before all was asked.
+    server = lying_server([says.ask] * 10 + [stat] * 10 + [says.ask] * 10 + [says.file(b"x")[1]] * 10)
+    result = fsget("-s", server.address, "-i", "-", stdin=None, input=("\n".join(names) + "\n").encode())
+    assert (result.status, result.err) == (0, "")
+    assert [line.split(":")[0] for line in result.out.splitlines()] == names
+    assert [request.split()[:2] for request in server.requests] == [
+        [verb, b"/" + name.encode()] for verb in (b"STAT", b"GET") for name in names
+    ]
+    assert files(place) == names
+
+
+@pytest.mark.parametrize("connections", ["1", "3"])
+def test_of_names_that_come_together_each_is_told_as_if_it_were_the_only_one(get, place, root, connections):
+    (root / "big").write_bytes(os.urandom(9_000_000))
+    names = ["a", "missing", "b c", "tree", "big", "/sub/d", "a", *(f"many/{number}" for number in range(200))]
+    (root / "many").mkdir()
+    for number in range(200):
+        (root / "many" / str(number)).write_bytes(b"%d" % number)
+    result = get(
+        "-j", connections, "--manifest", "SUMS", "-i", "-", stdin=None, input=("\n".join(names) + "\n").encode()
+    )
+    assert result.status == 4
+    assert "fsget: missing: does not exist on the server" in result.err
+    assert "fsget: tree: is a directory" in result.err
+    told = sorted(line.split(":")[0] for line in result.out.splitlines())
+    assert told == sorted(["a", "b c", "big", "/sub/d", *(f"many/{number}" for number in range(200))])
+    assert (place / "big").read_bytes() == (root / "big").read_bytes()
+    assert all((place / str(number)).read_bytes() == b"%d" % number for number in range(200))
+    checked = subprocess.run(["sha256sum", "-c", "--strict", "SUMS"], cwd=place, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout.count(b": OK")) == (0, 204)
+    again = get("-i", "-", stdin=None, input=b"a\nbig\nb c\n")
+    assert again.out.count("unchanged, nothing fetched") == 3
+
+
+def test_of_names_that_come_together_each_is_told_where_nothing_can_be_fetched(fsget, place):
+    result = fsget("-s", "127.0.0.1:1", "--retries", "0", "-i", "-", "--json", stdin=None, input=b"a\nb\n")
+    assert result.status == 5
+    assert [(each["name"], each["status"]) for each in result.objects] == [("a", "unreachable"), ("b", "unreachable")]
+    assert files(place) == []
+
+
+def test_names_are_fetched_while_further_ones_are_still_to_come(begin, serve, root, place):
+    (root / "a").write_text("a")
+    (root / "b").write_text("b")
+    server = serve()
+    process = begin("-s", f"{server.host}:{server.port}", "-i", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    for name in (b"a", b"b"):
+        process.stdin.write(name + b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith(name + b": 1 bytes")
+    process.stdin.close()
+    assert process.wait() == 0
+    assert files(place) == ["a", "b"]
+
+
+def test_a_connection_that_is_lost_in_the_middle_of_a_list_is_made_again(fsget, lying_server, says, place):
+    stat = described(says)
+    first = [says.ask] * 3 + [stat]
+    second = [says.ask] * 2 + [stat] * 2 + [says.ask] * 3 + [says.file(b"x")[1]]
+    third = [says.ask] * 2 + [says.file(b"y")[1], says.file(b"z")[1]]
+    server = lying_server(first, second, third)
+    result = fsget("-s", server.address, "-i", "-", stdin=None, input=b"a\nb\nc\n")
+    assert (result.status, result.err) == (0, "")
+    assert [(place / name).read_text() for name in "abc"] == ["x", "y", "z"]
 
 
 @pytest.mark.parametrize(
