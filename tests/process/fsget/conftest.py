@@ -198,6 +198,24 @@ def begin(place: Path, environment: dict[str, str]) -> Iterator[Callable[..., su
 
 
 @pytest.fixture
+def sha256sum() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run sha256sum(1) in a directory."""
+
+    def run(directory: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sha256sum", *arguments],
+            cwd=directory,
+            check=False,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            **options,
+        )
+
+    return run
+
+
+@pytest.fixture
 def says() -> type[Says]:
     return Says
 

@@ -20,18 +20,6 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256sum(directory, *arguments, **options):
-    return subprocess.run(
-        ["sha256sum", *arguments],
-        cwd=directory,
-        check=False,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        **options,
-    )
-
-
 def big_file(says) -> list[bytes | str]:
     """The steps that serve a file of two pieces."""
     first, second = BIG[:PIECE_BYTES], BIG[PIECE_BYTES:]
@@ -39,7 +27,7 @@ def big_file(says) -> list[bytes | str]:
     return [*steps, says.ask, says.header(len(BIG), offset=PIECE_BYTES) + second + says.end(second)]
 
 
-def test_sha256sum_finds_all_that_was_fetched_right(fsget, lying_server, says, place):
+def test_sha256sum_finds_all_that_was_fetched_right(fsget, lying_server, says, place, sha256sum):
     (place / "out").mkdir()
     server = lying_server([step for name in NAMES for step in says.file(name)])
     result = fsget("-s", server.address, "-d", "out", "--manifest", "SUMS", "--", *NAMES)
@@ -49,7 +37,7 @@ def test_sha256sum_finds_all_that_was_fetched_right(fsget, lying_server, says, p
     assert sorted(os.listdir(place)) == ["SUMS", "out"]
 
 
-def test_a_file_of_several_pieces_and_one_with_another_name_are_in_it(fsget, lying_server, says, place):
+def test_a_file_of_several_pieces_and_one_with_another_name_are_in_it(fsget, lying_server, says, place, sha256sum):
     server = lying_server(big_file(says), says.file(b"x"))
     assert fsget("-s", server.address, "--manifest", "A", "f").status == 0
     (place / "sub").mkdir()
@@ -91,7 +79,7 @@ def test_a_run_that_is_interrupted_leaves_the_older_one(begin, lying_server, say
     assert sorted(os.listdir(place)) == ["SUMS", "a"]
 
 
-def test_on_standard_output_it_stands_alone(fsget, lying_server, says, place):
+def test_on_standard_output_it_stands_alone(fsget, lying_server, says, place, sha256sum):
     server = lying_server([*says.file(b"x"), *says.file(b"y")])
     result = fsget("-s", server.address, "--json", "--manifest", "-", "a", "b")
     assert (result.status, result.err.count('"status": "ok"')) == (0, 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 
 import pytest
 
@@ -15,20 +14,8 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256sum(directory, *arguments, **options):
-    return subprocess.run(
-        ["sha256sum", *arguments],
-        cwd=directory,
-        check=False,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        **options,
-    )
-
-
 @pytest.fixture
-def listed(place):
+def listed(place, sha256sum):
     """Three files, and a list of them that sha256sum has written."""
     for name in ("a", "b\n", "sub/c"):
         (place / name).parent.mkdir(exist_ok=True)
@@ -55,7 +42,7 @@ def test_what_a_run_has_listed_it_can_verify(fsget, lying_server, says):
     assert fsget("--verify", "OURS").out == "5 files, all as in the list\n"
 
 
-def test_each_that_differs_or_is_missing_has_a_line(fsget, place):
+def test_each_that_differs_or_is_missing_has_a_line(fsget, place, sha256sum):
     (place / "a").write_bytes(b"A")
     (place / "b\n").unlink()
     result = fsget("--verify", "SUMS")
