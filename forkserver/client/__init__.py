@@ -1,13 +1,13 @@
 """Runs at the user's: ``fsget``, and what it does as a library. ``api`` has the documentation."""
 
-from forkserver.client.address import Address
 from forkserver.client.api import Client
-from forkserver.client.download import Receipt
-from forkserver.client.events import Event, Failed, Fetched, Progress, Skipped, Summary, Waiting
-from forkserver.client.listing import Listed
-from forkserver.client.metadata import Metadata
+from forkserver.client.fetch.download import Receipt
+from forkserver.client.fetch.events import Event, Failed, Fetched, Progress, Skipped, Summary, Waiting
+from forkserver.client.local.target import Durable
 from forkserver.client.outcome import Exit, Failure, Served
-from forkserver.client.target import Durable
+from forkserver.client.remote.address import Address
+from forkserver.client.remote.listing import Listed
+from forkserver.client.remote.metadata import Metadata
 
 __all__ = [
     "Address",

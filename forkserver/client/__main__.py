@@ -1,5 +1,5 @@
 """``python -m forkserver.client`` is ``fsget``. Runs at the user's."""
 
-from forkserver.client.cli import main
+from forkserver.client.command.cli import main
 
 main()

@@ -22,23 +22,23 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Self
 
-from forkserver.client.address import Address, local_name, parse_location, parse_server
-from forkserver.client.connection import Session, Watcher
-from forkserver.client.download import Receipt, fetch_file
-from forkserver.client.events import Event, Progress, Summary, Waiting
-from forkserver.client.listing import describe, entries
+from forkserver.client.fetch.download import Receipt, fetch_file
+from forkserver.client.fetch.events import Event, Progress, Summary, Waiting
+from forkserver.client.local.target import Durable, local_file
 from forkserver.client.outcome import Exit, Failure
-from forkserver.client.target import Durable, local_file
-from forkserver.client.throttle import Throttle
+from forkserver.client.remote.address import Address, local_name, parse_location, parse_server
+from forkserver.client.remote.connection import Session, Watcher
+from forkserver.client.remote.listing import describe, entries
+from forkserver.client.remote.throttle import Throttle
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterator
 
-    from forkserver.client.content import Target
-    from forkserver.client.listing import Listed
-    from forkserver.client.metadata import Metadata
     from forkserver.client.outcome import Served
+    from forkserver.client.remote.content import Target
+    from forkserver.client.remote.listing import Listed
+    from forkserver.client.remote.metadata import Metadata
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -178,9 +178,9 @@ class Client:
         What is here and unchanged is not fetched. A file that fails does not end it: ``on_event`` is told, and the
         ``Summary`` counts it. ``include`` and ``exclude`` are patterns as those of ``fsget``.
         """
-        from forkserver.client.grove import Wanted, fetch_tree  # noqa: PLC0415 - whoever fetches one file does without
-        from forkserver.client.pattern import Filter  # noqa: PLC0415 - likewise
-        from forkserver.client.watcher import Counter  # noqa: PLC0415 - likewise
+        from forkserver.client.fetch.grove import Wanted, fetch_tree  # noqa: PLC0415 - whoever fetches one file does without
+        from forkserver.client.fetch.pattern import Filter  # noqa: PLC0415 - likewise
+        from forkserver.client.fetch.watcher import Counter  # noqa: PLC0415 - likewise
 
         chosen = Filter(tuple(map(os.fsencode, include or ())), tuple(map(os.fsencode, exclude or ())))
         counter = Counter(self._on_event)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import pytest
 
-from forkserver.client.address import Address
-from forkserver.client.connection import Session
-from forkserver.client.download import fetch_file
-from forkserver.client.target import local_file
+from forkserver.client.fetch.download import fetch_file
+from forkserver.client.local.target import local_file
+from forkserver.client.remote.address import Address
+from forkserver.client.remote.connection import Session
 
 CROWD = 200
 PROGRAMS = 30

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from forkserver.client.partial import PIECE_BYTES
+from forkserver.client.local.partial import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from forkserver.client import Client, Exit, Failed, Failure, Fetched, Progress, Skipped, Waiting
-from forkserver.client.partial import PIECE_BYTES
+from forkserver.client.local.partial import PIECE_BYTES
 
 
 @pytest.fixture

@@ -36,6 +36,9 @@ LAYERS = {
     "front": {"base", "protocol", "kernel", "supervisor"},
     "client": {"base", "protocol"},
 }
+# The same among the packages of the client, and the modules right beneath it that all of them may import.
+ROOMS = {"remote": set[str](), "local": {"remote"}, "fetch": {"remote", "local"}}
+SHARED = {"display", "outcome"}
 # The composition root: the one place that hands the child to the master.
 COMPOSITION_ROOT = "forkserver/master/__main__.py"
 # What runs in a master or a child, and what both may load.
@@ -104,6 +107,18 @@ def imports_point_one_way(files: Files) -> list[str]:
             other = rest[0] if rest and rest[0] in LAYERS else "base"
             if top == "forkserver" and other not in allowed:
                 found.append(f"{path}:{line}: {part(path)} must not import {name}")
+    return found
+
+
+def the_rooms_of_the_client_point_one_way(files: Files) -> list[str]:
+    found = []
+    for path, source in files.items():
+        room = path.split("/")[2] if part(path) == "client" else ""
+        if room in ROOMS:
+            for line, name in imports(path, tree(source)):
+                words = name.split(".")
+                if words[:2] == ["forkserver", "client"] and words[2] not in ROOMS[room] | {room} | SHARED:
+                    found.append(f"{path}:{line}: {room} must not import {name}")
     return found
 
 
@@ -211,8 +226,16 @@ PLANTED: list[tuple[Rule, Files]] = [
             "forkserver/master/__main__.py": "from forkserver.front import cli",
             "forkserver/supervisor/supervise.py": "import forkserver.master.__main__",
             "forkserver/supervisor/generation.py": "if TYPE_CHECKING:\n    from forkserver.child import session",
-            "forkserver/client/fetch.py": "from forkserver.supervisor import address",
-            "forkserver/front/cli.py": "import forkserver.client.cli",
+            "forkserver/client/api.py": "from forkserver.supervisor import address",
+            "forkserver/front/cli.py": "import forkserver.client.command.cli",
+        },
+    ),
+    (
+        the_rooms_of_the_client_point_one_way,
+        {
+            "forkserver/client/remote/a.py": "from forkserver.client.local import partial",
+            "forkserver/client/local/a.py": "from forkserver.client.fetch.tree import Tree",
+            "forkserver/client/fetch/a.py": "from forkserver.client.api import Client",
         },
     ),
     (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkserver.client.address import Address, Location, local_name, parse_location, parse_server
+from forkserver.client.remote.address import Address, Location, local_name, parse_location, parse_server
 
 HERE = Address("here", 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkserver.client.banner import advice
+from forkserver.client.remote.banner import advice
 from forkserver.settings import DEFAULT_PORT
 
 

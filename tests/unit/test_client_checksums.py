@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserver.client import checksums
+from forkserver.client.local import checksums
 
 DIGEST = hashlib.sha256(b"").hexdigest()
 NAMES = [b"plain", b"with space", b" leading", b"back\\slash", b"line\nfeed", b"return\r", b"\xff", b"*star", b"\\"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from forkserver.client.cli import command
+from forkserver.client.command.cli import command
 from forkserver.client.outcome import Exit
 
 PAGE = (Path(__file__).parents[2] / "docs" / "man" / "fsget.1").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from forkserver.client.names import Names, folds_case
+from forkserver.client.local.names import Names, folds_case
 
 
 def test_a_path_is_for_one_file():

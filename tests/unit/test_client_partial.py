@@ -9,7 +9,8 @@ import os
 
 import pytest
 
-from forkserver.client.partial import PIECE_BYTES, BeingFetched, Partial, Version, find, names_beside
+from forkserver.client.local.partial import PIECE_BYTES, BeingFetched, Partial, find, names_beside
+from forkserver.client.remote.answers import Version
 
 SIZE = 2 * PIECE_BYTES + 1000
 CONTENT = os.urandom(SIZE)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserver.client.pattern import Filter, compile_path, fixed_part, is_pattern
+from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is_pattern
 
 
 @pytest.mark.parametrize(

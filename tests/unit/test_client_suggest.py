@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkserver.client.suggest import MOST_SUGGESTIONS, close_names
+from forkserver.client.command.suggest import MOST_SUGGESTIONS, close_names
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 
-from forkserver.client.connection import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
+from forkserver.client.command.progress import Progress, Waiting
 from forkserver.client.outcome import Served
-from forkserver.client.progress import Progress, Waiting
+from forkserver.client.remote.connection import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
 
 
 def test_waits_double_up_to_a_cap_and_differ_by_chance():

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from forkserver.client.address import Address
-from forkserver.client.connection import Session
-from forkserver.client.download import fetch_file
+from forkserver.client.fetch.download import fetch_file
+from forkserver.client.local.target import local_file
 from forkserver.client.outcome import Failure
-from forkserver.client.target import local_file
+from forkserver.client.remote.address import Address
+from forkserver.client.remote.connection import Session
 
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("systemd_host.sh")

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from forkserver.client.completion import MOST_NAMES
+from forkserver.client.command.completion import MOST_NAMES
 
 PATIENCE_S = 20
 EVIL = "evil $(touch pwned) `touch pwned`;touch pwned \"'!&|>*{a,b}\\"

@@ -157,5 +157,5 @@ def test_without_a_file_and_without_a_slip_nothing_is_loaded_for_them(fsget, lyi
     server = lying_server(says.file(b"x"))
     result = fsget("-s", server.address, "f", env={**environment, "PYTHONPROFILEIMPORTTIME": "1"})
     loaded = {line.rpartition("|")[2].strip() for line in result.err.splitlines()}
-    assert "forkserver.client.run" in loaded
-    assert loaded.isdisjoint({"tomllib", "forkserver.client.suggest", "forkserver.client.completion"})
+    assert "forkserver.client.command.run" in loaded
+    assert loaded.isdisjoint({"tomllib", "forkserver.client.command.suggest", "forkserver.client.command.completion"})

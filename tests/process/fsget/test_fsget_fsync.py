@@ -21,7 +21,7 @@ def test_what_is_synced_is_what_was_chosen(place, environment, lying_server, say
         "    with open('../trace', 'a') as trace: print(kind, file=trace)\n"
         "    real(fd)\n"
         "os.fsync = fsync\n"
-        "from forkserver.client.cli import main; main()\n"
+        "from forkserver.client.command.cli import main; main()\n"
     )
     arguments = ["-s", server.address, "--fsync", chosen, "--manifest", "SUMS", "f"]
     subprocess.run([sys.executable, "-c", code, *arguments], cwd=place, env=environment, check=True)

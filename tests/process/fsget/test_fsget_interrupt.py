@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import os, signal, weakref
-from forkserver.client import interrupt
+from forkserver.client.command import interrupt
 from forkserver.client.outcome import Interrupted
 
 class Mortal:

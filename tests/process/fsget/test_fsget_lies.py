@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from forkserver.client.partial import PIECE_BYTES
+from forkserver.client.local.partial import PIECE_BYTES
 
 TRUNCATED = b'FS1 END truncated sent=%d message="the file became shorter while it was being sent"\n'
 

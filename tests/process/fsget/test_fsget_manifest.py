@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from forkserver.client.partial import PIECE_BYTES
+from forkserver.client.local.partial import PIECE_BYTES
 
 NAMES = [b"plain", b"with space", b"back\\slash", b"line\nfeed", b"\xff\x1b", b"-"]
 UNCHANGED = b"FS1 304 unchanged %s type=file size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"

@@ -285,7 +285,7 @@ def test_a_listing_that_finds_no_place_is_told(fsget, lying_server, says, tiny_d
 # Not by wait4(2): that counts the memory of who forked, too.
 TELLING_ITS_MEMORY = """
 import atexit, pathlib, sys
-from forkserver.client.cli import main
+from forkserver.client.command.cli import main
 status = pathlib.Path("/proc/self/status")
 atexit.register(lambda: print(status.read_text().split("VmHWM:")[1].split()[0], file=sys.stderr))
 main()

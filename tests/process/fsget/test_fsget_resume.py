@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from forkserver.client.partial import PIECE_BYTES
+from forkserver.client.local.partial import PIECE_BYTES
 
 SIZE = 2 * PIECE_BYTES + 1000
 CONTENT = os.urandom(SIZE)

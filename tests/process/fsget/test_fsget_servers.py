@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from forkserver.client.partial import PIECE_BYTES
+from forkserver.client.local.partial import PIECE_BYTES
 
 CONTENT = os.urandom(2 * PIECE_BYTES + 1000)
 OTHER = os.urandom(len(CONTENT))

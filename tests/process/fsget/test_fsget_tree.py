@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from forkserver.client.partial import PIECE_BYTES
+from forkserver.client.local.partial import PIECE_BYTES
 
 MTIME_NS = 1_600_000_000_123_456_789
 

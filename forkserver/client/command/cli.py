@@ -1,0 +1,369 @@
+"""The command ``fsget``: reads the command line, and answers for how the run ends. Runs at the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from forkserver import __version__
+from forkserver.client.command import config, interrupt, parameters
+from forkserver.client.command.report import complain
+from forkserver.client.command.run import Options, Run
+from forkserver.client.display import escape
+from forkserver.client.local.output import check_output, output_complaints
+from forkserver.client.local.target import Durable
+from forkserver.client.outcome import MEANINGS, Exit, Failure, Interrupted
+from forkserver.client.remote.address import Location, parse_location
+from forkserver.settings import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from click.shell_completion import CompletionItem
+
+COMPLETE_VARIABLE = "_FSGET_COMPLETE"
+"""Set by a shell that asks for what may stand at the cursor."""
+_EPILOG = "\b\nExit status; of several failures the one with the highest number:\n" + "\n".join(
+    f"{status.value:>5}  {meaning}" for status, meaning in MEANINGS.items()
+)
+
+
+def _complete_name(context: click.Context, _argument: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    from forkserver.client.command import completion  # noqa: PLC0415 - only a shell wants it
+
+    return completion.remote_names(context, begun)
+
+
+def _complete_path(_context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem[str]]:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - likewise
+
+    return [CompletionItem(begun, type="dir" if option.name == "directory" else "file")]
+
+
+def _show_script(context: click.Context, _option: click.Parameter, shell: str | None) -> None:
+    if shell is not None:
+        from forkserver.client.command import completion  # noqa: PLC0415 - likewise
+
+        click.echo(completion.script(shell, context.command), nl=False)
+        context.exit()
+
+
+@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_complete_name)
+@click.option(
+    "-s",
+    "--server",
+    "servers",
+    metavar="HOST[:PORT]",
+    multiple=True,
+    show_default=f"127.0.0.1:{DEFAULT_PORT}",
+    envvar="FSGET_SERVER",
+    show_envvar=True,
+    callback=parameters.servers,
+    help="Server to ask, also [IPV6]:PORT; several that have the same files: where one fails, the next goes on.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    callback=parameters.path,
+    shell_complete=_complete_path,
+    help="Local name of the one file fetched; - for standard output.",
+)
+@click.option(
+    "-d",
+    "--directory",
+    metavar="DIR",
+    callback=parameters.path,
+    shell_complete=_complete_path,
+    default=".",
+    help="Where to put files, instead of here.",
+)
+@click.option("--stat", "stat", is_flag=True, help="Tell about files and directories; fetch nothing.")
+@click.option("--list", "list_", is_flag=True, help="List directories, / if none is named; fetch nothing.")
+@click.option("-r", "--recursive", is_flag=True, help="Directories, with everything beneath.")
+@click.option(
+    "-j",
+    "--connections",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="How many connections fetch a tree, or a large file, at a time; over all servers.",
+)
+@click.option(
+    "--limit-rate",
+    "rate",
+    metavar="RATE",
+    callback=parameters.rate,
+    help="Most bytes a second to receive, as 500K or 2M.",
+)
+@click.option(
+    "-i",
+    "--names-from",
+    "names_from",
+    metavar="FILE",
+    callback=parameters.path,
+    shell_complete=_complete_path,
+    help="Read more names from FILE, one a line; - for standard input.",
+)
+@click.option("-0", "--null", "null", is_flag=True, help="Names in that file end in a NUL, not at the end of a line.")
+@click.option("-n", "--dry-run", "dry", is_flag=True, help="Only tell what would be fetched, and deleted.")
+@click.option(
+    "--delete", is_flag=True, help="With -r: delete here what the server does not have. Needs the next, or -n."
+)
+@click.option("--confirm-delete", is_flag=True, help="That --delete is really meant.")
+@click.option(
+    "--include",
+    metavar="PATTERN",
+    multiple=True,
+    callback=parameters.patterns,
+    help="Of a tree, only files like this; more than once.",
+)
+@click.option(
+    "--exclude",
+    metavar="PATTERN",
+    multiple=True,
+    callback=parameters.patterns,
+    help="Of a tree, nothing like this; more than once.",
+)
+@click.option(
+    "--checksum",
+    "expected",
+    metavar="sha256:HEX",
+    callback=parameters.checksum,
+    help="What the one file fetched must have.",
+)
+@click.option(
+    "--manifest",
+    metavar="FILE",
+    callback=parameters.path,
+    shell_complete=_complete_path,
+    help="Write a list of what is fetched, for sha256sum -c; - for standard output.",
+)
+@click.option(
+    "--verify",
+    "listed",
+    metavar="FILE",
+    callback=parameters.path,
+    shell_complete=_complete_path,
+    help="Compare local files with such a list, - for standard input; fetch nothing.",
+)
+@click.option(
+    "--fsync",
+    "durable",
+    type=click.Choice(Durable, case_sensitive=False),
+    show_default="dir, and none for trees",
+    help="What is on the disk when a file is told as fetched: its content, and with dir its name.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+@click.option("-v", "--verbose", is_flag=True, help="A line for each file of a tree.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="SECONDS",
+    type=float,
+    default=60.0,
+    show_default=True,
+    callback=parameters.timeout,
+    help="Longest wait for a connection, and for the next byte.",
+)
+@click.option(
+    "--retries",
+    metavar="N",
+    type=click.IntRange(0, 1000),
+    default=10,
+    show_default=True,
+    help="How often to ask a busy server again.",
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=config.apply,
+    shell_complete=_complete_path,
+    help='TOML file with defaults, as server = "HOST:PORT".  [default: ~/.config/fsget.toml]',
+)
+@click.option(
+    "--completion",
+    type=click.Choice(["bash", "zsh", "fish"]),
+    is_eager=True,
+    expose_value=False,
+    callback=_show_script,
+    help="Show the script that makes this shell complete the command line of fsget.",
+)
+@click.version_option(__version__, prog_name="fsget", message="%(prog)s %(version)s")
+def command(
+    *,
+    names: tuple[str, ...],
+    stat: bool,
+    list_: bool,
+    null: bool,
+    confirm_delete: bool,
+    **values: Any,
+) -> tuple[Options, list[Location] | None, Iterable[list[Location]]]:
+    """Fetch files from a forkserver, verified, each whole or not at all.
+
+    NAME is a path beneath the directory the server serves, a pattern ('reports/*.pdf', '**/*.pdf'), or
+    fs://HOST[:PORT]/PATH with the path percent-encoded.
+    Without any, on a terminal, fsget asks for names.
+    """
+    verify = values["listed"] is not None
+    actions = [name for name, chosen in (("stat", stat), ("list", list_), ("verify", verify)) if chosen]
+    if len(actions) > 1:
+        raise click.UsageError(f"--{actions[0]} and --{actions[1]} exclude each other")
+    options = Options(action=actions[0] if actions else "fetch", **values)
+    if null and options.names_from is None:
+        raise click.UsageError("--null goes with --names-from")
+    if options.delete and not (confirm_delete or options.dry):
+        raise click.UsageError(
+            "--delete removes local files that the server does not have: "
+            "add --dry-run to see which, --confirm-delete to do it"
+        )
+    _check(options, names)
+    if verify:
+        return options, [], ()
+    locations = _locations(options, names)
+    if locations is not None and options.names_from is not None:
+        from forkserver.client.command.namelist import named_in  # noqa: PLC0415 - most runs read none
+
+        return options, locations, named_in(options.names_from, b"\0" if null else b"\n", options)
+    return options, locations, ()
+
+
+def _check(options: Options, names: tuple[str, ...]) -> None:
+    """Raise UsageError for options that do not go together."""
+    action, more = options.action, options.names_from
+    if options.dry and (action != "fetch" or options.output is not None or options.manifest is not None):
+        raise click.UsageError("--dry-run goes with fetching under the files' own names, without a --manifest")
+    if options.delete and not (action == "fetch" and options.recursive and names and more is None):
+        raise click.UsageError("--delete goes with --recursive and a NAME")
+    if more is not None and (action == "verify" or options.output is not None or options.expected is not None):
+        raise click.UsageError("--names-from does not go with --verify, --output and --checksum")
+    if options.recursive and action in ("stat", "verify"):
+        raise click.UsageError(f"--recursive does not go with --{action}")
+    if options.output is not None and options.recursive:
+        raise click.UsageError("--output is for one file; where a tree goes, --directory says")
+    if options.output is not None and (action != "fetch" or len(names) != 1):
+        raise click.UsageError("--output goes with fetching exactly one NAME")
+    if options.expected is not None and (action != "fetch" or len(names) != 1 or options.recursive):
+        raise click.UsageError("--checksum goes with fetching exactly one NAME; several are for --verify")
+    if options.manifest is not None and (action != "fetch" or not (names or more) or options.output == b"-"):
+        raise click.UsageError("--manifest goes with fetching at least one NAME into a file")
+    if action == "verify" and names:
+        raise click.UsageError("--verify takes no NAME: the list has those of local files")
+
+
+def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | None:
+    """What the names stand for, all checked before anything is done; None: ask for names."""
+    if options.names_from is not None and not names:
+        return []
+    if not names:
+        if options.action == "list":
+            return [parse_location(b"/", *options.servers)]
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise click.UsageError("name at least one file, as in: fsget NAME")
+        return None
+    locations = []
+    taken: dict[bytes, bytes] = {}
+    for name in map(os.fsencode, names):
+        try:
+            location = parse_location(name, *options.servers)
+            local = options.own_name(location)
+        except ValueError as error:
+            raise click.UsageError(f"{escape(name)}: {error}" if name else str(error)) from error
+        if local is not None and (other := taken.setdefault(local, name)) is not name:
+            raise click.UsageError(
+                f"{escape(name)} and {escape(other)} would become the same local file or directory; fetch one only"
+            )
+        locations.append(location)
+    return locations
+
+
+def main() -> NoReturn:
+    """Run ``fsget`` with the arguments of this process, and exit. No traceback reaches the user."""
+    try:
+        status: int = _main()
+        with output_complaints():
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except Interrupted as interruption:
+        interrupt.heeded()
+        status = 128 + interruption.signal_number
+    except (KeyboardInterrupt, click.Abort):
+        status = Exit.INTERRUPTED
+    except BrokenPipeError:
+        status = Exit.BROKEN_PIPE
+    except Failure as failure:
+        complain(str(failure))
+        status = failure.exit_status
+    except Exception as error:  # noqa: BLE001 - the outermost frame: here a bug becomes a line and a status
+        _confess(error)
+        status = Exit.BUG
+    _let_go_of_output()
+    sys.exit(status)
+
+
+def _main() -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if it was closed before we were started.
+            # Names hold characters that not every locale has.
+            stream.reconfigure(errors="backslashreplace")
+    if COMPLETE_VARIABLE in os.environ:
+        from forkserver.client.command import completion  # noqa: PLC0415 - likewise
+
+        completion.register()
+    try:
+        with output_complaints():
+            parsed = command.main(prog_name="fsget", standalone_mode=False)
+            if isinstance(parsed, int):  # --help or --version has done its work
+                check_output()
+                return parsed
+    except click.ClickException as error:
+        with contextlib.suppress(OSError):  # nobody left to tell
+            error.show()
+        return Exit.USAGE
+    interrupt.catch()
+    return _act(*parsed)
+
+
+def _act(options: Options, locations: list[Location] | None, more: Iterable[list[Location]]) -> Exit:
+    if options.listed is not None:
+        from forkserver.client.command.verify import verify  # noqa: PLC0415 - no run does both
+
+        return verify(options.listed, options.directory, options.report())
+    if locations is None:
+        return Run(options).prompt()
+    if options.manifest is None:
+        return Run(options).names(locations, more)
+    from forkserver.client.command.manifest import manifest  # noqa: PLC0415 - most runs write none
+
+    with manifest(options.manifest, options.directory, options.file_durable) as note:
+        return Run(options, note).names(locations, more)
+
+
+def _confess(error: Exception) -> None:
+    if os.environ.get("FSGET_DEBUG"):
+        import traceback  # noqa: PLC0415 - nobody else needs it
+
+        traceback.print_exception(error)
+    complain(f"internal error: {type(error).__name__}: {escape(str(error))}")
+
+
+def _let_go_of_output() -> None:
+    """Keep the interpreter from complaining, as it ends, of what it cannot flush."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

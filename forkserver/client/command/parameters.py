@@ -1,0 +1,70 @@
+"""Values of options, read and checked: callbacks of click, which raise BadParameter. Runs at the user's."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import click
+
+from forkserver.client.display import escape
+from forkserver.client.local import checksums
+from forkserver.client.remote.address import Address, parse_server
+from forkserver.settings import DEFAULT_PORT
+
+MAX_TIMEOUT_S = 86400
+MIN_RATE = 1024
+"""Bytes a second. Servers give up who takes much less."""
+_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([KMGkmg]?)")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def servers(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[Address, ...]:
+    """The servers, each once; the one on this machine if none is named."""
+    return tuple(dict.fromkeys(map(_server, values or (f"127.0.0.1:{DEFAULT_PORT}",))))
+
+
+def _server(value: str) -> Address:
+    if not value:
+        raise click.BadParameter("the name is empty")
+    try:
+        return parse_server(value)
+    except ValueError as error:
+        raise click.BadParameter(f"'{escape(value)}': {error}") from error
+
+
+def rate(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    """Bytes a second."""
+    if value is None:
+        return None
+    found = _RATE.fullmatch(value)
+    bytes_a_second = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
+    if bytes_a_second < MIN_RATE:
+        raise click.BadParameter(f"'{escape(value)}': must be bytes a second, {MIN_RATE} at least, as 500K or 2.5M")
+    return bytes_a_second
+
+
+def timeout(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    """Seconds."""
+    # Written so that it refuses NaN, too.
+    if not 0 < value <= MAX_TIMEOUT_S:
+        raise click.BadParameter(f"must be more than 0 and at most {MAX_TIMEOUT_S} seconds")
+    return value
+
+
+def checksum(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """64 hexadecimal digits."""
+    try:
+        return None if value is None else checksums.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def path(_context: click.Context, _option: click.Parameter, value: str | None) -> bytes | None:
+    """The bytes that were on the command line."""
+    return None if value is None else os.fsencode(value)
+
+
+def patterns(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Likewise."""
+    return tuple(map(os.fsencode, values))

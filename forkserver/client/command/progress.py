@@ -1,0 +1,122 @@
+"""How far a transfer is, and what a run waits for, on a terminal. Runs at the user's."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from forkserver.client.display import escape, processes
+from forkserver.client.remote.connection import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click._termui_impl import ProgressBar
+
+    from forkserver.client.outcome import Served
+
+FIRST_AFTER_S = 1.0
+EVERY_S = 0.1
+_NAME_CHARS = 30
+_MOST_PIDS = 2
+_USUAL_COLUMNS = 80
+
+
+class Progress:
+    """Says nothing of what is done within a second.
+
+    ``terminal`` is None where nobody watches. ``serving`` tells whose processes are at work. ``clock`` gives seconds
+    that never go back.
+    """
+
+    def __init__(
+        self,
+        name: bytes,
+        terminal: TextIO | None,
+        serving: Callable[[], list[Served]] = list,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = escape(name)
+        self._terminal = terminal
+        self._serving = serving
+        self._clock = clock
+        self._started = clock()
+        self._next = self._started + FIRST_AFTER_S
+        self._bar: ProgressBar[int] | None = None
+        self._shown = False
+
+    def __call__(self, received: int, size: int) -> None:
+        """``received`` of ``size`` bytes are here; ``size`` is not 0."""
+        if self._terminal is None:
+            return
+        if self._bar is None:  # made now, so that it times the whole transfer; shown later, or never
+            self._bar = click.progressbar(
+                length=size, label=self._name, item_show_func=self._facts, width=0, file=self._terminal
+            )
+        now = self._clock()
+        if now >= self._next or (self._shown and received == size):
+            self._next = now + EVERY_S
+            self._shown = True
+            self._bar.update(received - self._bar.pos, received)
+
+    def at(self, name: bytes, received: int, size: int) -> None:
+        """The same of several files, of which ``name`` is the one in work."""
+        if self._bar is not None:
+            self._bar.label = escape(name)[-_NAME_CHARS:]
+        self(received, size)
+
+    def clear(self) -> None:
+        """The transfer is over, well or not: give the terminal its cursor and a fresh line."""
+        if self._bar is not None and self._shown:
+            self._bar.render_finish()
+            self._shown = False
+
+    def _facts(self, received: int | None) -> str:
+        rate = f"{(received or 0) / max(self._clock() - self._started, 0.001) / 1e6:,.1f} MB/s"
+        serving = self._serving()
+        return f"{rate}  {processes(serving, most=_MOST_PIDS)}" if serving else rate
+
+
+class Waiting(Watcher):
+    """One line about a server that must be asked again, from the first retry after a second on.
+
+    ``terminal`` is None where nobody watches. ``clock`` gives seconds that never go back.
+    """
+
+    def __init__(self, terminal: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._terminal = terminal
+        self._clock = clock
+        self._started = clock()
+        self._shown = False
+
+    def begin(self) -> None:
+        """A request is about to be made: its time runs."""
+        self._started = self._clock()
+
+    def again(self, text: str) -> None:
+        """It is made again; ``text`` takes the place of what was told before."""
+        if self._clock() - self._started >= FIRST_AFTER_S:
+            self._show(f"fsget: {text}")
+            self._shown = True
+
+    def clear(self) -> None:
+        """It is answered, or given up: take the line away."""
+        if self._shown:
+            self._shown = False
+            self._show("")
+
+    def _show(self, text: str) -> None:
+        if self._terminal is not None:
+            # A line that wraps could not be taken away.
+            self._terminal.write(f"\r{text[: _columns(self._terminal) - 1]}\x1b[K")
+            self._terminal.flush()
+
+
+def _columns(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS

@@ -1,0 +1,186 @@
+"""What the user gets to read: lines for people, or one JSON object a line for programs. Runs at the user's."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from forkserver.client import display
+from forkserver.client.local.output import check_output, output_complaints
+from forkserver.client.outcome import Exit, Failure
+
+if TYPE_CHECKING:
+    from forkserver.client.fetch.download import Receipt
+    from forkserver.client.outcome import Served
+    from forkserver.client.remote.address import Location
+    from forkserver.client.remote.listing import Listed
+    from forkserver.client.remote.metadata import Metadata
+
+
+def complain(text: str) -> None:
+    """One line on standard error, if anybody still reads it."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(f"fsget: {text}\n")
+            sys.stderr.flush()
+        except OSError:
+            pass
+
+
+class Report:
+    """Tells results on standard output and failures on standard error, and remembers the worst.
+
+    ``as_json``: results and failures are also objects, one a line; ``quiet``: no lines about success; ``to_stderr``:
+    standard output holds a content, so results go to standard error.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool, to_stderr: bool) -> None:
+        self._as_json = as_json
+        self._quiet = quiet
+        self._to_stderr = to_stderr
+        self.worst = Exit.OK
+
+    def fetched(self, location: Location, receipt: Receipt, place: bytes | None) -> None:
+        """A file is here, whole and verified. ``place`` is where, unless under its own name in this directory."""
+        if self._as_json:
+            self._object(location.shown, receipt.served[-1], "unchanged" if receipt.unchanged else "ok", _told(receipt))
+        elif not self._quiet:
+            went = f" -> {display.escape(place)}" if place is not None else ""
+            self._line(f"{display.escape(location.shown)}{went}: {_in_words(receipt)}")
+        self.flush()
+
+    def fetched_of_tree(self, name: bytes, path: bytes, receipt: Receipt, *, verbose: bool) -> None:
+        """One file of a tree; people who did not ask for it do not want to read it."""
+        if self._as_json:
+            served = receipt.served[-1] if receipt.served else None
+            facts = {"path": display.decode(path), **_told(receipt)}
+            self._object(name, served, "unchanged" if receipt.unchanged else "ok", facts)
+        elif verbose and not self._quiet:
+            self._line(f"{display.escape(path)}: {_in_words(receipt)}")
+
+    def planned(self, name: bytes, path: bytes, size: int) -> None:
+        """A file would be fetched, were it not for a dry run."""
+        if self._as_json:
+            self._object(name, None, "would-fetch", {"path": display.decode(path), "size": size})
+        elif not self._quiet:
+            self._line(f"{display.escape(path)}: {display.count(size)} bytes, would be fetched")
+
+    def deleted(self, path: bytes, *, dry: bool) -> None:
+        """Something that the server does not have was deleted here, or, in a dry run, would be."""
+        if self._as_json:
+            self._object(path, None, "would-delete" if dry else "deleted", {"path": display.decode(path)})
+        elif not self._quiet:
+            self._line(
+                f"{display.escape(path)}: {'would be deleted' if dry else 'deleted'}, the server does not have it"
+            )
+
+    def note(self, text: str) -> None:
+        """Something people may want to know, and programs do not."""
+        if not (self._as_json or self._quiet):
+            complain(text)
+
+    def summary(self, location: Location, text: str) -> None:
+        """A whole tree, in one line for people."""
+        if not (self._as_json or self._quiet):
+            self._line(f"{display.escape(location.shown)}: {text}")
+        self.flush()
+
+    def verified(self, name: bytes, digest: str, seconds: float) -> None:
+        """A file that is here is what it should be; ``digest`` is ``sha256:`` and hexadecimal digits."""
+        if self._as_json:
+            self._object(name, None, "ok", {"digest": digest, "seconds": round(seconds, 6)})
+
+    def concluded(self, text: str) -> None:
+        """What a verification has found, in one line for people."""
+        if not (self._as_json or self._quiet):
+            self._line(text)
+        self.flush()
+
+    def described(self, location: Location, data: Metadata, served: Served) -> None:
+        """Metadata of one name."""
+        if self._as_json:
+            self._object(location.shown, served, "ok", _facts(data))
+        else:
+            size = "directory" if data.size is None else f"{display.count(data.size)} bytes"
+            etag = f"etag {data.etag}, " if data.etag else ""
+            self._line(
+                f"{display.escape(location.shown)}: {size}, modified {display.local_time(data.mtime)}, "
+                f"{data.permissions}, {etag}served by PID {served.pid}"
+            )
+        self.flush()
+
+    def entry(self, entry: Listed, served: Served) -> None:
+        """An entry of a listing. One that could not be read makes the run a failure, but does not end the listing."""
+        if self._as_json:
+            facts = _facts(entry.data) | ({"link": True} if entry.link else {})
+            self._object(entry.name, served, entry.error or "ok", facts)
+        else:
+            size = "-" if entry.data.size is None else display.count(entry.data.size)
+            mark = "/" if entry.data.kind == "dir" else ""
+            mark += " (link)" if entry.link else ""
+            mark += f" [{entry.error}]" if entry.error else ""
+            time, name = display.local_time(entry.data.mtime), display.escape(entry.name)
+            self._line(f"{entry.data.permissions} {size:>15} {time} {name}{mark}")
+        if entry.error:
+            self.worst = max(self.worst, Exit.REFUSED)
+
+    def failed(self, shown: bytes, failure: Failure, seconds: float) -> None:
+        """A name could not be fetched, described or listed."""
+        self.worst = max(self.worst, failure.exit_status)
+        self.flush()
+        complain(f"{display.escape(shown)}: {failure}")
+        if self._as_json:
+            self._object(shown, failure.served, failure.word, {"seconds": round(seconds, 6), "message": failure.reason})
+            self.flush()
+
+    def flush(self) -> None:
+        """Let go of what is held back for the sake of speed."""
+        with output_complaints():
+            if sys.stdout is not None:
+                sys.stdout.flush()
+
+    def _object(self, shown: bytes, served: Served | None, status: str, facts: dict[str, object]) -> None:
+        import json  # noqa: PLC0415 - people do without it
+
+        head: dict[str, object] = {"name": display.decode(shown), "status": status}
+        if served is not None:
+            head |= {"pid": served.pid, "start": served.start}
+        # DEL is the one control character that JSON leaves as it is.
+        self._line(json.dumps(head | facts).replace("\x7f", "\\u007f"))
+
+    def _line(self, text: str) -> None:
+        with output_complaints():
+            if not self._to_stderr:
+                check_output()
+            stream = sys.stderr if self._to_stderr else sys.stdout
+            if stream is not None:
+                stream.write(text + "\n")
+
+
+def _told(receipt: Receipt) -> dict[str, object]:
+    return {
+        "size": receipt.size,
+        "received": receipt.received,
+        "digest": receipt.digest,
+        "seconds": round(receipt.seconds, 6),
+        "pids": [served.pid for served in receipt.served],
+        "servers": list(dict.fromkeys(served.server for served in receipt.served)),
+    }
+
+
+def _in_words(receipt: Receipt) -> str:
+    size = f"{display.count(receipt.size)} bytes"
+    if receipt.unchanged:
+        asked = f" (asked {display.processes(receipt.served[:1])})" if receipt.served else ""
+        return f"{size}, unchanged, nothing fetched{asked}"
+    resumed = f", {display.count(receipt.size - receipt.received)} of them here before"
+    return (
+        f"{size}{resumed if receipt.received < receipt.size else ''}"
+        f"{', begun anew, the file on the server has changed' if receipt.began_anew else ''}"
+        f", sha256 verified, {receipt.seconds:.2f} s, served by {display.processes(receipt.served)}"
+    )
+
+
+def _facts(data: Metadata) -> dict[str, object]:
+    facts = {"type": data.kind, "size": data.size, "mtime": data.mtime, "mode": data.mode, "etag": data.etag}
+    return {key: value for key, value in facts.items() if value is not None}

@@ -1,0 +1,81 @@
+"""Names close to one that does not exist: ``did you mean "reports/tax.pdf"?`` Runs at the user's."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from difflib import SequenceMatcher
+from itertools import islice
+from os.path import splitext
+from typing import TYPE_CHECKING
+
+from forkserver.client.command.report import complain
+from forkserver.client.display import decode, escape
+from forkserver.client.remote.peek import peek
+from forkserver.protocol.native import encode_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from forkserver.client.remote.address import Location
+    from forkserver.client.remote.listing import Listed
+
+MOST_SUGGESTIONS = 3
+MOST_ENTRIES = 2000
+"""No more of a directory are looked at."""
+MOST_SECONDS = 0.5
+"""No more of a run are spent."""
+_CLOSE = 0.66
+
+
+class Suggester:
+    """Asks people back about names that do not exist, as long as its time lasts."""
+
+    def __init__(self) -> None:
+        self._left_s = MOST_SECONDS
+
+    def ask_back(self, location: Location) -> None:
+        """Ask for the names in the directory of ``location`` that are close to it, if there are any."""
+        directory, _, asked = location.name.rstrip(b"/").rpartition(b"/")
+        if self._left_s <= 0 or not asked:
+            return
+        started = time.monotonic()
+
+        def choose(entries: Iterator[Listed]) -> list[bytes]:
+            return close_names(asked, (entry.name.rpartition(b"/")[2] for entry in islice(entries, MOST_ENTRIES)))
+
+        names = peek(location.server, directory or b"/", self._left_s, choose)
+        self._left_s -= time.monotonic() - started
+        if names:
+            complain(_question([_as_written(location, name) for name in names]))
+
+
+def close_names(asked: bytes, names: Iterable[bytes]) -> list[bytes]:
+    """Those of ``names`` that may have been meant, at most MOST_SUGGESTIONS, the closest first."""
+    scored = ((_closeness(decode(asked), decode(name)), name) for name in names if name != asked)
+    # A listing may have a name twice.
+    close = {(-closeness, name) for closeness, name in scored if closeness >= _CLOSE}
+    return [name for _, name in heapq.nsmallest(MOST_SUGGESTIONS, close)]
+
+
+def _closeness(asked: str, name: str) -> float:
+    """From 0, nothing in common, to 1, the same but for the case of letters."""
+    asked, name = asked.casefold(), name.casefold()
+    (asked_stem, asked_extension), (stem, extension) = splitext(asked), splitext(name)
+    if asked != name and (asked_stem == stem or name.startswith(asked + ".")):
+        return 0.95
+    # An extension in common makes a.txt no closer to b.txt than a is to b.
+    matcher = SequenceMatcher(None, *((stem, asked_stem) if extension == asked_extension else (name, asked)))
+    return matcher.ratio() if matcher.quick_ratio() >= _CLOSE else 0.0
+
+
+def _as_written(location: Location, name: bytes) -> bytes:
+    """``name`` in the place of the last part of what the user wrote."""
+    head = location.shown.rstrip(b"/").rpartition(b"/")
+    is_url = location.shown.lower().startswith(b"fs://")
+    return head[0] + head[1] + (encode_name(name).encode("ascii") if is_url else name)
+
+
+def _question(names: list[bytes]) -> str:
+    *others, last = [f'"{escape(name)}"' for name in names]
+    return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"

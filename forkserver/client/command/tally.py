@@ -1,0 +1,123 @@
+"""What becomes of a tree, counted and told: every failure, and in the end one line. Runs at the user's."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from forkserver.client import display
+from forkserver.client.display import count, escape
+from forkserver.client.fetch.watcher import Counter
+
+if TYPE_CHECKING:
+    from forkserver.client.command.manifest import Note
+    from forkserver.client.command.progress import Progress
+    from forkserver.client.command.report import Report
+    from forkserver.client.fetch.download import Receipt
+    from forkserver.client.fetch.selection import Item
+    from forkserver.client.outcome import Failure, Served
+    from forkserver.client.remote.address import Location
+
+_MOST_PIDS = 4
+
+
+class Tally(Counter):
+    """Of one tree, that of ``location``. ``progress`` shows how far it is; ``verbose``: a line for each file.
+
+    ``note`` is told of every file that is here. ``dry``: nothing is done, only told.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that a tree is told with, each once
+        self, location: Location, report: Report, progress: Progress, note: Note | None, *, verbose: bool, dry: bool
+    ) -> None:
+        super().__init__()
+        self._location = location
+        self._report = report
+        self._progress = progress
+        self._note = note
+        self._verbose = verbose
+        self._dry = dry
+        self._started = time.monotonic()
+        self._here = self._wanted = 0
+        self._planned = self._planned_size = self._deleted = 0
+        self._pids: dict[Served, None] = {}
+
+    def listed(self, files: int, size: int) -> None:  # noqa: ARG002 - bytes are the better measure
+        """Now it is known how much there is."""
+        self._wanted = size
+
+    def came(self, item: Item, size: int) -> None:
+        """Progress."""
+        self._here += size
+        if self._wanted:
+            self._progress.at(item.path, self._here, max(self._wanted, self._here))
+
+    def fetched(self, item: Item, receipt: Receipt) -> None:
+        """Count it."""
+        if self._note is not None:
+            self._note(item.path, receipt)
+        super().fetched(item, receipt)
+        for served in receipt.served:
+            self._pids[served] = None
+        self._report.fetched_of_tree(item.name, item.path, receipt, verbose=self._verbose)
+
+    def failed(self, name: bytes, failure: Failure) -> None:
+        """Tell it, and make the run a failure."""
+        super().failed(name, failure)
+        self._progress.clear()
+        self._report.failed(name, failure, time.monotonic() - self._started)
+
+    def skipped(self, name: bytes) -> None:
+        """A link: its directory can be fetched by its own name."""
+        super().skipped(name)
+        if self._verbose:
+            self._progress.clear()
+            self._report.note(f"{escape(name)}: a symbolic link to a directory, not followed")
+
+    def wanted(self, item: Item) -> None:
+        """Of a dry run every file is told: that is what it is for."""
+        self._planned += 1
+        self._planned_size += item.data.size or 0
+        self._report.planned(item.name, item.path, item.data.size or 0)
+
+    def deleted(self, path: bytes) -> None:
+        """Every one is told."""
+        self._deleted += 1
+        self._progress.clear()
+        self._report.deleted(path, dry=self._dry)
+
+    def tell(self, *, done: bool) -> None:
+        """One line; none where it came to an end before anything was ``done``."""
+        self._progress.clear()
+        if not (done or self._files):
+            return
+        if self._dry:
+            self._tell_plan()
+            return
+        seconds = time.monotonic() - self._started
+        parts = [f"{count(self._files)} files", f"{count(self._size)} bytes"]
+        if self._unchanged:
+            parts.append(
+                f"{count(self._unchanged)} of them unchanged" if self._unchanged < self._files else "unchanged"
+            )
+        if self._received:
+            parts += ["sha256 verified", f"{seconds:.2f} s", f"{self._received / max(seconds, 0.001) / 1e6:,.1f} MB/s"]
+        if self._skipped:
+            parts.append(f"{count(self._skipped)} directories behind symbolic links left out")
+        if self._failed:
+            parts.append(f"{count(self._failed)} failed")
+        if self._pids:
+            parts.append(f"served by {display.processes(self._pids, most=_MOST_PIDS)}")
+        if self._deleted:
+            parts.append(f"{count(self._deleted)} deleted here")
+        self._report.summary(self._location, ", ".join(parts))
+
+    def _tell_plan(self) -> None:
+        parts = [f"{count(self._planned)} files with {count(self._planned_size)} bytes would be fetched"]
+        if self._unchanged:
+            parts.append(f"{count(self._unchanged)} are here and unchanged")
+        if self._deleted:
+            parts.append(f"{count(self._deleted)} would be deleted here")
+        if self._failed:
+            parts.append(f"{count(self._failed)} failed")
+        self._report.summary(self._location, ", ".join(parts))

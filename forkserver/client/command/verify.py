@@ -1,0 +1,109 @@
+"""Compare files that are here with a list of their digests; no server is asked. Runs at the user's.
+
+The list may have come from anybody, so it chooses nothing outside the directory: neither by a path nor through a
+symbolic link is a file read that lies elsewhere. Nor is a FIFO or device, which could keep us waiting for ever.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import os
+import stat
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from forkserver.client.display import count, escape
+from forkserver.client.local import checksums
+from forkserver.client.local.target import reason_of
+from forkserver.client.outcome import Exit, Failure
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from forkserver.client.command.report import Report
+
+_MAX_LINE_BYTES = 1 << 14
+"""A path has at most 4,096 bytes; escapes double it. What has longer lines, or none, is no list."""
+_REMEDY = "such lists are made by --manifest, and by sha256sum(1)"
+
+
+def verify(path: bytes, directory: bytes, report: Report) -> Exit:
+    """Check every file that the list at ``path`` has, ``-``: standard input; names are relative to ``directory``.
+
+    Gives the exit status. Raises Failure, before any file is read, if the list cannot be read or is none.
+    """
+    root = os.path.realpath(directory)
+    if not os.path.isdir(root):
+        raise Failure(Exit.LOCAL_DISK, "local-disk", f"{escape(directory)}: no such directory; give another with -d")
+    entries = _entries(path)
+    found: collections.Counter[str] = collections.Counter()
+    for digest, name in entries:
+        started = time.monotonic()
+        try:
+            _check(root, name, digest)
+        except Failure as failure:
+            found[failure.word] += 1
+            report.failed(name, failure, time.monotonic() - started)
+        else:
+            report.verified(name, f"sha256:{digest}", time.monotonic() - started)
+    report.concluded(_in_words(len(entries), found))
+    return report.worst
+
+
+def _entries(path: bytes) -> list[tuple[str, bytes]]:
+    shown = "standard input" if path == b"-" else escape(path)
+    try:
+        with _opened(path) as file:
+            entries = list(checksums.decode(iter(functools.partial(file.readline, _MAX_LINE_BYTES), b"")))
+    except OSError as error:
+        raise Failure(Exit.LOCAL_DISK, "local-disk", f"{shown}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Failure(Exit.USAGE, "usage", f"{shown}: {error}; {_REMEDY}") from error
+    if not entries:
+        raise Failure(Exit.USAGE, "usage", f"{shown}: names no file, so there is nothing to verify; {_REMEDY}")
+    return entries
+
+
+def _opened(path: bytes) -> contextlib.AbstractContextManager[BinaryIO]:
+    if path != b"-":
+        return open(path, "rb")
+    if sys.stdin is None:
+        raise OSError(None, "it is closed")
+    return contextlib.nullcontext(sys.stdin.buffer)
+
+
+def _check(root: bytes, name: bytes, digest: str) -> None:
+    real = os.path.realpath(os.path.join(root, name))
+    if os.path.commonpath([root, real]) != root:
+        reason = f"lies outside {escape(root)}, and is not read; give a directory that holds it with -d"
+        raise Failure(Exit.LOCAL_DISK, "outside", reason)
+    try:
+        # Without O_NONBLOCK this would wait for somebody to write into a FIFO.
+        fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise Failure(Exit.LOCAL_DISK, "local-disk", "is not a regular file, and is not read")
+            actual = checksums.sha256_of(fd)
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Failure(Exit.INTEGRITY, "missing", "is missing") from error
+    except OSError as error:
+        raise Failure(Exit.LOCAL_DISK, "local-disk", f"cannot be read: {reason_of(error)}") from error
+    if actual != digest:
+        raise Failure(Exit.INTEGRITY, "checksum-mismatch", f"its sha256 is {actual}, and in the list {digest}")
+
+
+def _in_words(files: int, found: collections.Counter[str]) -> str:
+    right = files - found.total()
+    if right == files:
+        return f"{count(files)} files, all as in the list" if files > 1 else "1 file, as in the list"
+    parts = [f"{count(right)} of {count(files)} files as in the list"]
+    differ, missing = found.pop("checksum-mismatch", 0), found.pop("missing", 0)
+    for number, what in ((differ, "different"), (missing, "missing"), (found.total(), "not read")):
+        if number:
+            parts.append(f"{count(number)} {what}")
+    return ", ".join(parts)

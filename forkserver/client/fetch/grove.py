@@ -1,0 +1,158 @@
+"""What a name stands for as a tree, and where that goes. Runs at the user's."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is_pattern
+from forkserver.client.fetch.selection import Chosen, Item, choose
+from forkserver.client.fetch.tree import Tree
+from forkserver.client.local.prune import Pruning
+from forkserver.client.outcome import Exit, Failure, refusal
+from forkserver.client.remote.answers import answered_by
+from forkserver.client.remote.listing import describe, describe_all
+from forkserver.protocol.messages import Reply, Request, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from forkserver.client.fetch.watcher import Counter
+    from forkserver.client.local.names import Names
+    from forkserver.client.local.target import Durable
+    from forkserver.client.remote.address import Address
+    from forkserver.client.remote.connection import Session
+
+
+class Sessions(Protocol):
+    """Whoever makes the conversations, as ``Client`` of ``api`` does."""
+
+    servers: tuple[Address, ...]
+    connections: int
+
+    @property
+    def session(self) -> Session:
+        """The one that everything goes through which needs but one."""
+
+    def another(self, number: int) -> Session:
+        """One beside it."""
+
+
+class Wanted(NamedTuple):
+    """What of a server: the ``name`` of a file or a directory, or, unless it is ``literal``, a pattern.
+
+    ``recursive``: of a directory, everything beneath; a pattern takes directories, too.
+    """
+
+    name: bytes
+    filter: Filter
+    recursive: bool
+    literal: bool = False
+
+
+class Plan(NamedTuple):
+    """What else to do with a tree: ``dry``: nothing but tell; ``delete`` what the server does not have."""
+
+    dry: bool = False
+    delete: bool = False
+
+
+def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
+    client: Sessions,
+    wanted: Wanted,
+    directory: bytes,
+    watcher: Counter,
+    *,
+    durable: Durable,
+    whole_digest: bool = False,
+    names: Names | None = None,
+    plan: Plan = Plan(),  # noqa: B008 - it cannot be changed
+) -> None:
+    """Fetch what is ``wanted`` into ``directory``; ``watcher`` is told. ``names`` has the paths that are taken.
+
+    Raises Failure, after whatever could be fetched was.
+    """
+    tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
+    items = _items(wanted, client.session, watcher)
+    if plan.dry:
+        tree.plan(items)
+    else:
+        tree.fetch(items)
+    if plan.delete and names is not None and not watcher.summary.failed:
+        pruning = Pruning(wanted.filter.wants_file, watcher.deleted, watcher.failed, dry=plan.dry)
+        pruning.prune(directory, wanted.name.rstrip(b"/").rpartition(b"/")[2], names)
+
+
+def fetch_named(  # noqa: PLR0913 - likewise
+    client: Sessions,
+    wanted: Mapping[bytes, bytes],
+    directory: bytes,
+    watcher: Counter,
+    *,
+    durable: Durable,
+    whole_digest: bool = False,
+    names: Names | None = None,
+) -> None:
+    """Fetch the files that are keys of ``wanted`` into ``directory``, to the paths that are the values.
+
+    Otherwise as ``fetch_tree``.
+    """
+    tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
+    tree.fetch(_named(wanted, client.session, watcher))
+
+
+def _tree(  # noqa: PLR0913 - likewise
+    client: Sessions, directory: bytes, watcher: Counter, *, durable: Durable, whole_digest: bool, names: Names | None
+) -> Tree:
+    others = itertools.count(1)
+    free = iter([client.session])  # the one that listed can fetch
+    return Tree(
+        directory,
+        lambda: next(free, None) or client.another(next(others)),
+        watcher,
+        connections=client.connections,
+        durable=durable,
+        whole_digest=whole_digest,
+        names=names,
+        source=client.servers,
+    )
+
+
+def _named(wanted: Mapping[bytes, bytes], session: Session, watcher: Counter) -> Iterator[Item]:
+    for name, data in describe_all(session, wanted):
+        if isinstance(data, Failure):
+            watcher.failed(name, data)
+        elif data.kind == "dir":
+            watcher.failed(name, refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session)))
+        else:
+            yield Item(name, wanted[name], data)
+
+
+def is_there(session: Session, name: bytes) -> bool:
+    """Whether the server has a file or directory of this very name. Raises Failure."""
+    return session.ask(Request("STAT", name.removesuffix(b"/") or b"/")).status is Status.OK
+
+
+def _items(wanted: Wanted, session: Session, watcher: Counter) -> Iterator[Item]:
+    name = wanted.name.removesuffix(b"/") or b"/"
+    if not wanted.literal and is_pattern(name) and not is_there(session, name):
+        directory, deep = fixed_part(name)
+        pattern = compile_path(name[len(directory) + 1 :])
+        chosen = Chosen(directory or b"/", b"", deep, pattern, wanted.recursive, wanted.filter)
+        found = False
+        for item in choose(session, chosen, watcher):
+            found = True
+            yield item
+        if not found:
+            raise Failure(Exit.NOT_FOUND, "no-match", "matches nothing on the server")
+        return
+    data = describe(session, name)
+    above = name.rpartition(b"/")[2]
+    if data.kind == "dir" and not wanted.recursive:
+        raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session))
+    if data.kind == "dir":
+        if above:
+            yield Item(name, above, data)
+        yield from choose(session, Chosen(name, above, True, None, True, wanted.filter), watcher)
+    else:
+        yield Item(name, above, data)

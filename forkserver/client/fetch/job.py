@@ -1,0 +1,93 @@
+"""The pieces of one file that are still to be fetched, shared by all who fetch them. Runs at the user's."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from forkserver.client.outcome import Served
+    from forkserver.client.remote.answers import Version
+    from forkserver.client.remote.content import Target
+
+
+class Job:
+    """One file on its way: which pieces are still to be fetched, and what was. For all threads that fetch them."""
+
+    def __init__(self, name: bytes, target: Target, progress: Callable[[int, int], None], expected: str | None) -> None:
+        self.name = name
+        self.target = target
+        self.expected = expected
+        self.unchanged = False
+        self.size = self.received = self.here = 0
+        self.served: list[Served] = []
+        self.stopped: BaseException | None = None
+        self._progress = progress
+        self._missing: Iterator[tuple[int, int]] = iter(())
+        self._returned: deque[tuple[int, int]] = deque()
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    def begin(self, version: Version) -> None:
+        """The file is this version: find out what is missing."""
+        self._missing = iter(self.target.begin(version))
+        self.here = self.target.here
+
+    def take(self, *, wait: bool) -> tuple[int, int] | None:
+        """Offset and length of a piece for the caller to fetch.
+
+        None: there is none now, or, where the caller can ``wait`` for what others may give back, no more.
+        """
+        with self._changed:
+            while self.stopped is None:
+                piece = self._returned.popleft() if self._returned else next(self._missing, None)
+                if piece is not None:
+                    self._taken += 1
+                    return piece
+                if not (wait and self._taken):
+                    return None
+                self._changed.wait()
+        return None
+
+    def give_back(self, pieces: Iterator[tuple[int, int]], came_bytes: int) -> None:
+        """Others may fetch them. ``came_bytes`` of one of them had come."""
+        with self._changed:
+            for piece in pieces:
+                self._returned.append(piece)
+                self._taken -= 1
+            self.here -= came_bytes
+            self._changed.notify_all()
+
+    def fetch_again(self, piece: tuple[int, int]) -> None:
+        """What is here of it is not right."""
+        self.target.forget(piece[0])
+        self._returned.append(piece)
+        self.here -= piece[1]
+
+    def came(self, size_bytes: int) -> None:
+        """So much more is here."""
+        with self._changed:
+            self.received += size_bytes
+            self.here += size_bytes
+            self._progress(self.here, self.size)
+
+    def done(self) -> None:
+        """A piece is here."""
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify_all()
+
+    def note(self, served: Served) -> None:
+        """Somebody has sent something."""
+        with self._changed:
+            if served not in self.served:
+                self.served.append(served)
+
+    def stop(self, error: BaseException) -> None:
+        """No more is to be fetched."""
+        with self._changed:
+            self.stopped = self.stopped or error
+            self._changed.notify_all()

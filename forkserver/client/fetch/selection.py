@@ -1,0 +1,78 @@
+"""Which entries of a listing are wanted. Runs at the user's."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from forkserver.client.local import partial
+from forkserver.client.local.target import local_failure
+from forkserver.client.outcome import Exit, Failure
+from forkserver.client.remote.answers import answered_by
+from forkserver.client.remote.listing import entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forkserver.client.fetch.pattern import Filter
+    from forkserver.client.fetch.watcher import Watcher
+    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.metadata import Metadata
+
+_SLASH = re.compile(b"/")
+
+
+class Item(NamedTuple):
+    """One file or directory of a tree: ``name`` on the server, ``path`` here, relative to the target directory."""
+
+    name: bytes
+    path: bytes
+    data: Metadata
+    link: bool = False
+    """A directory that lies behind a symbolic link."""
+
+
+class Chosen(NamedTuple):
+    """What is wanted of the directory ``name`` of the server, and ``above``, the local path that it goes to.
+
+    ``pattern``, where there is one, takes paths beneath ``name``: of files, and, if ``recursive``, of directories with
+    all that is in them. ``deep``: it can take such as lie deeper than directly in ``name``.
+    """
+
+    name: bytes
+    above: bytes
+    deep: bool
+    pattern: re.Pattern[bytes] | None
+    recursive: bool
+    filter: Filter
+
+
+def choose(session: Session, chosen: Chosen, watcher: Watcher) -> Iterator[Item]:
+    """List the directory, and give what is wanted of it, each directory before what is in it. Raises Failure."""
+    beneath = chosen.name.removesuffix(b"/") + b"/"
+    above = chosen.above + b"/" if chosen.above else b""
+    for entry in entries(session, chosen.name, recursive=chosen.deep or chosen.recursive):
+        path = entry.name[len(beneath) :]
+        if not _wanted(chosen, path, is_directory=entry.data.kind == "dir"):
+            continue
+        if entry.error:
+            what = f"the server could not list it ({entry.error})"
+            watcher.failed(entry.name, Failure(Exit.REFUSED, entry.error, what, answered_by(session)))
+        elif b"/" + partial.PREFIX in b"/" + path:
+            reason = f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete"
+            watcher.failed(entry.name, local_failure(path, reason))
+        else:
+            yield Item(entry.name, above + path, entry.data, entry.link)
+
+
+def _wanted(chosen: Chosen, path: bytes, *, is_directory: bool) -> bool:
+    if is_directory:
+        return chosen.recursive and _matches(chosen, path) and chosen.filter.wants_directory(path)
+    return _matches(chosen, path) and chosen.filter.wants_file(path)
+
+
+def _matches(chosen: Chosen, path: bytes) -> bool:
+    pattern = chosen.pattern
+    if pattern is None or pattern.fullmatch(path):
+        return True
+    return chosen.recursive and any(pattern.fullmatch(path[: slash.start()]) for slash in _SLASH.finditer(path))

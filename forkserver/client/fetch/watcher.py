@@ -1,0 +1,77 @@
+"""Who is told what becomes of a tree. Runs at the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forkserver.client.fetch.events import Failed, Fetched, Skipped, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forkserver.client.fetch.download import Receipt
+    from forkserver.client.fetch.events import Event
+    from forkserver.client.fetch.selection import Item
+    from forkserver.client.outcome import Failure
+
+
+class Watcher:
+    """Is told what becomes of every item, by any thread; this one does not care."""
+
+    def listed(self, files: int, size: int) -> None:
+        """So many files, with so many bytes in all, are wanted."""
+
+    def fetched(self, item: Item, receipt: Receipt) -> None:
+        """A file is here, or was and is unchanged."""
+
+    def failed(self, name: bytes, failure: Failure) -> None:
+        """A name could not be fetched, or not be listed."""
+
+    def skipped(self, name: bytes) -> None:
+        """A directory behind a symbolic link is not descended into."""
+
+    def wanted(self, item: Item) -> None:
+        """A file would be fetched, were it not for a dry run."""
+
+    def deleted(self, path: bytes) -> None:
+        """Something that the server does not have was deleted, or would be."""
+
+    def came(self, item: Item, size: int) -> None:
+        """So many bytes more are here of a file, in this run or before."""
+
+
+class Counter(Watcher):
+    """Counts, and passes events on."""
+
+    def __init__(self, on_event: Callable[[Event], None] | None = None) -> None:
+        self._on_event = on_event
+        self._files = self._unchanged = self._skipped = self._failed = 0
+        self._size = self._received = 0
+
+    def fetched(self, item: Item, receipt: Receipt) -> None:
+        """Count it."""
+        self._files += 1
+        self._unchanged += receipt.unchanged
+        self._size += receipt.size
+        self._received += receipt.received
+        if self._on_event is not None:
+            self._on_event(Fetched(item.name, item.path, receipt))
+
+    def failed(self, name: bytes, failure: Failure) -> None:
+        """Count it."""
+        self._failed += 1
+        self._tell(Failed(name, failure))
+
+    def skipped(self, name: bytes) -> None:
+        """Count it."""
+        self._skipped += 1
+        self._tell(Skipped(name))
+
+    @property
+    def summary(self) -> Summary:
+        """Of what was told until now."""
+        return Summary(self._files, self._unchanged, self._failed, self._size, self._received)
+
+    def _tell(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)

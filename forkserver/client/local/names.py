@@ -1,0 +1,54 @@
+"""Which local names are taken already, by this run. Runs at the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from forkserver.client.local import partial
+
+
+class Names:
+    """Local paths, each for one remote file; a directory may be made for several.
+
+    ``folds_case``: the file system takes names that differ only in case for the same. Only hashes are kept, for there
+    may be millions.
+    """
+
+    def __init__(self, *, folds_case: bool = False) -> None:
+        self.folds_case = folds_case
+        self._taken: dict[int, int] = {}
+
+    def claim(self, path: bytes, owner: object, *, is_directory: bool) -> bool:
+        """Take ``path`` for ``owner``. Gives whether it is free, or was taken for the same."""
+        mine = hash(path) if is_directory else hash(owner)
+        return self._taken.setdefault(self._key(path), mine) == mine
+
+    @property
+    def complaint(self) -> str:
+        """Why a path is not free."""
+        same = ", or differs from it only in case, which is the same here" if self.folds_case else ""
+        return f"another file of this run has this name{same}; fetch one of them to another --directory"
+
+    def __contains__(self, path: bytes) -> bool:
+        return self._key(path) in self._taken
+
+    def _key(self, path: bytes) -> int:
+        return hash(path.decode("utf-8", "surrogateescape").casefold() if self.folds_case else path)
+
+
+def folds_case(directory_fd: int) -> bool:
+    """Whether names in this directory that differ only in case are the same: found out by making a file."""
+    name = partial.PREFIX + os.urandom(8).hex().encode("ascii")
+    try:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
+    except OSError:
+        return False  # nothing can be made here: whatever is to be will tell
+    try:
+        os.stat(name.upper(), dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory_fd)
+    return True

@@ -1,0 +1,117 @@
+"""Standard output: what goes there, and what to say where it cannot. Runs at the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from forkserver.client.local.partial import PIECE_BYTES
+from forkserver.client.outcome import Exit, Failure
+from forkserver.client.remote.answers import Version
+from forkserver.protocol.messages import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from forkserver.client.remote.answers import Known
+
+
+class StandardOutput:
+    """Passes on what is verified, piece by piece; where that cannot go on, only the exit status tells it.
+
+    A reader that has gone raises BrokenPipeError.
+    """
+
+    discarded = False
+    takes_any_order = False
+
+    def __init__(self) -> None:
+        self._piece = bytearray()
+        self._hash = sha256()
+        self._passed: dict[int, tuple[int, str, tuple[str, str]]] = {}
+        self._origin = ("", "")
+        self.here = 0
+
+    def reject(self) -> None:
+        """It has been passed on."""
+
+    def left_over(self) -> bool:
+        """Nothing can be."""
+        return False
+
+    def have(self) -> None:
+        """Nothing."""
+
+    def begin(self, version: Version) -> Iterable[tuple[int, int]]:
+        """Everything is missing."""
+        self._origin = version.origin
+        starts = range(0, version.size, PIECE_BYTES) or [0]
+        return ((start, min(PIECE_BYTES, version.size - start)) for start in starts)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Keep them until the piece is verified. One that begins again takes the place of what came of it before."""
+        if offset % PIECE_BYTES == 0:
+            self._piece.clear()
+        self._piece += data
+
+    def verified(self, offset: int, length: int, digest: str, version: Version) -> None:
+        """Pass it on, if it was not yet."""
+        self._passed[offset] = length, digest, version.origin
+        if offset + length <= self.here:
+            return
+        self.here += length
+        self._hash.update(self._piece)
+        with output_complaints():
+            check_output()
+            write_all(sys.stdout.fileno(), memoryview(self._piece))
+
+    def vouch_by(self, version: Version) -> None:
+        """Note it."""
+        self._origin = version.origin
+
+    def doubtful(self) -> list[tuple[int, int, str]]:
+        """Those of another version."""
+        return [
+            (offset, length, digest)
+            for offset, (length, digest, origin) in self._passed.items()
+            if origin != self._origin
+        ]
+
+    def forget(self, offset: int) -> None:
+        """It is out, and cannot be taken back. Raises Failure."""
+        reason = f"the servers have different contents, and from byte {offset} on one of them was passed on"
+        raise Failure(Exit.INTEGRITY, Status.CHANGED.word, reason)
+
+    def finish(self, known: Known) -> None:
+        """Nothing to finish."""
+
+    def digest(self) -> str:
+        """Of all that was passed on."""
+        return self._hash.hexdigest()
+
+
+def check_output() -> None:
+    """Raise OSError if standard output was closed before we were started: descriptor 1 may be anything by now."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+@contextlib.contextmanager
+def output_complaints() -> Iterator[None]:
+    """Turn a failure to write standard output into a Failure. BrokenPipeError passes: it wants another, silent end."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Failure(Exit.LOCAL_DISK, "local-disk", f"standard output: {error.strerror or error}") from error
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Write ``data`` to ``fd``, in as many system calls as it takes. Raises OSError."""
+    while data:
+        data = data[os.write(fd, data) :]

@@ -1,0 +1,236 @@
+"""The beginning of a file, kept from one run to the next, with what proves that it is right. Runs at the user's.
+
+A file longer than one piece is fetched piece by piece, each verified by a digest of its own as it comes. Until all are
+there it lies beside its place as ``.fsget-NAME.part``; ``.fsget-NAME.sums`` says of which version of which file it is,
+and has a line for each piece that was verified. What the next run finds is hashed again and compared with these lines:
+a line is written after its piece, but a power failure keeps no order.
+
+Pieces may come from several servers. Each line says which version, of which server, its piece was taken from: only the
+pieces of one and the same version are known to belong together, and the others are in doubt until that server, too, has
+given their digests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from forkserver.client.remote.answers import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PIECE_BYTES = 1 << 22
+"""An interruption costs half of it, on the average; a request for each costs the server little beside sending it."""
+PREFIX = b".fsget-"
+"""Of every name that is ours beside a target. No file of that name is ever fetched."""
+
+_MAX_NAME_BYTES = 255
+_MAX_SUMS_BYTES = 1 << 28
+_MAGIC = "fsget "
+_HEADER = re.compile(r"fsget 1 piece=(\d{1,10}) size=(\d{1,19}) etag=(\S{1,128}) mtime=(-?\d{1,20}) server=(\S{1,300})")
+_LINE = re.compile(r"(\d{1,12}) ([0-9a-f]{64}) (\S{1,128}) (\S{1,300})")
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Piece(NamedTuple):
+    """A verified piece: its SHA-256 in hexadecimal digits, and the ``Version.origin`` that vouches for it."""
+
+    digest: str
+    origin: tuple[str, str]
+
+
+class BeingFetched(Exception):
+    """Another process has this very file in work."""
+
+
+class Partial:
+    """The part of ``name``, in the directory ``directory_fd``, that is here of ``version``; a context manager.
+
+    Entering opens or creates it. What it holds of another version is thrown away, and ``discarded`` is true; but that
+    of another server's, if it is as long, is only in doubt. Leaving keeps it, unless ``remove`` was called or it holds
+    nothing. Methods raise OSError; entering also BeingFetched.
+    """
+
+    def __init__(self, directory_fd: int, name: bytes, version: Version) -> None:
+        self.path, self._sums_path = names_beside(name)
+        self.version = version
+        self.discarded = False
+        self.verified_bytes = 0
+        """How much of the file is here and right."""
+        self.fd = -1
+        self._directory_fd = directory_fd
+        self._sums_fd = -1
+        self._pieces: dict[int, Piece] = {}
+        self._completed = False
+
+    def __enter__(self) -> Self:
+        try:
+            while not self._open_locked():
+                pass
+            self._sums_fd = os.open(self._sums_path, _FLAGS | os.O_APPEND, 0o600, dir_fd=self._directory_fd)
+            self._load()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if not (self._completed or self._pieces):
+                self.remove()
+        finally:
+            self._close()
+
+    @property
+    def beginning_bytes(self) -> int:
+        """How much is here without a gap."""
+        return next((offset for offset, _ in self.missing()), self.version.size)
+
+    def missing(self) -> Iterator[tuple[int, int]]:
+        """Offset and length of every piece that is not here, in order."""
+        for index in range(-(-self.version.size // PIECE_BYTES)):
+            if index not in self._pieces:
+                yield index * PIECE_BYTES, self._length(index)
+
+    def doubtful(self) -> Iterator[tuple[int, int, str]]:
+        """Offset, length and digest of every piece that ``version`` does not vouch for, in order."""
+        for index, piece in sorted(self._pieces.items()):
+            if piece.origin != self.version.origin:
+                yield index * PIECE_BYTES, self._length(index), piece.digest
+
+    def note(self, offset: int, digest: str, version: Version) -> None:
+        """The piece at ``offset`` is in the file, and is that of ``version``."""
+        index = offset // PIECE_BYTES
+        self._add(index, Piece(digest, version.origin))
+        os.write(self._sums_fd, f"{index} {digest} {version.etag} {version.server}\n".encode("ascii"))
+
+    def forget(self, offset: int) -> None:
+        """The piece at ``offset`` is not the right one."""
+        if self._pieces.pop(offset // PIECE_BYTES, None):
+            self.verified_bytes -= self._length(offset // PIECE_BYTES)
+
+    def adopt(self, version: Version) -> None:
+        """From now on it is to become ``version``."""
+        self.version = version
+        os.write(self._sums_fd, _header(version))
+
+    def remove(self) -> None:
+        """Keep nothing. Before the lock is given up, which is at leaving."""
+        self._pieces.clear()
+        self.verified_bytes = 0
+        for path in (self._sums_path, self.path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path, dir_fd=self._directory_fd)
+
+    def complete(self, name: bytes) -> None:
+        """All pieces are here: let the file take its name."""
+        # The list first: another run may begin anew as soon as the name is free, and makes its own.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._sums_path, dir_fd=self._directory_fd)
+        os.rename(self.path, name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
+        self._completed = True
+
+    def _open_locked(self) -> bool:
+        """Whether what was opened and locked still has the name: who held the lock may have completed it meanwhile."""
+        fd = os.open(self.path, _FLAGS, 0o600, dir_fd=self._directory_fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.stat(self.path, dir_fd=self._directory_fd, follow_symlinks=False), os.fstat(fd)):
+                self.fd, fd = fd, -1
+        except BlockingIOError:
+            raise BeingFetched from None
+        except FileNotFoundError:
+            pass
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return self.fd >= 0
+
+    def _load(self) -> None:
+        """Read what another run has left. The file is believed as far as its pieces have the digests noted."""
+        with open(os.dup(self._sums_fd), "rb") as file:
+            lines = file.read(_MAX_SUMS_BYTES).decode("ascii", "replace").split("\n")
+        # The last line has no line feed where its writer was killed in it. Of several headers the last holds.
+        headers = [header for line in lines[:-1] if line.startswith(_MAGIC) and (header := _parse_header(line))]
+        if headers and lines[0].startswith(_MAGIC) and self._may_go_on(headers[-1]):
+            for index, piece in _parse_lines(lines[:-1]).items():
+                if self._has(index, piece.digest):
+                    self._add(index, piece)
+            if self._pieces and headers[-1] != self.version:
+                self.adopt(self.version)
+        else:
+            self.discarded = bool(lines[0])
+        if not self._pieces:
+            self._begin_anew()
+
+    def _may_go_on(self, before: Version) -> bool:
+        return before == self.version or (before.server != self.version.server and before.size == self.version.size)
+
+    def _begin_anew(self) -> None:
+        os.ftruncate(self.fd, 0)
+        os.ftruncate(self._sums_fd, 0)
+        os.write(self._sums_fd, _header(self.version))
+
+    def _has(self, index: int, digest: str) -> bool:
+        length = self._length(index)
+        if length <= 0:
+            return False
+        data = os.pread(self.fd, length, index * PIECE_BYTES)
+        return len(data) == length and hashlib.sha256(data).hexdigest() == digest
+
+    def _add(self, index: int, piece: Piece) -> None:
+        if index not in self._pieces:
+            self.verified_bytes += self._length(index)
+        self._pieces[index] = piece
+
+    def _length(self, index: int) -> int:
+        return min(PIECE_BYTES, self.version.size - index * PIECE_BYTES)
+
+    def _close(self) -> None:
+        for fd in (self.fd, self._sums_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._sums_fd = -1
+
+
+def find(directory_fd: int, name: bytes) -> Version | None:
+    """Which version of ``name`` an earlier run has left a part of; None: of none. Raises OSError."""
+    try:
+        fd = os.open(names_beside(name)[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return None
+        raise
+    with open(fd, "rb") as file:
+        return _parse_header(file.readline(1024).decode("ascii", "replace").rstrip("\n"))
+
+
+def names_beside(name: bytes) -> tuple[bytes, bytes]:
+    """What the part of ``name`` is called, and what its list of digests."""
+    stem = PREFIX + name
+    if len(stem) > _MAX_NAME_BYTES - len(b".part"):
+        stem = PREFIX + hashlib.sha256(name).hexdigest().encode("ascii")
+    return stem + b".part", stem + b".sums"
+
+
+def _header(version: Version) -> bytes:
+    size, etag, mtime_ns, server = version
+    return f"{_MAGIC}1 piece={PIECE_BYTES} size={size} etag={etag} mtime={mtime_ns} server={server}\n".encode("ascii")
+
+
+def _parse_header(line: str) -> Version | None:
+    found = _HEADER.fullmatch(line)
+    if not found or int(found[1]) != PIECE_BYTES:
+        return None
+    return Version(int(found[2]), found[3], int(found[4]), found[5])
+
+
+def _parse_lines(lines: list[str]) -> dict[int, Piece]:
+    """The pieces by their numbers; of several lines for one the last holds."""
+    return {int(found[1]): Piece(found[2], (found[3], found[4])) for line in lines if (found := _LINE.fullmatch(line))}

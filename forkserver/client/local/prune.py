@@ -1,0 +1,84 @@
+"""Delete from a local tree what the server does not have. Runs at the user's."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from forkserver.client.local.target import local_failure, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forkserver.client.local.names import Names
+    from forkserver.client.outcome import Failure
+
+_NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
+
+
+class Pruning:
+    """How: ``wanted`` tells whether the run is about a path beneath the tree at all, and only then it is deleted.
+
+    ``deleted`` is told of every path, and ``failed`` of every one that cannot be. ``dry``: only tell.
+    """
+
+    def __init__(
+        self,
+        wanted: Callable[[bytes], bool],
+        deleted: Callable[[bytes], None],
+        failed: Callable[[bytes, Failure], None],
+        *,
+        dry: bool,
+    ) -> None:
+        self._wanted = wanted
+        self._deleted = deleted
+        self._failed = failed
+        self._dry = dry
+
+    def prune(self, root: bytes, top: bytes, kept: Names) -> None:
+        """Of the tree ``top``, in the directory ``root``, delete what is not among ``kept``, paths from ``root`` on.
+
+        What begins with a dot is left alone, and so is a directory that is not empty then: servers do not show hidden
+        files, so that one is not listed does not mean that it is not there. No symbolic link is followed.
+        """
+        if not os.path.isdir(os.path.join(root, top)):
+            return  # a dry run before the first
+        root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for above, directories, files, above_fd in os.fwalk(top or b".", topdown=False, dir_fd=root_fd):
+                inside = above.removeprefix(b"./").removeprefix(b".")
+                for name in (*files, *directories):
+                    path = os.path.join(inside, name)
+                    beneath = path[len(top) :].lstrip(b"/")
+                    if path not in kept and not _is_hidden(path) and self._wanted(beneath):
+                        self._delete(name, path, above_fd, is_directory=name in directories)
+        finally:
+            os.close(root_fd)
+
+    def _delete(self, name: bytes, path: bytes, directory_fd: int, *, is_directory: bool) -> None:
+        try:
+            if self._dry:
+                pass
+            elif is_directory:
+                _remove_directory(name, directory_fd)
+            else:
+                os.unlink(name, dir_fd=directory_fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in _NOT_EMPTY:
+                self._failed(path, local_failure(path, reason_of(error)))
+            return
+        self._deleted(path)
+
+
+def _remove_directory(name: bytes, directory_fd: int) -> None:
+    try:
+        os.rmdir(name, dir_fd=directory_fd)
+    except NotADirectoryError:  # a symbolic link to one
+        os.unlink(name, dir_fd=directory_fd)
+
+
+def _is_hidden(path: bytes) -> bool:
+    return path.startswith(b".") or b"/." in path

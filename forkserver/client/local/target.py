@@ -1,0 +1,358 @@
+"""Where a content goes: a local file that appears whole or not at all. Runs at the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import functools
+import os
+import stat
+import threading
+from typing import TYPE_CHECKING, Self
+
+from forkserver.client.display import count, escape
+from forkserver.client.local import checksums, partial, validator
+from forkserver.client.local.partial import PIECE_BYTES, BeingFetched, Partial
+from forkserver.client.outcome import Exit, Failure
+from forkserver.client.remote.answers import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from forkserver.client.remote.answers import Known
+
+_RESERVE_BYTES = 1 << 26
+_SMALL_BYTES = 1 << 16
+"""Written at once; nothing is gained by asking for space before."""
+NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a file beside its place is made."""
+_ORDINARY_MODE = 0o666
+_EXECUTE = 0o111
+_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_IN_DIRECTORY = "is a directory, and is left as it is"
+_REASONS = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than is allowed here",
+    errno.ENAMETOOLONG: "the name is too long for this file system",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.ENOENT: "no such directory",
+    errno.ENOTDIR: "not a directory",
+    errno.EISDIR: _IN_DIRECTORY,
+}
+
+
+class Durable(enum.IntEnum):
+    """What is on the disk, come a power failure, once a file was told as fetched."""
+
+    NONE = 0
+    FILE = 1
+    """Its content: under its name, or still without one."""
+    DIR = 2
+    """Its name, too."""
+
+
+class LocalFile:
+    """A file that takes its name only when it is complete: until then it is another one beside its place.
+
+    A context manager: entering checks the place before the server is troubled; leaving removes what is not finished,
+    but for the verified pieces of a long file. ``path`` is what the user reads; the file is ``name`` in
+    ``directory_fd``. ``remedy`` is what to do if the place is that of a directory.
+    """
+
+    def __init__(self, directory_fd: int, path: bytes, *, remedy: str = "", durable: Durable = Durable.DIR) -> None:
+        self._path = path
+        self._name = os.path.basename(path)
+        self._in_directory = _IN_DIRECTORY + (f"; {remedy}" if remedy else "")
+        self._directory_fd = directory_fd
+        self._durable = durable
+        self._fd = -1
+        self._temporary: bytes | None = None
+        self._partial: Partial | None = None
+        self._size = 0
+        self._reserved = 0
+        self._digest: str | None = None
+        self._complaints = _Complaints(self)
+        self._lock = threading.Lock()
+        self.discarded = False
+        self.takes_any_order = True
+
+    def __enter__(self) -> Self:
+        if self._name.startswith(partial.PREFIX):
+            raise self._failure(f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete")
+        check_place(self._directory_fd, self._path, self._in_directory)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._partial is not None:
+            self._partial.__exit__(None, None, None)
+            return
+        try:
+            if self._temporary is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._temporary, dir_fd=self._directory_fd)
+        finally:
+            if self._fd >= 0:
+                os.close(self._fd)
+
+    def left_over(self) -> bool:
+        """Whether an earlier run has left a part."""
+        with self._complaints:
+            return partial.find(self._directory_fd, self._name) is not None
+
+    def have(self) -> str | None:
+        """The etag that an earlier run has noted with the file, if nobody has changed that since."""
+        return validator.read(self._directory_fd, self._name)
+
+    @property
+    def here(self) -> int:
+        """Those that an earlier run has left among them."""
+        if self._partial is not None:
+            return self._partial.verified_bytes
+        return self._size if self._digest else 0
+
+    @property
+    def kept(self) -> int:
+        """How many bytes the next run will find, if this one ends now."""
+        return self._partial.verified_bytes if self._partial is not None else 0
+
+    def begin(self, version: Version) -> Iterable[tuple[int, int]]:
+        """Create what takes the bytes, or find the part that is here."""
+        self._size = version.size
+        with _Complaints(self, version.size):
+            if self._size > PIECE_BYTES:
+                try:
+                    self._partial = Partial(self._directory_fd, self._name, version).__enter__()
+                except BeingFetched:
+                    raise self._failure("another fsget is fetching it") from None
+                self._fd = self._partial.fd
+                self.discarded = self._partial.discarded
+                self._reserved = self._partial.beginning_bytes
+                self._secure_space(self._size - self.here)
+                return self._partial.missing()
+            # Noted first: a signal may end us between the two lines.
+            self._temporary = partial.PREFIX + os.urandom(8).hex().encode("ascii")
+            self._fd = os.open(self._temporary, NEW, 0o600, dir_fd=self._directory_fd)
+            if self._size > _SMALL_BYTES:
+                self._secure_space(self._size)
+            else:
+                self._reserved = self._size
+        return [(0, self._size)]
+
+    def _secure_space(self, size: int) -> None:
+        """So that a full disk shows before anything is transferred."""
+        disk = os.fstatvfs(self._fd)
+        free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
+        if disk.f_blocks and size > free:  # without blocks: a file system that does not tell
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._reserve()
+
+    def _reserve(self) -> None:
+        """Reserve the next part of the file.
+
+        In parts, for where a file system cannot, the C library writes into every block instead: on the word of a server
+        that may lie, and without heed for a Ctrl-C.
+        """
+        length = min(_RESERVE_BYTES, self._size - self._reserved)
+        try:
+            if length:
+                os.posix_fallocate(self._fd, self._reserved, length)
+        except OSError as error:
+            if error.errno not in _NO_FALLOCATE:
+                raise
+            length = self._size - self._reserved
+        self._reserved += length
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Put them where they belong."""
+        with self._complaints:
+            if offset + len(data) > self._reserved:
+                with self._lock:
+                    while offset + len(data) > self._reserved:
+                        self._reserve()
+            while data:
+                written = os.pwrite(self._fd, data, offset)
+                data, offset = data[written:], offset + written
+
+    def verified(self, offset: int, length: int, digest: str, version: Version) -> None:  # noqa: ARG002 - others want it
+        """Note it."""
+        self._digest = digest
+        if self._partial is not None:
+            with self._complaints, self._lock:
+                self._partial.note(offset, digest, version)
+
+    def vouch_by(self, version: Version) -> None:
+        """Note it."""
+        if self._partial is not None and self._partial.version != version:
+            with self._complaints:
+                self._partial.adopt(version)
+
+    def doubtful(self) -> Iterable[tuple[int, int, str]]:
+        """A file of one piece is of one version."""
+        return list(self._partial.doubtful()) if self._partial is not None else ()
+
+    def forget(self, offset: int) -> None:
+        """It is fetched again."""
+        if self._partial is not None:
+            self._partial.forget(offset)
+
+    def finish(self, known: Known) -> None:
+        """Give the file its time, its permissions and its name, and make all that as durable as is wanted."""
+        with self._complaints:
+            mask = _umask()
+            os.fchmod(self._fd, permissions(known) & ~mask)
+            with contextlib.suppress(OverflowError):  # A time no file can have here.
+                os.utime(self._fd, ns=(known.version.mtime_ns, known.version.mtime_ns))
+            validator.note(self._fd, known.version.etag)
+            sync_content(self._fd, self._durable)
+            if self._partial is not None:
+                self._partial.complete(self._name)
+            elif self._temporary is not None:
+                os.rename(self._temporary, self._name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
+                self._temporary = None
+            sync_name(self._directory_fd, self._durable)
+
+    def digest(self) -> str | None:
+        """Of one that has several pieces, and of one that was here before, it is read again."""
+        with self._complaints:
+            if self._partial is not None:
+                os.lseek(self._fd, 0, os.SEEK_SET)
+                return checksums.sha256_of(self._fd)
+            if self._fd < 0:
+                fd = os.open(self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory_fd)
+                with open(fd, "rb") as file:
+                    return checksums.sha256_of(file.fileno())
+        return self._digest
+
+    def reject(self) -> None:
+        """Leave nothing of it."""
+        if self._partial is not None:
+            self._partial.remove()
+
+    def explain(self, error: OSError, needed_bytes: int) -> Failure:
+        """The failure that ``error`` is. What fills a full disk is removed."""
+        reason = reason_of(error)
+        if error.errno in _FULL:
+            if self._partial is not None:
+                self._partial.remove()
+            if needed_bytes:
+                reason += f"; {count(needed_bytes)} bytes are needed"
+        return local_failure(self._path, reason, error)
+
+    def _failure(self, reason: str) -> Failure:
+        return local_failure(self._path, reason)
+
+
+class _Complaints:
+    """A context manager that turns every OSError into the Failure of a file. No generator: it is entered so often."""
+
+    __slots__ = ("_file", "_needed_bytes")
+
+    def __init__(self, file: LocalFile, needed_bytes: int = 0) -> None:
+        self._file = file
+        self._needed_bytes = needed_bytes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError):
+            raise self._file.explain(error, self._needed_bytes) from error
+
+
+def permissions(known: Known) -> int:
+    """Of the file here, but for the umask."""
+    return _ORDINARY_MODE | (known.mode & _EXECUTE)
+
+
+@contextlib.contextmanager
+def local_file(path: bytes, remedy: str = "", durable: Durable = Durable.DIR) -> Iterator[LocalFile]:
+    """The ``LocalFile`` at ``path``. Raises Failure."""
+    with directory_of(path) as directory_fd, LocalFile(directory_fd, path, remedy=remedy, durable=durable) as target:
+        yield target
+
+
+@contextlib.contextmanager
+def directory_of(path: bytes) -> Iterator[int]:
+    """A descriptor of the directory that ``path`` is, or will be, in. Raises Failure."""
+    with complaints(path):
+        fd = os.open(os.path.dirname(path) or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTORY) -> None:
+    """Raise Failure where no file may take the place of what is at ``path``, in the directory ``directory_fd``.
+
+    ``in_directory`` is what to say if that is a directory.
+    """
+    name = os.path.basename(path)
+    if name in (b"", b".", b".."):
+        raise local_failure(path, in_directory)
+    try:
+        mode = os.lstat(name, dir_fd=directory_fd).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise local_failure(path, reason_of(error)) from error
+    # A symbolic link is replaced, not followed: nothing is ever written through one.
+    if stat.S_ISDIR(mode):
+        raise local_failure(path, in_directory)
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise local_failure(path, "is not a regular file, and is left as it is")
+
+
+def sync_content(fd: int, durable: Durable) -> None:
+    """To be called before the file ``fd`` is given its name. Raises OSError."""
+    if durable >= Durable.FILE:
+        os.fsync(fd)
+
+
+def sync_name(directory_fd: int, durable: Durable) -> None:
+    """To be called after it was given its name in ``directory_fd``. Raises OSError."""
+    if durable >= Durable.DIR:
+        with _tolerating(errno.EINVAL):  # A file system that cannot sync directories.
+            os.fsync(directory_fd)
+
+
+@contextlib.contextmanager
+def complaints(path: bytes) -> Iterator[None]:
+    """Turn a failure to write the local file ``path`` into a Failure."""
+    try:
+        yield
+    except OSError as error:
+        raise local_failure(path, reason_of(error)) from error
+
+
+def reason_of(error: OSError) -> str:
+    """Why something local failed, in words for people."""
+    return _REASONS.get(error.errno or 0) or error.strerror or str(error)
+
+
+def local_failure(path: bytes, reason: str, error: OSError | None = None) -> Failure:
+    """The local file ``path`` cannot be written, or may not be; ``error`` is why, where it has one."""
+    failure = Failure(Exit.LOCAL_DISK, "local-disk", f"local file {escape(path)}: {reason}")
+    failure.disk_full = error is not None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return failure
+
+
+@contextlib.contextmanager
+def _tolerating(number: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != number:
+            raise
+
+
+@functools.cache
+def _umask() -> int:
+    # It can only be read by setting it: a thread that makes a file meanwhile would make it with the other one.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,120 @@
+"""What a server's answers about a file mean, and its content on the way to where it goes. Runs at the user's."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from forkserver.client.outcome import Exit, Failure, Served, refusal
+from forkserver.client.remote import metadata
+from forkserver.client.remote.connection import violation
+from forkserver.protocol.messages import End, ProtocolError, Reply, Status, Trailer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.content import Target
+
+DIGEST = "sha256"
+ENDINGS = {
+    End.CHANGED: "the file was modified while it was being sent",
+    End.TRUNCATED: "the file became shorter while it was being sent",
+    End.READ_ERROR: "the server could not read the file to the end",
+    End.DRAINING: "the server is being stopped",
+}
+"""What a trailer other than ``ok`` means to people."""
+PASSING = frozenset({"connection-lost", "timeout", "no-answer", "draining"})
+"""Failures in the middle of a file after which the rest is asked for again; then also a server that is not there."""
+_NOT_THE_SAME = frozenset({Status.CHANGED, Status.NOT_FOUND, Status.NOT_A_FILE, Status.BAD_RANGE})
+"""To a request for a further piece."""
+
+
+def may_pass(session: Session, failure: Failure) -> bool:
+    """Whether what was asked of ``session``, which may have answered before, is to be asked again."""
+    return failure.word in PASSING or (failure.word == "unreachable" and session.served is not None)
+
+
+def answered_by(session: Session) -> Served:
+    """Who gave the session's last answer."""
+    if session.served is None:
+        raise AssertionError("there has been an answer")
+    return session.served
+
+
+class Version(NamedTuple):
+    """One version of one file on one server. Times are nanoseconds since 1970; ``etag`` is the server's validator."""
+
+    size: int
+    etag: str
+    mtime_ns: int
+    server: str
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """What tells apart the versions of one file, on whatever servers."""
+        return self.etag, self.server
+
+
+class Known(NamedTuple):
+    """What the server said of the file when it was first asked: its version and its permission bits."""
+
+    version: Version
+    mode: int
+
+
+def understand(session: Session, reply: Reply) -> Known:
+    """What the first reply to a GET or STAT of a file says of it. Raises Failure."""
+    served = answered_by(session)
+    if reply.status not in (Status.OK, Status.UNCHANGED):
+        raise refusal(reply, served)
+    try:
+        data = metadata.read(reply.fields.get("type", ""), reply.fields)
+    except ProtocolError as error:
+        raise violation(error, served) from error
+    if data.kind == "dir":
+        raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), served)
+    if data.size is None or data.etag is None:
+        raise violation(ProtocolError(Status.BAD_REQUEST, "a file without an etag"), served)
+    return Known(Version(data.size, data.etag, data.mtime_ns, served.server), int(data.mode, 8))
+
+
+def check_promise(session: Session, reply: Reply, etag: str, offset: int, length: int) -> Served:
+    """Whether the piece follows that was asked for; gives who sends it. Raises Failure."""
+    served = answered_by(session)
+    if reply.status in _NOT_THE_SAME:
+        word, reason = Status.CHANGED.word, "the file was modified or replaced while it was being fetched"
+        raise Failure(Exit.INTEGRITY, word, reason, served)
+    if reply.status is not Status.OK:
+        raise refusal(reply, served)
+    promised = reply.fields
+    if (promised.get("offset"), promised.get("length"), promised.get("etag")) != (str(offset), str(length), etag):
+        error = ProtocolError(Status.BAD_REQUEST, "another part of the file was promised than was asked for")
+        raise violation(error, served)
+    return served
+
+
+def receive(session: Session, target: Target, offset: int, came: Callable[[int], None]) -> str:
+    """Pass a content on to ``target`` and verify it; ``came`` is called with the size of every part.
+
+    Gives the digest, in hexadecimal digits. Raises Failure.
+    """
+    hasher = sha256()
+    while not isinstance(part := session.receive(memoryview), Trailer):
+        hasher.update(part)
+        target.write(offset, part)
+        offset += len(part)
+        came(len(part))
+    digest = hasher.hexdigest()
+    verify(digest, part, answered_by(session))
+    return digest
+
+
+def verify(digest: str, trailer: Trailer, served: Served) -> None:
+    """Whether a content that came to its end, with this digest, is the one that was sent. Raises Failure."""
+    # Only a trailer that stands after all of the content can be "ok".
+    if trailer.end is not End.OK:
+        raise Failure(Exit.INTEGRITY, trailer.end.word, ENDINGS[trailer.end], served)
+    if trailer.fields.get("digest", "").lower() != f"{DIGEST}:{digest}":
+        reason = f"the content arrived damaged: its {DIGEST} is not the one the server sent"
+        raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)

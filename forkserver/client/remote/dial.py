@@ -1,0 +1,41 @@
+"""Connect to a server, or say in words for people why not. Runs at the user's."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from forkserver.client.outcome import Exit, Failure
+
+if TYPE_CHECKING:
+    from forkserver.client.remote.address import Address
+
+
+class NoAnswer(Exception):
+    """The server hung up before the first byte of an answer."""
+
+
+def connect(address: Address, timeout_s: float) -> socket.socket:
+    """A connection to ``address``, made within ``timeout_s``. Raises Failure and NoAnswer."""
+    # A str would be encoded by the idna codec, whose tables take longer to load than a small file to fetch.
+    host = address.host.encode("ascii") if address.host.isascii() else address.host
+    try:
+        connected = socket.create_connection((host, address.port), timeout_s)  # type: ignore[arg-type] # typeshed: str
+    except TimeoutError:
+        why = f"{address} did not accept a connection within {timeout_s:g} s"
+        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+    except socket.gaierror as error:
+        why = f"{address} is not to be found: {error.strerror}"
+        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+    except UnicodeError:
+        raise Failure(Exit.UNREACHABLE, "unreachable", f"{address} is not a host name") from None
+    except ConnectionRefusedError:
+        why = f"{address} refused the connection: nothing listens there"
+        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+    except ConnectionResetError:
+        raise NoAnswer from None
+    except OSError as error:
+        why = f"{address} is not reachable: {error.strerror or error}"
+        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected

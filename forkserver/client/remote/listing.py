@@ -1,0 +1,129 @@
+"""Metadata of one name, and the entries of a directory. Runs at the user's."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from forkserver.client.outcome import Exit, Failure, Served, refusal
+from forkserver.client.remote import metadata
+from forkserver.client.remote.answers import ENDINGS, answered_by, may_pass
+from forkserver.client.remote.connection import WINDOW, violation
+from forkserver.protocol.messages import End, Entry, ProtocolError, Request, Status, Trailer
+from forkserver.protocol.native import decode_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from forkserver.client.remote.connection import Session
+    from forkserver.protocol.messages import Reply
+
+
+class Listed(NamedTuple):
+    """An entry of a listing. ``name`` is the whole path, has no ``.`` and no ``..``, and is in the directory asked for.
+
+    ``link`` tells a directory reached through a symbolic link, ``error`` is the status word of one that could not be
+    read.
+    """
+
+    name: bytes
+    data: metadata.Metadata
+    link: bool
+    error: str | None
+
+
+def describe(session: Session, name: bytes) -> metadata.Metadata:
+    """Metadata of a file or directory. Raises Failure."""
+    return _described(session, session.ask(Request("STAT", _slashless(name))))
+
+
+def describe_all(session: Session, names: Iterable[bytes]) -> Iterator[tuple[bytes, metadata.Metadata | Failure]]:
+    """Each of ``names``, with its metadata or why there is none, many requests on the way at a time.
+
+    Raises Failure where nothing more can be learned.
+    """
+    waiting = iter(names)
+    requested: deque[bytes] = deque()
+    while True:
+        for name in itertools.islice(waiting, WINDOW - len(requested)):
+            session.request(Request("STAT", _slashless(name)))
+            requested.append(name)
+        if not requested:
+            return
+        try:
+            reply = session.reply()  # where this raises, it is still due
+        except Failure as failure:
+            if not may_pass(session, failure):
+                raise
+            session.wait(failure, "lost the connection")
+            continue
+        session.renew()
+        try:
+            data: metadata.Metadata | Failure = _described(session, reply)
+        except Failure as failure:
+            data = failure
+        yield requested.popleft(), data
+
+
+def _described(session: Session, reply: Reply) -> metadata.Metadata:
+    served = answered_by(session)
+    if reply.status is not Status.OK:
+        raise refusal(reply, served)
+    try:
+        return metadata.read(reply.fields.get("type", ""), reply.fields)
+    except ProtocolError as error:
+        raise violation(error, served) from error
+
+
+def entries(session: Session, name: bytes, *, recursive: bool) -> Iterator[Listed]:
+    """The entries of a directory as they arrive, one held at a time. Raises Failure, perhaps after some entries."""
+    directory = _slashless(name)
+    reply = session.ask(Request("LIST", directory, recursive=recursive))
+    served = answered_by(session)
+    if reply.status is not Status.OK:
+        raise refusal(reply, served)
+    beneath = directory.removesuffix(b"/") + b"/"
+    seen = 0
+    while not isinstance(some := session.receive_entries(), Trailer):
+        for entry in some:
+            try:
+                listed = _checked(entry, beneath)
+            except ProtocolError as error:
+                session.close()
+                raise violation(error, served) from error
+            yield listed
+        seen += len(some)
+    _check_end(some, seen, served)
+
+
+def _slashless(name: bytes) -> bytes:
+    """People and shells write a slash after a directory; the protocol has none there."""
+    return name.removesuffix(b"/") or b"/"
+
+
+def _checked(entry: Entry, beneath: bytes) -> Listed:
+    name = entry.name
+    # No component of what follows may be empty, . or ..
+    components = b"/" + name[len(beneath) :] + b"/"
+    astray = b"//" in components or b"/./" in components or b"/../" in components or b"\0" in components
+    if astray or not name.startswith(beneath):
+        raise ProtocolError(Status.BAD_REQUEST, "it listed a name that is not in the directory")
+    fields = entry.fields
+    return Listed(name, metadata.read(entry.kind, fields), fields.get("link") == "1", fields.get("error"))
+
+
+def _check_end(trailer: Trailer, seen: int, served: Served) -> None:
+    if trailer.end is not End.OK:
+        reason = f"the listing is not complete: {_LISTING_ENDINGS.get(trailer.end) or ENDINGS[trailer.end]}"
+        raise Failure(Exit.INTEGRITY, trailer.end.word, reason, served)
+    try:
+        promised = decode_number(trailer.fields.get("entries", ""))
+    except ProtocolError as error:
+        raise violation(error, served) from error
+    if promised != seen:
+        reason = f"the listing is not complete: {seen} of {promised} entries came"
+        raise Failure(Exit.INTEGRITY, "truncated", reason, served)
+
+
+_LISTING_ENDINGS = {End.READ_ERROR: "the server could not read the directory to the end"}
