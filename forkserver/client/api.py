@@ -27,8 +27,9 @@ from forkserver.client.fetch.events import Event, Progress, Summary, Waiting
 from forkserver.client.local.target import Durable, local_file
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.remote.address import Address, local_name, parse_location, parse_server
-from forkserver.client.remote.connection import Session, Watcher
+from forkserver.client.remote.connection import Session
 from forkserver.client.remote.listing import describe, entries
+from forkserver.client.remote.patience import Watcher
 from forkserver.client.remote.throttle import Throttle
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ def test_a_file_is_fetched_to_a_path_and_the_receipt_tells_who_sent_it(client, e
     assert receipt.digest == "sha256:" + hashlib.sha256(b"Hello, world\n").hexdigest()
     assert receipt.size == receipt.received == 13
     assert [served.server for served in receipt.served] == [str(client.servers[0])]
-    assert events == [Progress(b"/hello.txt", 13, 13)]
+    assert events == [Progress(b"/hello.txt", 0, 13), Progress(b"/hello.txt", 13, 13)]
 
 
 def test_without_a_path_a_file_keeps_its_name(client, tmp_path):

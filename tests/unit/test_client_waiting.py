@@ -6,7 +6,7 @@ import io
 
 from forkserver.client.command.progress import Progress, Waiting
 from forkserver.client.outcome import Served
-from forkserver.client.remote.connection import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
+from forkserver.client.remote.patience import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
 
 
 def test_waits_double_up_to_a_cap_and_differ_by_chance():
@@ -27,13 +27,14 @@ class Terminal(io.StringIO):
         return True
 
 
-def shown_at(*moments: float) -> str:
+def shown_at(*moments: float, before: int = 0) -> str:
     terminal = Terminal()
     now = [0.0]
     progress = Progress(b"big\x1b.log", terminal, lambda: [Served(4711, "1.0")], lambda: now[0])
+    progress(before, 4_000_000 + before)
     for moment in moments:
         now[0] = moment
-        progress(int(moment * 1_000_000), 4_000_000)
+        progress(before + int(moment * 1_000_000), 4_000_000 + before)
     progress.clear()
     return terminal.getvalue()
 
@@ -47,7 +48,14 @@ def test_a_longer_transfer_is_told_ten_times_a_second_at_most():
     assert shown.count("big\\x1b.log  [") == 2
     assert " 25%" in shown
     assert " 50%" in shown
-    assert "1.0 MB/s  PID 4711" in shown
+    assert "1.0 MB/s  0:00:03  PID 4711" in shown
+    assert "1.0 MB/s  0:00:02  PID 4711" in shown
+
+
+def test_what_was_here_before_is_no_speed():
+    shown = shown_at(0.5, 1.0, before=16_000_000)
+    assert " 85%" in shown
+    assert "1.0 MB/s  0:00:03" in shown
 
 
 def test_the_last_byte_is_always_told():

@@ -71,7 +71,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     "-o",
     "--output",
     metavar="FILE",
-    callback=parameters.path,
+    callback=parameters.destination,
     shell_complete=_complete_path,
     help="Local name of the one file fetched; - for standard output.",
 )
@@ -142,7 +142,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
 @click.option(
     "--manifest",
     metavar="FILE",
-    callback=parameters.path,
+    callback=parameters.destination,
     shell_complete=_complete_path,
     help="Write a list of what is fetched, for sha256sum -c; - for standard output.",
 )

@@ -89,7 +89,7 @@ class _Growing:
     def close(self) -> None:
         """Leave nothing but the complete list."""
         os.close(self._fd)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # not there any more, or what is wrong is told already
             os.unlink(self._temporary, dir_fd=self._directory_fd)
 
     def _is_place_of(self, name: bytes) -> bool:

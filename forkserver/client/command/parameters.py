@@ -18,6 +18,8 @@ MIN_RATE = 1024
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([KMGkmg]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
+_STANDARD_OUTPUT = (b"/dev/stdout", b"/dev/fd/1", b"/proc/self/fd/1")
+
 
 def servers(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[Address, ...]:
     """The servers, each once; the one on this machine if none is named."""
@@ -63,6 +65,12 @@ def checksum(_context: click.Context, _option: click.Parameter, value: str | Non
 def path(_context: click.Context, _option: click.Parameter, value: str | None) -> bytes | None:
     """The bytes that were on the command line."""
     return None if value is None else os.fsencode(value)
+
+
+def destination(context: click.Context, option: click.Parameter, value: str | None) -> bytes | None:
+    """Likewise; standard output by whatever name is ``-``: a file of that name is a link, and would be replaced."""
+    written = path(context, option, value)
+    return b"-" if written in _STANDARD_OUTPUT else written
 
 
 def patterns(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[bytes, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from forkserver.client.display import escape, processes
-from forkserver.client.remote.connection import Watcher
+from forkserver.client.remote.patience import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ _USUAL_COLUMNS = 80
 
 
 class Progress:
-    """Says nothing of what is done within a second.
+    """Says nothing of what is done within a second. Called with how much is here, and how much there is.
 
     ``terminal`` is None where nobody watches. ``serving`` tells whose processes are at work. ``clock`` gives seconds
     that never go back.
@@ -46,21 +46,35 @@ class Progress:
         self._started = clock()
         self._next = self._started + FIRST_AFTER_S
         self._bar: ProgressBar[int] | None = None
+        self._size = 0
+        self._before: int | None = None
         self._shown = False
 
-    def __call__(self, received: int, size: int) -> None:
-        """``received`` of ``size`` bytes are here; ``size`` is not 0."""
+    def __call__(self, here: int, size: int) -> None:
+        """``here`` of ``size`` bytes are here, the first time those from before; ``size`` is not 0."""
+        if self._before is None:
+            self._before = here
         if self._terminal is None:
             return
-        if self._bar is None:  # made now, so that it times the whole transfer; shown later, or never
+        if self._bar is None:
             self._bar = click.progressbar(
-                length=size, label=self._name, item_show_func=self._facts, width=0, file=self._terminal
+                length=size,
+                label=self._name,
+                item_show_func=self._facts,
+                show_eta=False,
+                width=0,
+                file=self._terminal,
             )
+        self._size = size
         now = self._clock()
-        if now >= self._next or (self._shown and received == size):
+        if now >= self._next or (self._shown and here == size):
             self._next = now + EVERY_S
             self._shown = True
-            self._bar.update(received - self._bar.pos, received)
+            self._bar.update(here - self._bar.pos, here)
+
+    def was_here(self, size: int) -> None:
+        """Of several files, so many bytes more were here before."""
+        self._before = (self._before or 0) + size
 
     def at(self, name: bytes, received: int, size: int) -> None:
         """The same of several files, of which ``name`` is the one in work."""
@@ -74,10 +88,19 @@ class Progress:
             self._bar.render_finish()
             self._shown = False
 
-    def _facts(self, received: int | None) -> str:
-        rate = f"{(received or 0) / max(self._clock() - self._started, 0.001) / 1e6:,.1f} MB/s"
+    def _facts(self, here: int | None) -> str:
+        # The bar's own guess of the time left takes what was here before for speed.
+        here = here or 0
+        rate = max(here - (self._before or 0), 0) / max(self._clock() - self._started, 0.001)
+        left = f"  {_duration((self._size - here) / rate)}" if rate and here < self._size else ""
         serving = self._serving()
-        return f"{rate}  {processes(serving, most=_MOST_PIDS)}" if serving else rate
+        return f"{rate / 1e6:,.1f} MB/s{left}" + (f"  {processes(serving, most=_MOST_PIDS)}" if serving else "")
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:d}:{minutes:02d}:{seconds:02d}"
 
 
 class Waiting(Watcher):

@@ -161,6 +161,7 @@ def _told(receipt: Receipt) -> dict[str, object]:
     return {
         "size": receipt.size,
         "received": receipt.received,
+        "kept": receipt.kept,
         "digest": receipt.digest,
         "seconds": round(receipt.seconds, 6),
         "pids": [served.pid for served in receipt.served],
@@ -173,9 +174,8 @@ def _in_words(receipt: Receipt) -> str:
     if receipt.unchanged:
         asked = f" (asked {display.processes(receipt.served[:1])})" if receipt.served else ""
         return f"{size}, unchanged, nothing fetched{asked}"
-    resumed = f", {display.count(receipt.size - receipt.received)} of them here before"
     return (
-        f"{size}{resumed if receipt.received < receipt.size else ''}"
+        f"{size}{f', {display.count(receipt.kept)} of them here before' if receipt.kept else ''}"
         f"{', begun anew, the file on the server has changed' if receipt.began_anew else ''}"
         f", sha256 verified, {receipt.seconds:.2f} s, served by {display.processes(receipt.served)}"
     )

@@ -74,15 +74,18 @@ class Several(Counter):
             complain("interrupted; the same command goes on with what is missing")
             raise
 
-    def came(self, item: Item, size: int) -> None:
-        """Progress of the large file in work, the last one begun; small ones have their lines."""
-        if not item.data.size or item.data.size <= PIECE_BYTES:
-            return
-        if self._progress is None or item is not self._shown:
+    def was_here(self, item: Item, size: int) -> None:
+        """A large file begins, and is the one whose progress is shown; small ones have their lines."""
+        if item.data.size and item.data.size > PIECE_BYTES:
             self._clear()
-            self._progress, self._shown, self._here = self._new_progress(self._waiting[item.name]), item, 0
-        self._here += size
-        self._progress(self._here, max(self._here, item.data.size))
+            self._progress, self._shown, self._here = self._new_progress(self._waiting[item.name]), item, size
+            self._progress(size, item.data.size)
+
+    def came(self, item: Item, size: int) -> None:
+        """Progress."""
+        if self._progress is not None and item is self._shown:
+            self._here += size
+            self._progress(self._here, max(self._here, item.data.size or 0))
 
     def fetched(self, item: Item, receipt: Receipt) -> None:
         """As if it had been the only one."""

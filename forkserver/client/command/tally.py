@@ -46,6 +46,11 @@ class Tally(Counter):
         """Now it is known how much there is."""
         self._wanted = size
 
+    def was_here(self, item: Item, size: int) -> None:  # noqa: ARG002 - of whichever file
+        """It is no speed of ours."""
+        self._here += size
+        self._progress.was_here(size)
+
     def came(self, item: Item, size: int) -> None:
         """Progress."""
         self._here += size

@@ -48,10 +48,10 @@ _PATIENCE_S = 1.0
 class Receipt(NamedTuple):
     """A file that is here, whole and verified.
 
-    ``served`` is who sent a part of it in this run, in order, or said that there is no need to; ``received`` is how
-    many bytes came. ``digest`` is ``sha256:`` and hexadecimal digits, or None where the pieces were verified and nobody
-    asked for that of the whole. ``seconds`` is what it took. ``unchanged``: it was here before. ``began_anew``: a part
-    of another version was.
+    ``served`` is who sent a part of it in this run, in order, or said that there is no need to. ``received`` is how
+    many bytes came, and ``kept`` how many were here before. ``digest`` is ``sha256:`` and hexadecimal digits, or None
+    where the pieces were verified and nobody asked for that of the whole. ``seconds`` is what it took. ``unchanged``:
+    it was here before. ``began_anew``: a part of another version was.
     """
 
     served: tuple[Served, ...]
@@ -61,6 +61,7 @@ class Receipt(NamedTuple):
     seconds: float
     unchanged: bool = False
     began_anew: bool = False
+    kept: int = 0
 
 
 def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
@@ -74,6 +75,8 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
     helpers: Sequence[Session] = (),
 ) -> Receipt:
     """Fetch the file ``name`` into ``target``; ``progress`` is called with the bytes that are here, and with all.
+
+    The first time that is before any came.
 
     A connection that is lost is made again, as often as ``session`` retries. ``expected`` is what the SHA-256 of the
     whole must be, in hexadecimal digits; ``whole_digest``: find it out in any case. Of a file of several pieces
@@ -105,6 +108,7 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
         seconds=time.monotonic() - started,
         unchanged=job.unchanged,
         began_anew=target.discarded,
+        kept=job.kept,
     )
 
 
@@ -142,7 +146,7 @@ class _Puller:
             except Failure as failure:
                 passing = self._may_pass(failure)
                 self._put_back()
-                if self._job.stopped is not None or not passing:
+                if self._job.stopped is not None or self._job.over or not passing:
                     raise
                 self._session.abandon()
                 self._session.wait(failure, "lost the connection")
@@ -269,8 +273,13 @@ class _Lead(_Puller):
     def run(self) -> None:
         """Fetch all of it. Raises Failure."""
         super().run()
+        if self._job.stopped is None:
+            # Some may still wait for a server that is full, or hangs. Nobody needs them now.
+            self._job.end()
         for helper in self._helpers:
-            helper.join()
+            helper.interrupt()
+        for helper in self._helpers:
+            helper.join(_PATIENCE_S / len(self._helpers))
         if self._job.stopped is not None:
             raise self._job.stopped
         if not self._job.served:  # all of it was here before

@@ -23,8 +23,12 @@ class Job:
         self.expected = expected
         self.unchanged = False
         self.size = self.received = self.here = 0
+        self.kept = 0
+        """Bytes that were here before, and are right."""
         self.served: list[Served] = []
         self.stopped: BaseException | None = None
+        self.over = False
+        """Everything is here."""
         self._progress = progress
         self._missing: Iterator[tuple[int, int]] = iter(())
         self._returned: deque[tuple[int, int]] = deque()
@@ -34,7 +38,9 @@ class Job:
     def begin(self, version: Version) -> None:
         """The file is this version: find out what is missing."""
         self._missing = iter(self.target.begin(version))
-        self.here = self.target.here
+        self.here = self.kept = self.target.here
+        if self.size:
+            self._progress(self.here, self.size)
 
     def take(self, *, wait: bool) -> tuple[int, int] | None:
         """Offset and length of a piece for the caller to fetch.
@@ -42,7 +48,7 @@ class Job:
         None: there is none now, or, where the caller can ``wait`` for what others may give back, no more.
         """
         with self._changed:
-            while self.stopped is None:
+            while self.stopped is None and not self.over:
                 piece = self._returned.popleft() if self._returned else next(self._missing, None)
                 if piece is not None:
                     self._taken += 1
@@ -66,6 +72,7 @@ class Job:
         self.target.forget(piece[0])
         self._returned.append(piece)
         self.here -= piece[1]
+        self.kept = min(self.kept, self.here)
 
     def came(self, size_bytes: int) -> None:
         """So much more is here."""
@@ -85,6 +92,12 @@ class Job:
         with self._changed:
             if served not in self.served:
                 self.served.append(served)
+
+    def end(self) -> None:
+        """Everything is here: who waits for something to do need not."""
+        with self._changed:
+            self.over = True
+            self._changed.notify_all()
 
     def stop(self, error: BaseException) -> None:
         """No more is to be fetched."""

@@ -37,7 +37,10 @@ class Watcher:
         """Something that the server does not have was deleted, or would be."""
 
     def came(self, item: Item, size: int) -> None:
-        """So many bytes more are here of a file, in this run or before."""
+        """So many bytes more have come of a file."""
+
+    def was_here(self, item: Item, size: int) -> None:
+        """So many bytes of a file were here before this run."""
 
 
 class Counter(Watcher):

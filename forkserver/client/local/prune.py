@@ -35,6 +35,8 @@ class Pruning:
         self._deleted = deleted
         self._failed = failed
         self._dry = dry
+        self._full: set[bytes] = set()
+        """Of a dry run, directories that the server does not have, and that something stays in."""
 
     def prune(self, root: bytes, top: bytes, kept: Names) -> None:
         """Of the tree ``top``, in the directory ``root``, delete what is not among ``kept``, paths from ``root`` on.
@@ -48,11 +50,16 @@ class Pruning:
         try:
             for above, directories, files, above_fd in os.fwalk(top or b".", topdown=False, dir_fd=root_fd):
                 inside = above.removeprefix(b"./").removeprefix(b".")
+                stays = False
                 for name in (*files, *directories):
                     path = os.path.join(inside, name)
                     beneath = path[len(top) :].lstrip(b"/")
-                    if path not in kept and not _is_hidden(path) and self._wanted(beneath):
+                    if path in kept or path in self._full or _is_hidden(path) or not self._wanted(beneath):
+                        stays = True
+                    else:
                         self._delete(name, path, above_fd, is_directory=name in directories)
+                if self._dry and stays and inside not in kept:
+                    self._full.add(inside)
         finally:
             os.close(root_fd)
 

@@ -92,7 +92,8 @@ class LocalFile:
             return
         try:
             if self._temporary is not None:
-                with contextlib.suppress(FileNotFoundError):
+                # Not there: never made, or renamed. Whatever else is wrong is told already.
+                with contextlib.suppress(OSError):
                     os.unlink(self._temporary, dir_fd=self._directory_fd)
         finally:
             if self._fd >= 0:
@@ -305,6 +306,19 @@ def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTOR
         raise local_failure(path, in_directory)
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         raise local_failure(path, "is not a regular file, and is left as it is")
+    if stat.S_ISLNK(mode) and _leads_to_a_device(directory_fd, name):
+        raise local_failure(path, "is a link to a device or the like, and is left as it is")
+
+
+def _leads_to_a_device(directory_fd: int, name: bytes) -> bool:
+    """Or into /dev or /proc: such links are the system's, as /dev/stderr is, wherever they lead just now."""
+    try:
+        if os.readlink(name, dir_fd=directory_fd).startswith((b"/dev/", b"/proc/")):
+            return True
+        mode = os.stat(name, dir_fd=directory_fd).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def sync_content(fd: int, durable: Durable) -> None:

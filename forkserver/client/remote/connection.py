@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.client.remote import banner
 from forkserver.client.remote.dial import NoAnswer, connect
+from forkserver.client.remote.patience import Watcher, backoff
 from forkserver.protocol.framing import ReplyStream
 from forkserver.protocol.messages import Entry, ProtocolError, Reply, Request, Status, Trailer
 from forkserver.protocol.native import decode_number, encode_request
@@ -21,27 +22,12 @@ if TYPE_CHECKING:
     from forkserver.client.remote.address import Address
     from forkserver.client.remote.throttle import Throttle
 
-FIRST_WAIT_S = 0.1
-LONGEST_WAIT_S = 2.0
 WINDOW = 64
 """Requests on the way: enough to hide the way there and back, few enough to do again after a lost connection."""
 MIN_RATE = 128
 """Bytes a second that must come of an answer, on the average of ``timeout_s``: a server that trickles is given up."""
 _BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})
 _Piece = TypeVar("_Piece", memoryview, Entry)
-
-
-class Watcher:
-    """Is told of the waits of one request; this one does not care."""
-
-    def begin(self) -> None:
-        """A request is about to be made."""
-
-    def again(self, text: str) -> None:
-        """``text`` is why and how often it is made again."""
-
-    def clear(self) -> None:
-        """It is answered, or given up."""
 
 
 class Session:
@@ -80,6 +66,9 @@ class Session:
         """Who gave the last answer."""
         self._identified: tuple[str | None, str | None] | None = None
         self._waits: Iterator[tuple[int, float]] | None = None
+        self._unasked = 0
+        """Servers that were not asked since something last succeeded."""
+        self._interrupted = False
 
     @property
     def address(self) -> Address:
@@ -98,7 +87,8 @@ class Session:
             self._socket = None
 
     def interrupt(self) -> None:
-        """Wake the thread that waits for this server: it finds the connection lost. For another thread."""
+        """For another thread: the one that waits for this server finds the connection lost, and makes no other."""
+        self._interrupted = True
         connected = self._socket
         if connected is not None:
             with contextlib.suppress(OSError):
@@ -154,19 +144,23 @@ class Session:
     def renew(self) -> None:
         """Something has succeeded: retries are counted anew."""
         self._waits = None
+        self._unasked = len(self._addresses) - 1
 
     def wait(self, failure: Failure, state: str) -> None:
         """Turn to the next server because of ``failure``; when all were asked, wait. Raises it after too many times."""
         if self._waits is None:
             self._waits = self._turns()
         turn = next(self._waits, None)
-        if turn is None:
+        if turn is None or self._interrupted:
             raise failure
         number, wait_s = turn
         time.sleep(wait_s)
+        if self._interrupted:
+            raise failure
         before = self.address
         self.close()
         self._addresses.rotate(-1)
+        self._unasked = max(self._unasked - 1, 0)
         again = "again" if self.address == before else str(self.address)
         self._waiting.again(f"{before} {state}, asking {again}" + (f" ({number} of {self._retries})" if number else ""))
 
@@ -193,11 +187,17 @@ class Session:
                 reply = self._next_reply()
             except NoAnswer:
                 self.close()
-                if reused:
+                if reused and not self._interrupted:
                     continue  # It closed an idle connection: that is its right, and no sign of being busy.
                 why = f"{self.address} closed the connection without an answer"
                 why += banner.advice(b"", self.address.port)
                 self.wait(Failure(Exit.UNREACHABLE, "no-answer", why), "does not answer")
+            except Failure as failure:
+                # Where it hangs, or all its children are taken, another may do; but the same is not asked again.
+                silent = failure.word == "timeout" and not self._heard
+                if not self._unasked or not (silent or failure.word == "not-a-forkserver"):
+                    raise
+                self.wait(failure, "does not answer")
             else:
                 if reply.status not in _BUSY:
                     self._ahead.popleft()
@@ -372,6 +372,7 @@ class Session:
         served = self.served if self._heard else None
         why = f"{self.address} sent nothing for {self._timeout_s:g} s"
         if not self._speaks:
+            why += "" if self._first else ": perhaps it is full"
             why += banner.advice(self._first, self.address.port)
         return Failure(Exit.UNREACHABLE, "timeout", why, served)
 
@@ -387,11 +388,3 @@ class Session:
 def violation(error: ProtocolError, served: Served | None) -> Failure:
     """The failure of a server that broke the protocol after it had shown that it speaks it."""
     return Failure(Exit.INTEGRITY, "protocol-error", f"the server broke the protocol: {error.message}", served)
-
-
-def backoff(retries: int) -> Iterator[float]:
-    """Seconds to wait before each retry: doubling to a cap, each shortened by chance so that a crowd spreads out."""
-    import random  # noqa: PLC0415 - most runs never wait, and all would pay for it
-
-    for attempt in range(retries):
-        yield min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311 - no secret

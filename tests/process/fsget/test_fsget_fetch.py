@@ -143,6 +143,7 @@ def test_json_is_one_object_a_file(fsget, lying_server, says):
         "start": "1763860000.123456",
         "size": 1,
         "received": 1,
+        "kept": 0,
         "digest": f"sha256:{hashlib.sha256(b'x').hexdigest()}",
         "pids": [4711],
         "servers": [server.address],

@@ -208,7 +208,7 @@ def test_a_listing_that_trickles_is_given_up(fsget, lying_server, says):
 def test_a_server_that_never_answers_ends_after_the_timeout(failing, says):
     result = failing([says.hold], "--timeout", "0.2")
     assert result.status == 5
-    assert result.err.endswith(f" sent nothing for 0.2 s{ELSEWHERE}")
+    assert result.err.endswith(f" sent nothing for 0.2 s: perhaps it is full{ELSEWHERE}")
 
 
 def test_standard_output_gets_nothing_of_a_damaged_piece(fsget, lying_server, says):
