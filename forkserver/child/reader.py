@@ -54,6 +54,7 @@ class RequestReader:
                 # A drain ends an idle connection at once; it lets finish a request that has begun, one that was
                 # promised by connecting, and a file that is fetched part by part.
                 patience = SERVING if idle and not midway else DRAINING
+                self._wire.heed(patience)  # a peer that always sends more never has us wait
                 data = self._wire.receive(deadline, patience, self._receive_bytes)
             except PeerTooSlow:
                 if idle:

@@ -75,6 +75,11 @@ class Receipt:
         else:
             self._write()
 
+    def settle(self) -> None:
+        """Nothing goes on with the transfer that ended last: write its line."""
+        if self._goes_on_at is not None:
+            self._write()
+
     def close(self, status: ExitStatus) -> None:
         """The connection ended with ``status``: write the line of a broken request, or of a peer that made none."""
         if self._goes_on_at is not None:

@@ -57,6 +57,7 @@ class Session:
         status = ExitStatus.DONE
         try:
             while self.keep:
+                self.wire.heed(DRAINING)
                 self._turn()
         except PeerTooSlow:
             status = ExitStatus.PEER_TOO_SLOW
@@ -102,6 +103,8 @@ class Session:
             request = self._reader.next_request(midway=self.midway)
         except ProtocolError as error:
             self.dialect = self._reader.dialect
+            self.midway = False
+            self.receipt.settle()
             self.reply(error.status, message=error.message)
         else:
             if request is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import signal
 import socket
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -559,3 +562,42 @@ def _config(tmp_path, text: str) -> str:
     path = tmp_path / "forkserver.toml"
     path.write_text(text)
     return str(path)
+
+
+def test_a_bad_request_behind_a_part_has_a_line_of_its_own(serve, root):
+    (root / "file").write_bytes(bytes(100))
+    server = serve()
+    server.ask(b"GET /file length=40\nBAD\n")
+    server.wait_for(" outcome=bad-request ")
+    lines = [line.encode() for line in server.log(" end ")]
+    told = [(field(b"request", line), field(b"status", line), field(b"sent", line)) for line in lines]
+    assert told == [(b"GET", b"200", b"40"), (b"-", b"400", b"0")]
+
+
+@pytest.mark.parametrize("act", ["stop", "reload"])
+def test_who_never_stops_asking_is_ended_like_the_others(serve, tmp_path, act):
+    (tmp_path / "configuration").write_text("drain_s = 1.0\n")
+    server = serve("--config", str(tmp_path / "configuration"))
+    ended = threading.Event()
+    with server.connect() as connection:
+        connection.settimeout(None)
+        connection.sendall(b"PING\n" * 100)
+
+        def ask() -> None:
+            with contextlib.suppress(OSError):
+                while not ended.is_set():
+                    connection.sendall(b"PING\n" * 100)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            assert connection.recv(65536)
+            server.process.send_signal(signal.SIGTERM if act == "stop" else signal.SIGHUP)
+            with contextlib.suppress(ConnectionError):
+                while connection.recv(1 << 20):
+                    pass
+        finally:
+            ended.set()
+            thread.join()
+    assert "cause=done" in (receipt := server.wait_for(" receipt ")) or "cause=retired" in receipt
+    assert server.log(" died ") == []

@@ -15,7 +15,7 @@ from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is
 @pytest.mark.parametrize(
     ("pattern", "taken", "left"),
     [
-        (b"a/*.pdf", [b"a/x.pdf", b"a/.pdf"], [b"a/b/x.pdf", b"a/x.pdfx", b"x.pdf", b"a/x_pdf"]),
+        (b"a/*.pdf", [b"a/x.pdf"], [b"a/b/x.pdf", b"a/x.pdfx", b"x.pdf", b"a/x_pdf", b"a/.pdf"]),
         (b"a?", [b"ab", b"a\n", b"a\xff"], [b"a", b"a/", b"abc"]),
         (b"[a-c]x", [b"ax", b"cx"], [b"dx", b"-x", b"[a-c]x"]),
         (b"[!a-c]x", [b"dx", b"-x", b"!x"], [b"ax", b"/x", b"x"]),
@@ -29,6 +29,10 @@ from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is
         (b"a/**/b", [b"a/b", b"a/x/b", b"a/x/y/b"], [b"a", b"ab", b"a/xb"]),
         (b"a**b", [b"ab", b"axb"], [b"a/b"]),
         (b"a.b", [b"a.b"], [b"axb"]),
+        (b"*", [b"a", b"a.b"], [b".a", b"a/b"]),
+        (b".*", [b".a"], [b"a"]),
+        (b"**", [b"a", b"a/b"], [b".a", b"a/.b", b".a/b"]),
+        (b"**/.*", [b".a", b"a/.b"], [b".a/.b", b"a"]),
         (b"\\*", [b"\\x"], [b"*"]),
     ],
 )
@@ -90,3 +94,8 @@ def test_what_lies_in_an_excluded_directory_is_excluded():
 
 def test_an_exclude_outweighs_an_include():
     assert not Filter(include=(b"*.pdf",), exclude=(b"draft*",)).wants_file(b"draft1.pdf")
+
+
+def test_a_filter_does_not_care_for_dots():
+    assert compile_path(b"*.pdf", dots=True).fullmatch(b".pdf")
+    assert compile_path(b"a/**", dots=True).fullmatch(b"a/.b/c")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from forkserver.client.outcome import Interrupted
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_S = 0.05
@@ -32,6 +32,7 @@ def catch() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     sys.unraisablehook = _drop
+    sys.excepthook = _end
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(write_fd, False)
     signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
@@ -56,6 +57,13 @@ def _is_ending() -> bool:
     while error is not None and not isinstance(error, Interrupted):
         error = error.__context__
     return error is not None
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, Interrupted):  # after the run, where nobody catches it any more
+        signal.signal(error.signal_number, signal.SIG_DFL)
+        signal.raise_signal(error.signal_number)
+    sys.__excepthook__(kind, error, trace)
 
 
 def _drop(unraisable: sys.UnraisableHookArgs) -> None:

@@ -18,7 +18,7 @@ from forkserver.client.fetch.pattern import is_pattern
 from forkserver.client.local.output import StandardOutput
 from forkserver.client.local.target import Durable, LocalFile, local_file
 from forkserver.client.outcome import Exit, Failure, Interrupted
-from forkserver.client.remote.address import Address, Location, local_name, parse_location
+from forkserver.client.remote.address import Address, Location, local_name, parse_location, tree_name
 from forkserver.client.remote.answers import answered_by
 from forkserver.client.remote.listing import describe, entries
 
@@ -82,7 +82,7 @@ class Options(NamedTuple):
             return local_name(location)
         name = None
         if self.recursive and (location.is_url or not is_pattern(location.name)):
-            name = location.name.rstrip(b"/").rpartition(b"/")[2] or None
+            name = tree_name(location)
         if self.delete and name is None:
             raise ValueError("--delete is for a directory that is named, not for a pattern, and not for all of /")
         return name
@@ -126,6 +126,9 @@ class Run:
             for some in more:
                 for servers, group in itertools.groupby(some, self._together_with):
                     self._several(servers, list(group))
+        except Failure as failure:  # of the list itself
+            complain(str(failure))
+            self._report.worst = max(self._report.worst, failure.exit_status)
         finally:
             self._hang_up()
         return self._report.worst

@@ -182,7 +182,10 @@ class _Puller:
         """Of a server that was not asked before. One that has another file is asked no more. Raises Failure."""
         while True:
             self._session.request(Request("STAT", self._job.name))
-            known = understand(self._session, self._session.reply())
+            reply = self._session.reply()
+            if reply.status is Status.NOT_FOUND and self._session.exclude():
+                continue
+            known = understand(self._session, reply)
             if known.version.size == self._job.size:
                 self._known = known
                 return
@@ -216,8 +219,8 @@ class _Puller:
         self._job.target.verified(offset, length, digest, version)
         self._requested.popleft()
         self._came_bytes = 0
-        self._job.done()
-        self._session.renew()
+        if self._job.done():
+            self._session.renew()
 
     def _came(self, size_bytes: int) -> None:
         self._came_bytes += size_bytes
@@ -276,23 +279,25 @@ class _Lead(_Puller):
         if self._job.stopped is None:
             # Some may still wait for a server that is full, or hangs. Nobody needs them now.
             self._job.end()
-        for helper in self._helpers:
-            helper.interrupt()
-        for helper in self._helpers:
-            helper.join(_PATIENCE_S / len(self._helpers))
+        self._join()
         if self._job.stopped is not None:
             raise self._job.stopped
         if not self._job.served:  # all of it was here before
             self._job.note(answered_by(self._session))
 
+    def _join(self) -> None:
+        """Wake all who wait, and wait for them a moment: one that is just connecting cannot be woken."""
+        for helper in self._helpers:
+            helper.interrupt()
+        deadline = time.monotonic() + _PATIENCE_S
+        for helper in self._helpers:
+            helper.join(max(deadline - time.monotonic(), 0))
+
     def end(self, error: BaseException) -> None:
         """Have everybody end."""
         self._session.abandon()
         self._job.stop(error)
-        for helper in self._helpers:
-            helper.interrupt()
-        for helper in self._helpers:
-            helper.join(_PATIENCE_S)  # one that is just connecting cannot be woken
+        self._join()
 
     def _go_on(self) -> None:
         if not self._begun:

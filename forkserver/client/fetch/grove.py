@@ -79,7 +79,9 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     else:
         tree.fetch(items)
     if plan.delete and names is not None and not watcher.summary.failed:
-        pruning = Pruning(wanted.filter.wants_file, watcher.deleted, watcher.failed, dry=plan.dry)
+        pruning = Pruning(
+            wanted.filter.wants_file, wanted.filter.wants_directory, watcher.deleted, watcher.failed, dry=plan.dry
+        )
         pruning.prune(directory, wanted.name.rstrip(b"/").rpartition(b"/")[2], names)
 
 
@@ -134,7 +136,7 @@ def is_there(session: Session, name: bytes) -> bool:
 
 
 def _items(wanted: Wanted, session: Session, watcher: Counter) -> Iterator[Item]:
-    name = wanted.name.removesuffix(b"/") or b"/"
+    name = wanted.name.rstrip(b"/") or b"/"
     if not wanted.literal and is_pattern(name) and not is_there(session, name):
         directory, deep = fixed_part(name)
         pattern = compile_path(name[len(directory) + 1 :])

@@ -34,6 +34,7 @@ class Job:
         self._returned: deque[tuple[int, int]] = deque()
         self._taken = 0
         self._changed = threading.Condition()
+        self._most_here = 0
 
     def begin(self, version: Version) -> None:
         """The file is this version: find out what is missing."""
@@ -81,11 +82,14 @@ class Job:
             self.here += size_bytes
             self._progress(self.here, self.size)
 
-    def done(self) -> None:
-        """A piece is here."""
+    def done(self) -> bool:
+        """A piece is here. Gives whether more is than ever: what servers agree on may be less."""
         with self._changed:
             self._taken -= 1
             self._changed.notify_all()
+            further = self.here > self._most_here
+            self._most_here = max(self._most_here, self.here)
+            return further
 
     def note(self, served: Served) -> None:
         """Somebody has sent something."""

@@ -1,7 +1,8 @@
 """Patterns of names, as a shell has them, over bytes. Runs at the user's.
 
 ``*`` stands for any bytes but a slash, ``?`` for one, ``[a-z]`` and ``[!a-z]`` for one of or none of a set, ``**`` as a
-whole component for any number of components. A set without an end, and a backslash, stand for themselves.
+whole component for any number of components. None of them stands for a dot at the beginning of a component. A set
+without an end, and a backslash, stand for themselves.
 """
 
 from __future__ import annotations
@@ -27,15 +28,22 @@ def fixed_part(pattern: bytes) -> tuple[bytes, bool]:
     return b"/".join(components[:fixed]), fixed < len(components) - 1 or components[fixed] == b"**"
 
 
-def compile_path(pattern: bytes) -> re.Pattern[bytes]:
-    """A regular expression whose ``fullmatch`` takes whole paths."""
+def compile_path(pattern: bytes, *, dots: bool = False) -> re.Pattern[bytes]:
+    """A regular expression whose ``fullmatch`` takes whole paths.
+
+    ``dots``: a component may begin with a dot where the pattern's does not.
+    """
+    visible = b"" if dots else rb"(?!\.)"
     parts: list[bytes] = []
     components = pattern.split(b"/")
     last = len(components) - 1
     for index, component in enumerate(components):
         if component == b"**":
-            parts.append(b"(?:[^/]+/)*" if index < last else b"(?:[^/]+/)*[^/]+")
+            any_directories = b"(?:" + visible + b"[^/]+/)*"
+            parts.append(any_directories if index < last else any_directories + visible + b"[^/]+")
         else:
+            if _SPECIAL.match(component):
+                parts.append(visible)
             parts.append(_component(component) + (b"/" if index < last else b""))
     return re.compile(b"".join(parts), re.DOTALL)
 
@@ -71,7 +79,7 @@ _Matcher = tuple[bool, re.Pattern[bytes]]
 
 def _matcher(pattern: bytes) -> _Matcher:
     pattern = pattern.removesuffix(b"/")
-    return b"/" in pattern, compile_path(pattern.removeprefix(b"/"))
+    return b"/" in pattern, compile_path(pattern.removeprefix(b"/"), dots=True)
 
 
 def _any(matchers: list[_Matcher], path: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from forkserver.client.fetch.selection import Item
@@ -61,7 +62,8 @@ class Tree:
         self.watcher = watcher
         self.made: set[bytes] = set()
         """Directories that were not there before: what was in them is not looked for."""
-        self._sessions: list[Session] = []
+        self.sessions: list[Session] = []
+        """Of all workers."""
         self._stop: BaseException | None = None
 
     def fetch(self, items: Iterator[Item]) -> None:
@@ -76,14 +78,21 @@ class Tree:
             waiting = iter(files)
             connections = min(self._connections, -(-len(files) // WINDOW))
             own = self._connect()
-            others = [_Other(self, self._connect(), waiting) for _ in range(connections - 1)]
+            self.sessions.append(own)
+            others: list[_Other] = []
             try:
+                for _ in range(connections - 1):
+                    others.append(_Other(self, self._connect(), waiting))
+                    others[-1].start()
                 self.work(own, waiting)
             except BaseException as error:
                 self.end(error)
+                deadline = time.monotonic() + _PATIENCE_S
                 for other in others:
-                    other.join(_PATIENCE_S)  # one that is just connecting cannot be woken
+                    other.join(max(deadline - time.monotonic(), 0))  # one that is just connecting cannot be woken
                 raise
+            finally:
+                own.resume()  # it is the client's, for other names, too
             for other in others:
                 other.finish()
             if self._stop is not None:
@@ -130,6 +139,8 @@ class Tree:
                 self.watcher.failed(item.name, local_failure(item.path, self._names.complaint))
                 return False
         if item.link:
+            if self._names is not None:
+                self._names.leave_alone(item.path)
             self.watcher.skipped(item.name)
         return not item.link
 
@@ -162,8 +173,6 @@ class Tree:
 
     def work(self, session: Session, waiting: Iterator[Item]) -> None:
         """Fetch as long as there is anything. Raises Failure."""
-        with self.lock:
-            self._sessions.append(session)
         try:
             with Place(self._root, self.made) as place:
                 Worker(self, session, place).run(self._items(waiting))
@@ -182,7 +191,7 @@ class Tree:
         """Have all workers end."""
         with self.lock:
             self._stop = self._stop or error
-            sessions = list(self._sessions)
+            sessions = list(self.sessions)
         for session in sessions:
             session.interrupt()
 
@@ -208,11 +217,17 @@ class _Other:
         self._waiting = waiting
         self._answered = False
         self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Fetch, in the thread."""
+        with self._tree.lock:
+            self._tree.sessions.append(self._session)
         self._thread.start()
 
     def join(self, patience_s: float | None = None) -> None:
         """Wait until the thread has ended."""
-        self._thread.join(patience_s)
+        if self._thread.ident is not None:
+            self._thread.join(patience_s)
 
     def finish(self) -> None:
         """There is no work left but what was taken: wait for that."""

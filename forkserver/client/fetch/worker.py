@@ -112,14 +112,18 @@ class Worker:
         if self._tree.stopped:
             raise failure
         if may_pass(self._session, failure):
-            if not (self._requested and self._requested[0] is item):
+            if not self._is_due(item):
                 self._request(item)  # behind the others
             self._session.wait(failure, "lost the connection")
-        elif failure.exit_status is Exit.UNREACHABLE or failure.disk_full:
+        elif failure.exit_status is Exit.UNREACHABLE or failure.disk_full or self._is_due(item):
+            # Where not even a reply came, none will: the server breaks the protocol, or stays busy.
             raise failure
         else:
             with self._tree.lock:
                 self._tree.watcher.failed(item.name, failure)
+
+    def _is_due(self, item: Item) -> bool:
+        return bool(self._requested) and self._requested[0] is item
 
     def _take_whole(self, item: Item, reply: Reply, content: memoryview, trailer: Trailer, started: float) -> Receipt:
         """As ``_take``, of a small file that is here already, as most are."""

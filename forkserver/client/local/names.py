@@ -18,11 +18,16 @@ class Names:
     def __init__(self, *, folds_case: bool = False) -> None:
         self.folds_case = folds_case
         self._taken: dict[int, int] = {}
+        self._unlisted: set[int] = set()
 
     def claim(self, path: bytes, owner: object, *, is_directory: bool) -> bool:
         """Take ``path`` for ``owner``. Gives whether it is free, or was taken for the same."""
         mine = hash(path) if is_directory else hash(owner)
         return self._taken.setdefault(self._key(path), mine) == mine
+
+    def leave_alone(self, path: bytes) -> None:
+        """What is beneath this directory is not known: it counts as taken."""
+        self._unlisted.add(self._key(path))
 
     @property
     def complaint(self) -> str:
@@ -31,7 +36,11 @@ class Names:
         return f"another file of this run has this name{same}; fetch one of them to another --directory"
 
     def __contains__(self, path: bytes) -> bool:
-        return self._key(path) in self._taken
+        return self._key(path) in self._taken or (bool(self._unlisted) and self._is_unlisted(path))
+
+    def _is_unlisted(self, path: bytes) -> bool:
+        ends = [index for index, byte in enumerate(path) if byte == ord("/")]
+        return any(self._key(path[:end]) in self._unlisted for end in ends)
 
     def _key(self, path: bytes) -> int:
         return hash(path.decode("utf-8", "surrogateescape").casefold() if self.folds_case else path)
@@ -42,13 +51,10 @@ def folds_case(directory_fd: int) -> bool:
     name = partial.PREFIX + os.urandom(8).hex().encode("ascii")
     try:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
-    except OSError:
-        return False  # nothing can be made here: whatever is to be will tell
-    try:
         os.stat(name.upper(), dir_fd=directory_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
+    except OSError:
+        return False  # where nothing can be made at all, whatever is to be will tell
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=directory_fd)
     return True

@@ -35,7 +35,7 @@ _MAX_SUMS_BYTES = 1 << 28
 _MAGIC = "fsget "
 _HEADER = re.compile(r"fsget 1 piece=(\d{1,10}) size=(\d{1,19}) etag=(\S{1,128}) mtime=(-?\d{1,20}) server=(\S{1,300})")
 _LINE = re.compile(r"(\d{1,12}) ([0-9a-f]{64}) (\S{1,128}) (\S{1,300})")
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Piece(NamedTuple):
@@ -43,6 +43,9 @@ class Piece(NamedTuple):
 
     digest: str
     origin: tuple[str, str]
+
+
+_NOTHING = Version(0, "-", 0, "-")
 
 
 class BeingFetched(Exception):
@@ -108,7 +111,7 @@ class Partial:
         """The piece at ``offset`` is in the file, and is that of ``version``."""
         index = offset // PIECE_BYTES
         self._add(index, Piece(digest, version.origin))
-        os.write(self._sums_fd, f"{index} {digest} {version.etag} {version.server}\n".encode("ascii"))
+        os.write(self._sums_fd, f"{index} {digest} {version.etag} {version.server}\n".encode())
 
     def forget(self, offset: int) -> None:
         """The piece at ``offset`` is not the right one."""
@@ -127,6 +130,10 @@ class Partial:
         for path in (self._sums_path, self.path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path, dir_fd=self._directory_fd)
+
+    def cut(self) -> None:
+        """Whatever lies behind the last piece is nobody's."""
+        os.ftruncate(self.fd, self.version.size)
 
     def complete(self, name: bytes) -> None:
         """All pieces are here: let the file take its name."""
@@ -155,7 +162,7 @@ class Partial:
     def _load(self) -> None:
         """Read what another run has left. The file is believed as far as its pieces have the digests noted."""
         with open(os.dup(self._sums_fd), "rb") as file:
-            lines = file.read(_MAX_SUMS_BYTES).decode("ascii", "replace").split("\n")
+            lines = file.read(_MAX_SUMS_BYTES).decode("utf-8", "replace").split("\n")
         # The last line has no line feed where its writer was killed in it. Of several headers the last holds.
         headers = [header for line in lines[:-1] if line.startswith(_MAGIC) and (header := _parse_header(line))]
         if headers and lines[0].startswith(_MAGIC) and self._may_go_on(headers[-1]):
@@ -202,13 +209,20 @@ class Partial:
 def find(directory_fd: int, name: bytes) -> Version | None:
     """Which version of ``name`` an earlier run has left a part of; None: of none. Raises OSError."""
     try:
-        fd = os.open(names_beside(name)[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO would wait for its writer
+        fd = os.open(names_beside(name)[1], flags, dir_fd=directory_fd)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             return None
         raise
     with open(fd, "rb") as file:
-        return _parse_header(file.readline(1024).decode("ascii", "replace").rstrip("\n"))
+        return _parse_header(file.readline(1024).decode("utf-8", "replace").rstrip("\n"))
+
+
+def discard(directory_fd: int, name: bytes) -> None:
+    """Remove what an earlier run has left of ``name``, unless somebody is at it. Raises OSError."""
+    with contextlib.suppress(BeingFetched), Partial(directory_fd, name, _NOTHING) as kept:
+        kept.remove()
 
 
 def names_beside(name: bytes) -> tuple[bytes, bytes]:
@@ -221,7 +235,7 @@ def names_beside(name: bytes) -> tuple[bytes, bytes]:
 
 def _header(version: Version) -> bytes:
     size, etag, mtime_ns, server = version
-    return f"{_MAGIC}1 piece={PIECE_BYTES} size={size} etag={etag} mtime={mtime_ns} server={server}\n".encode("ascii")
+    return f"{_MAGIC}1 piece={PIECE_BYTES} size={size} etag={etag} mtime={mtime_ns} server={server}\n".encode()
 
 
 def _parse_header(line: str) -> Version | None:

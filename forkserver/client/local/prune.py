@@ -20,18 +20,21 @@ _NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 class Pruning:
     """How: ``wanted`` tells whether the run is about a path beneath the tree at all, and only then it is deleted.
 
-    ``deleted`` is told of every path, and ``failed`` of every one that cannot be. ``dry``: only tell.
+    ``directories`` tells the same of a directory, or a link in its place. ``deleted`` is told of every path, and
+    ``failed`` of every one that cannot be. ``dry``: only tell.
     """
 
     def __init__(
         self,
         wanted: Callable[[bytes], bool],
+        directories: Callable[[bytes], bool],
         deleted: Callable[[bytes], None],
         failed: Callable[[bytes, Failure], None],
         *,
         dry: bool,
     ) -> None:
         self._wanted = wanted
+        self._wanted_directory = directories
         self._deleted = deleted
         self._failed = failed
         self._dry = dry
@@ -54,12 +57,15 @@ class Pruning:
                 for name in (*files, *directories):
                     path = os.path.join(inside, name)
                     beneath = path[len(top) :].lstrip(b"/")
-                    if path in kept or path in self._full or _is_hidden(path) or not self._wanted(beneath):
+                    wanted = self._wanted_directory if name in directories else self._wanted
+                    if path in kept or path in self._full or _is_hidden(path) or not wanted(beneath):
                         stays = True
                     else:
                         self._delete(name, path, above_fd, is_directory=name in directories)
                 if self._dry and stays and inside not in kept:
                     self._full.add(inside)
+        except RecursionError:
+            self._failed(top, local_failure(top, "lies too deep to be looked through for what to delete"))
         finally:
             os.close(root_fd)
 

@@ -134,6 +134,8 @@ class LocalFile:
                 self._reserved = self._partial.beginning_bytes
                 self._secure_space(self._size - self.here)
                 return self._partial.missing()
+            if partial.find(self._directory_fd, self._name) is not None:
+                partial.discard(self._directory_fd, self._name)  # it was longer then
             # Noted first: a signal may end us between the two lines.
             self._temporary = partial.PREFIX + os.urandom(8).hex().encode("ascii")
             self._fd = os.open(self._temporary, NEW, 0o600, dir_fd=self._directory_fd)
@@ -203,6 +205,8 @@ class LocalFile:
     def finish(self, known: Known) -> None:
         """Give the file its time, its permissions and its name, and make all that as durable as is wanted."""
         with self._complaints:
+            if self._partial is not None:
+                self._partial.cut()
             mask = _umask()
             os.fchmod(self._fd, permissions(known) & ~mask)
             with contextlib.suppress(OverflowError):  # A time no file can have here.

@@ -100,6 +100,14 @@ def local_name(location: Location) -> bytes:
     return last
 
 
+def tree_name(location: Location) -> bytes | None:
+    """The last component, which becomes that of the local directory; None: all that the server has is asked for."""
+    last = location.name.rstrip(b"/").rpartition(b"/")[2]
+    if last in (b".", b"..") or b"\0" in location.name:
+        raise ValueError("this names no directory; the last part of a name becomes the name of the local directory")
+    return last or None
+
+
 def _sendable(name: bytes) -> bytes:
     # GET with a digest is the longest request we make.
     if len(encode_request(Request("GET", name, digest="sha256"))) > MAX_REQUEST_BYTES:

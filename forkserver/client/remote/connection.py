@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
@@ -68,7 +69,7 @@ class Session:
         self._waits: Iterator[tuple[int, float]] | None = None
         self._unasked = 0
         """Servers that were not asked since something last succeeded."""
-        self._interrupted = False
+        self._interrupted = threading.Event()
 
     @property
     def address(self) -> Address:
@@ -88,11 +89,15 @@ class Session:
 
     def interrupt(self) -> None:
         """For another thread: the one that waits for this server finds the connection lost, and makes no other."""
-        self._interrupted = True
+        self._interrupted.set()
         connected = self._socket
         if connected is not None:
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
+
+    def resume(self) -> None:
+        """It was interrupted, and may be used again."""
+        self._interrupted.clear()
 
     def abandon(self) -> None:
         """Forget what was requested and not answered."""
@@ -151,11 +156,10 @@ class Session:
         if self._waits is None:
             self._waits = self._turns()
         turn = next(self._waits, None)
-        if turn is None or self._interrupted:
+        if turn is None or self._interrupted.is_set():
             raise failure
         number, wait_s = turn
-        time.sleep(wait_s)
-        if self._interrupted:
+        if self._interrupted.wait(wait_s):
             raise failure
         before = self.address
         self.close()
@@ -187,7 +191,7 @@ class Session:
                 reply = self._next_reply()
             except NoAnswer:
                 self.close()
-                if reused and not self._interrupted:
+                if reused and not self._interrupted.is_set():
                     continue  # It closed an idle connection: that is its right, and no sign of being busy.
                 why = f"{self.address} closed the connection without an answer"
                 why += banner.advice(b"", self.address.port)
@@ -267,6 +271,8 @@ class Session:
         except ProtocolError as error:
             raise self._violation(error) from error
         self._heard = self._speaks = True
+        if reply.status is Status.UNCHANGED and self._ahead[0].unless_etag is None:
+            raise self._violation(ProtocolError(Status.BAD_REQUEST, "unchanged, although nobody asked for changes"))
         self._mid_answer = reply.status is Status.OK and self._ahead[0].verb in ("GET", "LIST")
         if reply.status.closing:
             self.close()
@@ -328,7 +334,7 @@ class Session:
             raise self._silence() from None
         except OSError:
             return 0
-        self._throttle.received(size_bytes)
+        self._throttle.received(size_bytes, self._interrupted)
         return size_bytes
 
     def _watch_rate(self, size_bytes: int) -> None:

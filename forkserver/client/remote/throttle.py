@@ -23,10 +23,10 @@ class Throttle:
         self._lock = threading.Lock()
         self._due = time.monotonic()
 
-    def received(self, size_bytes: int) -> None:
-        """So many bytes have come: wait until they were due."""
+    def received(self, size_bytes: int, woken: threading.Event) -> None:
+        """So many bytes have come: wait until they were due, or until the event."""
         with self._lock:
             self._due = max(self._due, time.monotonic() - _BEHIND_S) + size_bytes / self._rate
             wait_s = self._due - time.monotonic()
         if wait_s > 0:
-            time.sleep(wait_s)
+            woken.wait(wait_s)

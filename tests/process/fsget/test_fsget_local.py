@@ -75,6 +75,32 @@ def test_a_symbolic_link_is_replaced_and_not_written_through(fsget, lying_server
     assert (place / "f").read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("leads_to", ["/dev/null", "/proc/self/fd/2", "/dev/nothing"])
+def test_a_link_of_the_system_is_left_as_it_is(fsget, lying_server, says, place, leads_to):
+    (place / "f").symlink_to(leads_to)
+    result = fsget("-s", lying_server(says.file(b"new")).address, "f")
+    assert result.status == 7
+    assert "is a link to a device or the like, and is left as it is" in result.err
+    assert os.readlink(place / "f") == leads_to
+
+
+def test_standard_output_may_be_named_by_its_path(fsget, lying_server, says):
+    before = os.lstat("/dev/stdout").st_ino
+    result = fsget("-s", lying_server(says.file(b"new")).address, "-o", "/dev/stdout", "f")
+    assert (result.status, result.output) == (0, b"new")
+    assert os.lstat("/dev/stdout").st_ino == before
+
+
+def test_a_file_system_that_is_read_only_is_told_and_the_other_files_are_tried(fsget, lying_server, says, tiny_disk):
+    subprocess.run(["mount", "-o", "remount,ro", tiny_disk], check=True)
+    server = lying_server(says.file(b"x")[:2], says.file(b"y"))
+    result = fsget("-s", server.address, "-d", str(tiny_disk), "f", "g")
+    assert result.status == 7
+    assert result.err == "".join(
+        f"fsget: {name}: local file {tiny_disk}/{name}: the file system is read-only\n" for name in "fg"
+    )
+
+
 def test_a_failed_fetch_leaves_an_older_file_untouched(fsget, lying_server, says, place):
     (place / "f").write_text("older")
     server = lying_server([says.ask, says.header(5) + b"hel"])

@@ -212,6 +212,27 @@ def test_what_is_excluded_is_not_deleted(get, place):
     assert files(place) == ["tree/inner/y", "tree/keep/old", "tree/old.log", "tree/x"]
 
 
+def test_a_dry_run_names_what_would_be_deleted_and_nothing_else(get, place, tmp_path):
+    assert get("-r", "tree").status == 0
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("old", "gone/old", "deep/er/old", "half/.hidden", "half/old", "deep2/half/.hidden"):
+        (place / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "tree" / name).write_text("old")
+    (place / "tree/link").symlink_to(tmp_path / "elsewhere")
+
+    def told(*options: str) -> set[str]:
+        result = get("-r", "--delete", *options, "--json", "tree")
+        assert result.status == 0
+        return {each["name"] for each in result.objects if each["status"] in ("deleted", "would-delete")}
+
+    planned = told("-n")
+    assert planned == told("--confirm-delete")
+    assert planned == {
+        *("tree/old", "tree/gone", "tree/gone/old", "tree/deep", "tree/deep/er", "tree/deep/er/old"),
+        *("tree/half/old", "tree/link"),
+    }
+
+
 def test_nothing_is_deleted_after_a_failure(get, place):
     (place / "tree/x").mkdir(parents=True)
     (place / "tree/old").write_text("old")

@@ -209,3 +209,27 @@ def test_two_runs_do_not_fetch_one_file_at_the_same_time(fsget, begin, lying_ser
     assert result.err.endswith("f: another fsget is fetching it\n")
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 143
+
+
+def test_bytes_behind_the_end_of_a_part_do_not_become_the_file(fsget, lying_server, says, place, left):
+    with open(place / ".fsget-f.part", "r+b") as part:
+        part.seek(SIZE + 1000)
+        part.write(b"EVIL TAIL")
+    again(
+        lying_server, left, [says.ask, stat(says), says.ask, piece(says, STARTS[1]), says.ask, piece(says, STARTS[2])]
+    )
+    assert fsget("-s", left, "f").status == 0
+    assert (place / "f").read_bytes() == CONTENT
+
+
+def test_a_part_of_a_file_that_is_short_by_now_does_not_stay(fsget, lying_server, says, place, left):
+    again(lying_server, left, [says.ask, stat(says).replace(b"size=%d" % SIZE, b"size=1"), *says.file(b"x")])
+    assert fsget("-s", left, "f").status == 0
+    assert os.listdir(place) == ["f"]
+
+
+def test_a_fifo_in_place_of_the_list_is_not_waited_for(fsget, lying_server, says, place):
+    os.mkfifo(place / ".fsget-f.sums")
+    server = lying_server([says.ask, piece(says, 0), *[says.ask] * 2, says.hold])
+    result = fsget("-s", server.address, "--timeout", "2", "--retries", "0", "f", timeout=20)
+    assert result.status != 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import time
 
 import pytest
 
@@ -159,3 +160,63 @@ def test_several_servers_can_stand_in_the_environment(fsget, lying_server, says,
     server = lying_server(says.file(b"x"))
     result = fsget("f", env=environment | {"FSGET_SERVER": f"{nowhere} {server.address}"})
     assert (result.status, result.err) == (0, "")
+
+
+@pytest.mark.parametrize("options", [("--max-children", "1", "--max-per-peer", "5"), ("--max-per-peer", "1")])
+def test_connections_that_a_server_has_no_child_for_are_not_waited_for(fsget, serve, root, place, options):
+    (root / "f").write_bytes(CONTENT)
+    for number in range(300):
+        (root / "tree").mkdir(exist_ok=True)
+        (root / "tree" / str(number)).write_bytes(b"%d" % number)
+    server = serve(*options)
+    started = time.monotonic()
+    result = fsget("-s", f"{server.host}:{server.port}", "-j", "4", "f")
+    assert (result.status, result.err) == (0, "")
+    assert fsget("-s", f"{server.host}:{server.port}", "-j", "4", "-r", "tree").status == 0
+    # It waits 60 s for each of them.
+    assert time.monotonic() - started < 20
+    assert (place / "f").read_bytes() == CONTENT
+    assert len(list((place / "tree").iterdir())) == 300
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        pytest.param(["wait until the client hangs up"], id="silent"),
+        pytest.param(["read one request line", b"HTTP/1.1 400 Bad Request\r\n\r\n"], id="no forkserver"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_passed_over(fsget, lying_server, serve, place, silent):
+    second = serve()
+    for names in (["hello.txt"], ["-r", "hello.txt"], ["*.txt"]):
+        servers = ["-s", lying_server(silent).address, "-s", f"{second.host}:{second.port}"]
+        result = fsget("--timeout", "1", "--retries", "0", *servers, *names)
+        assert (result.status, result.err) == (0, "")
+        assert os.listdir(place) == ["hello.txt"]
+        (place / "hello.txt").unlink()
+
+
+def test_where_no_server_answers_the_last_is_told(fsget, lying_server, says):
+    first, second = lying_server([says.hold]), lying_server([says.hold])
+    result = fsget("--timeout", "0.3", "-s", first.address, "-s", second.address, "f")
+    assert result.status == 5
+    assert f"{second.address} sent nothing for 0.3 s" in result.err
+
+
+def test_servers_that_never_agree_and_never_send_all_end_the_run(fsget, lying_server, says, place):
+    one = [says.ask, piece(says, 0), says.ask, says.ask]
+    one_again = [says.ask, stat(says, "e-1"), says.ask, says.ask, piece(says, STARTS[1]), says.ask]
+    other = [says.ask, stat(says, "e-2"), says.ask, says.ask, piece(says, STARTS[1], "e-2", OTHER)]
+    first, second = lying_server(one, *[one_again] * 50), lying_server(*[other] * 50)
+    result = fsget("-s", first.address, "-s", second.address, "--retries", "2", "--timeout", "2", "f", timeout=50)
+    assert result.status != 0
+    assert "f" not in os.listdir(place)
+
+
+def test_a_server_that_does_not_have_the_file_is_asked_no_more(fsget, lying_server, says, place):
+    rest = [says.ask, stat(says, "e-1"), says.ask, says.ask, piece(says, STARTS[1]), piece(says, STARTS[2])]
+    first = lying_server([says.ask, piece(says, 0), says.ask], [says.ask], rest)
+    second = lying_server(LOST, [says.ask, says.not_found])
+    result = fsget("-s", first.address, "-s", second.address, "f")
+    assert (result.status, result.err) == (0, "")
+    assert (place / "f").read_bytes() == CONTENT

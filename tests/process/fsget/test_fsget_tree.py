@@ -322,3 +322,97 @@ def test_a_listing_that_breaks_off_is_a_failure_and_what_it_had_is_fetched(fsget
     server = lying_server([*asked, whole[: whole.index(b"FS1 END")]], [says.ask, file])
     result = fsget("-s", server.address, "-r", "tree")
     assert (result.status, os.listdir(place / "tree")) == (5, ["a"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"what?\n", id="garbage"),
+        pytest.param(b"FS1 200 ok start=1 type=file size=1 mtime=1.000000000 mode=644 etag=e\n", id="no PID"),
+        pytest.param(b"FS1 503 busy pid=1 start=1\n", id="busy"),
+    ],
+)
+def test_a_server_that_answers_no_request_for_content_ends_the_run(fsget, lying_server, says, answer):
+    names = [b"/tree/%d" % number for number in range(50)]
+    server = lying_server([*listing(says, *names), says.ask, answer], *[[says.ask, answer]] * 3)
+    result = fsget("-s", server.address, "-r", "tree", "--retries", "2")
+    assert result.status in (4, 6)
+    assert len(result.err.splitlines()) == 1
+    assert len(server.requests) <= 5
+
+
+def test_a_server_that_says_unchanged_without_being_asked_is_not_believed(fsget, lying_server, says, place):
+    unchanged = b"FS1 304 unchanged %s type=file size=9000000 mtime=1624000000.000000000 mode=644 etag=e-1\n" % says.who
+    for names in (["f"], ["-o", "-", "f"]):
+        result = fsget("-s", lying_server([says.ask, unchanged]).address, *names)
+        assert (result.status, result.out) == (6, "")
+        assert "the server broke the protocol: unchanged, although nobody asked for changes" in result.err
+    server = lying_server([*listing(says, b"/tree/a", size=9_000_000), says.ask, unchanged])
+    assert fsget("-s", server.address, "-r", "tree").status == 6
+    assert content(place) == {"tree": None}
+
+
+@pytest.mark.parametrize("name", ["..", "x/..", ".", "a/.", "/.."])
+def test_a_name_that_ends_in_dots_is_no_tree(fsget, place, name):
+    result = fsget("-s", "127.0.0.1:1", "-r", name)
+    assert result.status == 2
+    assert "this names no directory" in " ".join(result.err.split())
+    assert content(place.parent) == {"place": None}
+
+
+def test_slashes_at_the_end_of_a_name_do_not_matter(get, filled, place):
+    assert get("-r", "tree//").status == 0
+    assert set(content(place)) >= {"tree/a.txt"}
+    assert filled.name == "tree"
+
+
+def test_what_lies_behind_a_link_of_the_server_is_not_deleted(get, root, place):
+    (root / "t/real").mkdir(parents=True)
+    (root / "t/real/x").write_text("x")
+    (root / "t/link").symlink_to("real")
+    (place / "t/link/deep").mkdir(parents=True)
+    for name in ("t/link/x", "t/link/deep/y", "t/z"):
+        (place / name).write_text("here")
+    assert get("-r", "--delete", "--confirm-delete", "t").status == 0
+    assert set(content(place)) == {"t", "t/link", "t/link/x", "t/link/deep", "t/link/deep/y", "t/real", "t/real/x"}
+
+
+def test_a_filter_deletes_no_directory(get, root, place):
+    (root / "t/kept.d").mkdir(parents=True)
+    (root / "t/real").mkdir()
+    (place / "t/kept.d").mkdir(parents=True)
+    (place / "t/real").symlink_to("kept.d")
+    (place / "t/old.d").write_text("a file")
+    options = ("--delete", "--confirm-delete", "--include", "*.d", "--include", "rea*")
+    assert get("-r", *options, "t").status == 0
+    assert sorted(os.listdir(place / "t")) == ["kept.d", "real"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_many_connections_at_once_and_leaves_nothing(begin, serve, root, place, number):
+    (root / "tree").mkdir()
+    for each in range(3000):
+        (root / "tree" / str(each)).write_bytes(bytes(30_000))
+    server = serve()
+    options = ["-s", f"{server.host}:{server.port}", "-j", "16", "--limit-rate", "500K"]
+    process = begin(*options, "-r", "tree", stderr=subprocess.PIPE)
+    while len(list(place.glob("tree/*"))) < 5:
+        time.sleep(0.01)
+    started = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(20) == 128 + number
+    assert time.monotonic() - started < 3
+    assert [path.name for path in place.rglob(".fsget-*")] == []
+
+
+def test_a_signal_ends_connections_that_wait_for_a_silent_server(begin, lying_server, says, place):
+    names = [b"/tree/%d" % number for number in range(3000)]
+    server = lying_server([*listing(says, *names), says.ask, says.hold], *[[says.ask, says.hold]] * 31)
+    process = begin("-s", server.address, "-j", "32", "-r", "tree", stderr=subprocess.PIPE)
+    while len(server.requests) < 3:
+        time.sleep(0.01)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert time.monotonic() - started < 3
+    assert content(place) == {"tree": None}
