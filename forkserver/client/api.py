@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Self
 
 from forkserver.client.fetch.download import Receipt, fetch_file
 from forkserver.client.fetch.events import Event, Progress, Summary, Waiting
+from forkserver.client.local import checksums
 from forkserver.client.local.target import Durable, local_file
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.remote.address import Address, local_name, parse_location, parse_server
@@ -57,7 +58,8 @@ class Client:
     together. ``on_event`` is called with every ``Event``, by whichever thread it happens in, one at a time for each
     call. ``waiting`` makes what is told of each connection's waits, instead.
 
-    No two threads may use one client at a time. Raises ValueError for a server that is none.
+    No two threads may use one client at a time. Raises ValueError for a server that is none, and for numbers that make
+    no sense.
     """
 
     def __init__(  # noqa: PLR0913 - what may be said of a run, each once
@@ -72,6 +74,8 @@ class Client:
     ) -> None:
         if not servers:
             raise ValueError("a client needs a server")
+        if not timeout_s > 0 or retries < 0 or connections < 1 or (rate is not None and rate < 1):
+            raise ValueError("timeout_s, connections and rate must be above 0, and retries not below")
         self.servers = tuple(parse_server(server) if isinstance(server, str) else server for server in servers)
         self.connections = connections
         self._timeout_s = timeout_s
@@ -126,9 +130,16 @@ class Client:
     def list(self, name: Name = "/", *, recursive: bool = False) -> Iterator[Listed]:
         """The entries of a directory, in no order, as they come; ``recursive``: of all beneath it, too. Raises Failure.
 
-        Nothing else can be asked of this client until they have been taken.
+        They have a connection of their own, so other things can be asked of this client meanwhile.
         """
-        return entries(self.session, self._sendable(name), recursive=recursive)
+        return self._entries(self._sendable(name), recursive=recursive)
+
+    def _entries(self, name: bytes, *, recursive: bool) -> Iterator[Listed]:
+        session = self.another(0)
+        try:
+            yield from entries(session, name, recursive=recursive)
+        finally:
+            session.close()
 
     def fetch(
         self, name: Name, path: Name | None = None, *, checksum: str | None = None, durable: Durable = Durable.DIR
@@ -137,8 +148,11 @@ class Client:
 
         The file appears under its name when it is whole, or not at all; what was there before stays until then. What
         came of a long file before a Failure is kept beside it, and the next call goes on from there. ``checksum`` is
-        what its SHA-256 must be, 64 hexadecimal digits.
+        what its SHA-256 must be, 64 hexadecimal digits, ``sha256:`` before them or not.
         """
+        if checksum is not None:
+            with _usage():
+                checksum = checksums.parse(checksum)
         sendable = self._sendable(name)
         place = self._own_name(name) if path is None else os.fsencode(path)
         with local_file(place, "", durable) as target:

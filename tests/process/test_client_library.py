@@ -116,3 +116,26 @@ def test_a_client_needs_a_server_that_can_be_one():
         Client()
     with pytest.raises(ValueError, match="a port is a number"):
         Client("host:port")
+
+
+def test_what_is_listed_can_be_fetched_meanwhile(client, root):
+    for number in range(5):
+        (root / f"file-{number}").write_text("x")
+    listed = [entry.name for entry in client.list("/") if client.fetch(entry.name).size]
+    assert set(listed) >= {f"/file-{number}".encode() for number in range(5)}
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout_s": 0}, {"timeout_s": -1}, {"retries": -1}, {"connections": 0}, {"rate": 0}], ids=str
+)
+def test_numbers_that_make_no_sense_are_refused(options):
+    with pytest.raises(ValueError, match="must be above 0"):
+        Client("127.0.0.1", **options)
+
+
+def test_a_checksum_may_have_its_name_and_must_be_one(client):
+    digest = hashlib.sha256(b"Hello, world\n").hexdigest()
+    assert client.fetch("hello.txt", "here", checksum=f"sha256:{digest}").size == 13
+    with pytest.raises(Failure) as caught:
+        client.fetch("hello.txt", "here", checksum="00")
+    assert caught.value.exit_status is Exit.USAGE

@@ -227,6 +227,8 @@ def command(
             "--delete removes local files that the server does not have: "
             "add --dry-run to see which, --confirm-delete to do it"
         )
+    if confirm_delete and not options.delete:
+        raise click.UsageError("--confirm-delete goes with --delete")
     _check(options, names)
     if verify:
         return options, [], ()
@@ -241,24 +243,29 @@ def command(
 def _check(options: Options, names: tuple[str, ...]) -> None:
     """Raise UsageError for options that do not go together."""
     action, more = options.action, options.names_from
-    if options.dry and (action != "fetch" or options.output is not None or options.manifest is not None):
-        raise click.UsageError("--dry-run goes with fetching under the files' own names, without a --manifest")
-    if options.delete and not (action == "fetch" and options.recursive and names and more is None):
-        raise click.UsageError("--delete goes with --recursive and a NAME")
-    if more is not None and (action == "verify" or options.output is not None or options.expected is not None):
-        raise click.UsageError("--names-from does not go with --verify, --output and --checksum")
-    if options.recursive and action in ("stat", "verify"):
-        raise click.UsageError(f"--recursive does not go with --{action}")
-    if options.output is not None and options.recursive:
-        raise click.UsageError("--output is for one file; where a tree goes, --directory says")
-    if options.output is not None and (action != "fetch" or len(names) != 1):
-        raise click.UsageError("--output goes with fetching exactly one NAME")
-    if options.expected is not None and (action != "fetch" or len(names) != 1 or options.recursive):
-        raise click.UsageError("--checksum goes with fetching exactly one NAME; several are for --verify")
-    if options.manifest is not None and (action != "fetch" or not (names or more) or options.output == b"-"):
-        raise click.UsageError("--manifest goes with fetching at least one NAME into a file")
-    if action == "verify" and names:
-        raise click.UsageError("--verify takes no NAME: the list has those of local files")
+    wrong = {
+        "--dry-run goes with fetching under the files' own names, without a --manifest": options.dry
+        and (action != "fetch" or options.output is not None or options.manifest is not None),
+        "--delete goes with --recursive and a NAME, and without --names-from": options.delete
+        and not (action == "fetch" and options.recursive and names and more is None),
+        f"--include and --exclude are for fetching, and not for --{action}": (options.include or options.exclude)
+        and action != "fetch",
+        "--names-from does not go with --verify, --output and --checksum": more is not None
+        and (action == "verify" or options.output is not None or options.expected is not None),
+        f"--recursive does not go with --{action}": options.recursive and action in ("stat", "verify"),
+        "--output is for one file; where a tree goes, --directory says": options.output is not None
+        and options.recursive,
+        "--output goes with fetching exactly one NAME": options.output is not None
+        and (action != "fetch" or len(names) != 1),
+        "--checksum goes with fetching exactly one NAME; several are for --verify": options.expected is not None
+        and (action != "fetch" or len(names) != 1 or options.recursive),
+        "--manifest goes with fetching at least one NAME into a file": options.manifest is not None
+        and (action != "fetch" or not (names or more) or options.output == b"-"),
+        "--verify takes no NAME: the list has those of local files": action == "verify" and names,
+    }
+    for complaint, does_hold in wrong.items():
+        if does_hold:
+            raise click.UsageError(complaint)
 
 
 def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | None:

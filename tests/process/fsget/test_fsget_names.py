@@ -152,6 +152,8 @@ def test_a_list_that_is_not_there_is_told(get):
         (("--delete", "--confirm-delete", "a"), "--delete goes with --recursive and a NAME"),
         (("-r", "--delete", "-n", "/"), "--delete is for a directory that is named"),
         (("-r", "--delete", "-n", "t*"), "--delete is for a directory that is named"),
+        (("--confirm-delete", "-r", "tree"), "--confirm-delete goes with --delete"),
+        (("--list", "--include", "*.txt", "tree"), "--include and --exclude are for fetching, and not for --list"),
         (("-n", "-o", "x", "a"), "--dry-run goes with fetching under the files' own names"),
         (("--limit-rate", "5", "a"), "must be bytes a second, 1024 at least, as 500K or 2.5M"),
         (("--limit-rate", "fast", "a"), "must be bytes a second, 1024 at least, as 500K or 2.5M"),
@@ -326,3 +328,17 @@ def test_a_listing_of_a_million_files_takes_little_memory(environment, lying_ser
     assert run.returncode == 0
     assert int(run.stderr) < 60 * 1024, "KiB"
     assert os.listdir(place) == []
+
+
+def test_a_pattern_where_none_is_taken_is_told(get):
+    for options in (("--list",), ("--stat",), ("-o", "x")):
+        result = get(*options, "t*")
+        assert result.status == 3
+        assert "patterns are for fetching by a plain NAME" in result.err
+
+
+def test_the_worst_of_a_list_that_is_wrong_in_the_end_is_the_run_s(get, place):
+    result = get("-i", "-", stdin=None, input=b"a\nmissing\n/\n")
+    assert result.status == 3
+    assert "standard input, name 3: /: this names no file" in result.err
+    assert files(place) == ["a"]
