@@ -189,7 +189,7 @@ class Run:
                 self._report.flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
-            if failure.word == "not-found" and not self._options.may_be_many(location) and is_pattern(location.name):
+            if failure.word == "not-found" and is_pattern(location.name):
                 complain("patterns are for fetching by a plain NAME; here the name is taken as it is written")
             elif failure.word == "not-found":
                 self._ask_back(location)
