@@ -98,17 +98,18 @@ def _part(session: Session, request: Request, found: Found, fields: dict[str, st
 
 
 def _send_content(session: Session, request: Request, found: Found, length: int, fields: dict[str, str]) -> None:
-    transfer = Transfer(session.wire, session.slot, session.pace)
+    pace = session.pace()
+    transfer = Transfer(session.wire, session.slot, pace)
     session.receipt.promise(length, transfer)
     if session.dialect.unframed:
         # Each piece must leave on its own.
         session.reply(Status.OK, fields)
-        session.end_content(_send_file(session, request, found, length, transfer), transfer.pace)
+        session.end_content(_send_file(session, request, found, length, transfer), pace)
     elif length > SMALL_BYTES:
         # One burst of full segments from reply to trailer.
         session.wire.cork(on=True)
         session.reply(Status.OK, fields)
-        session.end_content(_send_file(session, request, found, length, transfer), transfer.pace)
+        session.end_content(_send_file(session, request, found, length, transfer), pace)
         session.wire.cork(on=False)
     else:
         head = session.encode_reply(Status.OK, fields)

@@ -29,11 +29,6 @@ class RequestReader:
         self._receive_bytes = 2 * MAX_NAME_BYTES if settings.bare else RECEIVE_BYTES
         self.dialect: Dialect = RequestStream()
 
-    @property
-    def has_request(self) -> bool:
-        """Whether the next request is here already."""
-        return self.dialect.has_request
-
     def next_request(self, *, midway: bool) -> Request | None:
         """The next request; None when no more will come, or none came for ``idle_s``.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from forkserver.child import clock
 from forkserver.child.answer import answer
-from forkserver.child.reader import RequestReader
+from forkserver.child.reader import Dialect, RequestReader
 from forkserver.child.receipt import Receipt
 from forkserver.child.wire import Wire, Woken
 from forkserver.errors import ExitStatus, PeerGone, PeerTooSlow
@@ -49,8 +49,6 @@ class Session:
         self._settings = settings
         self._identity = identity
         self._reader = RequestReader(wire, settings)
-        self.dialect = self._reader.dialect
-        """What the peer speaks, as far as is known."""
 
     def serve(self) -> ExitStatus:
         """Answer every request; returns how the connection ended."""
@@ -94,6 +92,11 @@ class Session:
         self.receipt.outcome = trailer.end.word
         return self.dialect.trailer(trailer)
 
+    @property
+    def dialect(self) -> Dialect:
+        """What the peer speaks."""
+        return self._reader.dialect
+
     def pace(self) -> clock.Pace:
         """How fast the peer must take what is sent from now on."""
         return clock.Pace(self._settings.stall_s, self._settings.min_rate_bytes)
@@ -102,7 +105,6 @@ class Session:
         try:
             request = self._reader.next_request(midway=self.midway)
         except ProtocolError as error:
-            self.dialect = self._reader.dialect
             self.midway = False
             self.receipt.settle()
             self.reply(error.status, message=error.message)
@@ -110,10 +112,9 @@ class Session:
             if request is None:
                 self.keep = False
                 return
-            self.dialect = self._reader.dialect
             self.receipt.begin(request)
             self.midway = False
-            self.wire.hold = self._reader.has_request
+            self.wire.hold = self.dialect.has_request
             answer(self, request)
             self.keep = self.keep and not self.dialect.unframed
         self.slot.count_request()

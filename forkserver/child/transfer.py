@@ -60,16 +60,12 @@ def early(end: End, sent_bytes: int) -> Trailer:
 
 
 class Transfer:
-    """One content: ``length`` bytes of ``found`` from ``offset``. ``sent_bytes`` tells how far it came, at any time.
+    """One content: ``length`` bytes of ``found`` from ``offset``. ``sent_bytes`` tells how far it came, at any time."""
 
-    ``new_pace`` is called when it begins, or where a small one finds no room; from then on there is ``pace``.
-    """
-
-    def __init__(self, wire: Wire, slot: Slot, new_pace: Callable[[], Pace]) -> None:
+    def __init__(self, wire: Wire, slot: Slot, pace: Pace) -> None:
         self._wire = wire
         self._slot = slot
-        self._new_pace = new_pace
-        self.pace: Pace
+        self._pace = pace
         self.sent_bytes = 0
 
     def send(self, found: Found, offset: int, length: int, digest: str | None) -> Trailer | None:
@@ -77,7 +73,6 @@ class Transfer:
 
         Raises PeerGone or PeerTooSlow.
         """
-        self.pace = self._new_pace()
         self._hash = _DIGESTS[digest]() if digest else None
         self._digest = digest
         self._block = memoryview(bytearray(min(length, BLOCK_BYTES) if digest else 0))
@@ -111,15 +106,12 @@ class Transfer:
 
         Not even a stop cuts it short: there is only a little more of it than of the trailer alone.
         """
-        block = b"".join((head, content, trailer))
-        gone = self._wire.send_now(block)
-        rest = bytearray(block[gone:])
+        block = bytearray(b"".join((head, content, trailer)))
+        before_content = len(block) - len(head)
         try:
-            if rest:
-                self.pace = self._new_pace()
-                self._wire.send(rest, self.pace, STOPPING)
+            self._wire.send(block, self._pace, STOPPING)
         finally:
-            gone = len(block) - len(rest) - len(head)
+            gone = before_content - len(block)
             self.sent_bytes = max(0, min(gone, len(content)))
             self._slot.count_sent(self.sent_bytes)
 
@@ -131,7 +123,7 @@ class Transfer:
 
     def _send_straight(self, fd: int, position: int, left_bytes: int) -> bool:
         """Send a piece of the file; returns whether there was one."""
-        sent = self._wire.send_file(fd, position, min(left_bytes, CHUNK_BYTES), self.pace, DRAINING)
+        sent = self._wire.send_file(fd, position, min(left_bytes, CHUNK_BYTES), self._pace, DRAINING)
         self._count(sent)
         return sent > 0
 
@@ -142,7 +134,7 @@ class Transfer:
             return False
         self._hash.update(piece)
         while piece:
-            sent = self._wire.send_part(piece, self.pace, DRAINING)
+            sent = self._wire.send_part(piece, self._pace, DRAINING)
             self._count(sent)
             piece = piece[sent:]
         return True

@@ -97,15 +97,6 @@ class Wire:
         while data:
             del data[: self.send_part(data, pace, patience)]
 
-    def send_now(self, data: bytes) -> int:
-        """Send what there is room for just now; returns how many bytes. Raises PeerGone."""
-        try:
-            return self._socket.send(data, socket.MSG_MORE if self.hold else 0)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise PeerGone from error
-
     def send_part(self, data: bytearray | memoryview, pace: clock.Pace, patience: int) -> int:
         """Send as much of ``data`` as there is room for; returns how many bytes. Raises as ``receive`` does."""
         while True:

@@ -58,7 +58,7 @@ class _Growing:
         self._path = path
         self._directory = directory
         self._failure: Failure | None = None
-        self._temporary = partial.PREFIX + os.urandom(8).hex().encode("ascii")
+        self._temporary = partial.temporary_name()
         with complaints(path):
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self._temporary, flags, 0o666, dir_fd=directory_fd)

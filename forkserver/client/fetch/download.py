@@ -74,13 +74,12 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
     whole_digest: bool = False,
     helpers: Sequence[Session] = (),
 ) -> Receipt:
-    """Fetch the file ``name`` into ``target``; ``progress`` is called with the bytes that are here, and with all.
+    """Fetch the file ``name`` into ``target``.
 
-    The first time that is before any came.
-
-    A connection that is lost is made again, as often as ``session`` retries. ``expected`` is what the SHA-256 of the
-    whole must be, in hexadecimal digits; ``whole_digest``: find it out in any case. Of a file of several pieces
-    ``helpers`` fetch some, each in a thread of its own. Raises Failure; then ``target`` has not been told to finish.
+    ``progress`` is called with the bytes that are here, and with all, the first time before any came. A connection that
+    is lost is made again, as often as ``session`` retries. ``expected`` is what the SHA-256 of the whole must be, in
+    hexadecimal digits; ``whole_digest``: find it out in any case. Of a file of several pieces ``helpers`` fetch some,
+    each in a thread of its own. Raises Failure; then ``target`` has not been told to finish.
     """
     started = time.monotonic()
     session.renew()

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.local import partial
-from forkserver.client.local.target import local_failure
+from forkserver.client.local.target import RESERVED, local_failure
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.remote.answers import answered_by
 from forkserver.client.remote.listing import entries
@@ -59,8 +59,7 @@ def choose(session: Session, chosen: Chosen, watcher: Watcher) -> Iterator[Item]
             what = f"the server could not list it ({entry.error})"
             watcher.failed(entry.name, Failure(Exit.REFUSED, entry.error, what, answered_by(session)))
         elif b"/" + partial.PREFIX in b"/" + path:
-            reason = f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete"
-            watcher.failed(entry.name, local_failure(path, reason))
+            watcher.failed(entry.name, local_failure(path, RESERVED))
         else:
             yield Item(entry.name, above + path, entry.data, entry.link)
 

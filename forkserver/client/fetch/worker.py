@@ -14,7 +14,7 @@ from forkserver.client.local import validator
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.local.place import Place
 from forkserver.client.local.smallfile import put
-from forkserver.client.local.target import LocalFile, check_place, local_failure, reason_of
+from forkserver.client.local.target import LocalFile, check_name, check_place, local_failure, reason_of
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.remote.answers import DIGEST, answered_by, check_promise, may_pass, receive, understand, verify
 from forkserver.client.remote.connection import WINDOW
@@ -132,6 +132,7 @@ class Worker:
         served = check_promise(self._session, reply, known.version.etag, 0, size)
         digest = sha256(content).hexdigest()
         verify(digest, trailer, served)
+        check_name(item.path)
         directory, directory_fd = self._directory(item)
         if directory not in self._tree.made:
             check_place(directory_fd, item.path)

@@ -48,7 +48,7 @@ class Names:
 
 def folds_case(directory_fd: int) -> bool:
     """Whether names in this directory that differ only in case are the same: found out by making a file."""
-    name = partial.PREFIX + os.urandom(8).hex().encode("ascii")
+    name = partial.temporary_name()
     try:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
         os.stat(name.upper(), dir_fd=directory_fd, follow_symlinks=False)

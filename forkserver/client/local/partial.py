@@ -16,6 +16,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -30,6 +31,8 @@ PIECE_BYTES = 1 << 22
 PREFIX = b".fsget-"
 """Of every name that is ours beside a target. No file of that name is ever fetched."""
 
+_OURS = PREFIX + os.urandom(8).hex().encode("ascii") + b"-%x"
+_numbers = itertools.count()
 _MAX_NAME_BYTES = 255
 _MAX_SUMS_BYTES = 1 << 28
 _MAGIC = "fsget "
@@ -217,6 +220,11 @@ def find(directory_fd: int, name: bytes) -> Version | None:
         raise
     with open(fd, "rb") as file:
         return _parse_header(file.readline(1024).decode("utf-8", "replace").rstrip("\n"))
+
+
+def temporary_name() -> bytes:
+    """A name that nobody else has: to ask for chance for each of thousands of files takes longer than to write it."""
+    return _OURS % next(_numbers)
 
 
 def discard(directory_fd: int, name: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 from typing import TYPE_CHECKING
 
@@ -13,17 +12,13 @@ from forkserver.client.local.target import NEW, Durable, local_failure, permissi
 if TYPE_CHECKING:
     from forkserver.client.remote.answers import Known
 
-_TEMPORARY = partial.PREFIX + os.urandom(8).hex().encode("ascii") + b"-%x"
-"""Nobody else's: to ask for chance for each of thousands of files takes longer than to write it."""
-_numbers = itertools.count()
-
 
 def put(directory_fd: int, path: bytes, content: memoryview, known: Known, durable: Durable) -> None:
     """Make it the file at ``path``, whose directory is ``directory_fd``; what is there, no directory, is replaced.
 
     Raises Failure.
     """
-    temporary = _TEMPORARY % next(_numbers)
+    temporary = partial.temporary_name()
     fd = -1
     try:
         fd = os.open(temporary, NEW, permissions(known), dir_fd=directory_fd)

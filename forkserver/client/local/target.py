@@ -32,6 +32,7 @@ _EXECUTE = 0o111
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_DIRECTORY = "is a directory, and is left as it is"
+RESERVED = f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete"
 _REASONS = {
     errno.ENOSPC: "no space left on the device",
     errno.EDQUOT: "the disk quota is used up",
@@ -81,8 +82,7 @@ class LocalFile:
         self.takes_any_order = True
 
     def __enter__(self) -> Self:
-        if self._name.startswith(partial.PREFIX):
-            raise self._failure(f"names that begin with {partial.PREFIX.decode()} are kept for what is not complete")
+        check_name(self._path)
         check_place(self._directory_fd, self._path, self._in_directory)
         return self
 
@@ -137,7 +137,7 @@ class LocalFile:
             if partial.find(self._directory_fd, self._name) is not None:
                 partial.discard(self._directory_fd, self._name)  # it was longer then
             # Noted first: a signal may end us between the two lines.
-            self._temporary = partial.PREFIX + os.urandom(8).hex().encode("ascii")
+            self._temporary = partial.temporary_name()
             self._fd = os.open(self._temporary, NEW, 0o600, dir_fd=self._directory_fd)
             if self._size > _SMALL_BYTES:
                 self._secure_space(self._size)
@@ -289,6 +289,12 @@ def directory_of(path: bytes) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def check_name(path: bytes) -> None:
+    """Raise Failure where the last component of ``path`` is of those kept for what is not complete."""
+    if os.path.basename(path).startswith(partial.PREFIX):
+        raise local_failure(path, RESERVED)
 
 
 def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTORY) -> None:

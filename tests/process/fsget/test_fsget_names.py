@@ -342,3 +342,13 @@ def test_the_worst_of_a_list_that_is_wrong_in_the_end_is_the_run_s(get, place):
     assert result.status == 3
     assert "standard input, name 3: /: this names no file" in result.err
     assert files(place) == ["a"]
+
+
+def test_a_name_of_a_list_that_is_kept_for_what_is_not_complete_is_told(fsget, lying_server, says, place):
+    # Both answers at once: the second is here to its end when it is taken.
+    answers = says.file(b"x")[1] * 2
+    server = lying_server([says.ask] * 2 + [described(says)] * 2 + [says.ask] * 2 + [answers])
+    result = fsget("-s", server.address, "-i", "-", stdin=None, input=b"b\n.fsget-a.part\n")
+    assert result.status == 7
+    assert "names that begin with .fsget- are kept for what is not complete" in result.err
+    assert files(place) == ["b"]
