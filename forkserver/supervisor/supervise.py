@@ -91,6 +91,8 @@ class Supervisor:
         self._masters.start(time.monotonic())
         while self._ending.moment is None or self._masters:
             self._turn()
+        # The interpreter takes its handlers away before it ends: one signal more, and the status would tell of that.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         self._log.event("stopped")
         return 0
 

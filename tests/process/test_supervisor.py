@@ -228,3 +228,11 @@ def test_signals_that_were_blocked_when_it_was_started_are_heeded(serve):
     server.process.send_signal(signal.SIGHUP)
     server.wait_for(" ready ", 2)
     assert server.stop() == 0
+
+
+def test_stops_that_come_until_its_very_end_do_not_change_its_exit_status(serve):
+    server = serve()
+    while server.process.poll() is None:
+        server.process.terminate()
+    assert server.stop() == 0
+    assert server.lines[-1].endswith(" stopped")
