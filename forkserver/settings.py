@@ -7,6 +7,7 @@ the control channel, in the form ``encode`` and ``decode`` know.
 from __future__ import annotations
 
 from forkserver import logline
+from forkserver.protocol.messages import MAX_LISTED_BYTES
 
 DEFAULT_PORT = 2057
 MAX_CHILDREN = 32768
@@ -54,6 +55,9 @@ FIELDS: dict[str, Field] = {
     "idle_s": Field(60.0, 0.1, 86400, "seconds a connection may be idle between requests"),
     "stall_s": Field(30.0, 0.1, 3600, "seconds a peer may take nothing of what is sent"),
     "min_rate_bytes": Field(256, 0, 2**40, "bytes a second a peer must take on the average, after stall_s"),
+    "listing_content_bytes": Field(
+        MAX_LISTED_BYTES, 0, MAX_LISTED_BYTES, "longest file that comes within a listing, where a client asks; 0: none"
+    ),
     "drain_s": Field(30.0, 0.0, 86400, "seconds that transfers have to finish when the server is stopped"),
     "child_cpu_s": Field(3600, 1, 10**9, "processor seconds of one child (RLIMIT_CPU)"),
     "child_memory_bytes": Field(2**28, 2**26, 2**40, "address space of one child (RLIMIT_AS)"),
@@ -84,6 +88,7 @@ class Settings:
     idle_s: float
     stall_s: float
     min_rate_bytes: int
+    listing_content_bytes: int
     drain_s: float
     child_cpu_s: int
     child_memory_bytes: int

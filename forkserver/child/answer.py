@@ -5,6 +5,7 @@ from __future__ import annotations
 from forkserver import __version__
 from forkserver.child import listing
 from forkserver.child.docroot import Refusal
+from forkserver.child.enclosure import Enclosure
 from forkserver.child.transfer import SMALL_BYTES, Transfer, digest_of
 from forkserver.child.wire import Woken
 from forkserver.protocol.messages import DIGESTS, MAX_DIGESTED_BYTES, End, Request, Status, Trailer
@@ -144,11 +145,15 @@ def _send_entries(session: Session, request: Request, found: Found, pace: Pace) 
     count = 0
     end = End.OK
     try:
-        for entry in listing.entries(session.docroot, request.name, found, recursive=request.recursive):
+        enclosure = _enclosure(session, request)
+        below = listing.entries(session.docroot, request.name, found, recursive=request.recursive, enclosure=enclosure)
+        for entry in below:
             session.wire.heed(DRAINING)
             if entry is None:
                 continue
             block += session.dialect.entry(entry)
+            if entry.content is not None:
+                block += entry.content
             count += 1
             if len(block) >= _BLOCK_BYTES:
                 _send_block(session, block, pace, DRAINING)
@@ -158,6 +163,13 @@ def _send_entries(session: Session, request: Request, found: Found, pace: Pace) 
         end, session.keep = End.DRAINING, False
     _send_block(session, block, pace, STOPPING)
     return Trailer(end, {"entries": str(count)})
+
+
+def _enclosure(session: Session, request: Request) -> Enclosure | None:
+    limit_bytes = session.settings.listing_content_bytes
+    if request.content is None or not limit_bytes:
+        return None
+    return Enclosure(min(request.content, limit_bytes), request.digest)
 
 
 def _send_block(session: Session, block: bytearray, pace: Pace, patience: int) -> None:

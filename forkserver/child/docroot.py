@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     Looked = TypeVar("Looked")
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+"""How a file is opened that was looked at: should it be another by now, no link is followed and nothing waited for."""
 _MAX_UNSURE = 32
 
 _REFUSALS = {
@@ -141,7 +142,7 @@ class Docroot:
 
     def _open_here(self, place: Place) -> int:
         try:
-            return os.open(place.name, _READ, dir_fd=place.directory_fd)
+            return os.open(place.name, READ, dir_fd=place.directory_fd)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise BlockingIOError(errno.EAGAIN, "a link since we looked") from error

@@ -16,14 +16,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from forkserver.child.enclosure import Enclosure
+
 MAX_DEPTH = 64
 """Levels beneath the directory asked for that a recursive listing descends."""
 
 
-def entries(docroot: Docroot, name: bytes, top: Found, *, recursive: bool) -> Iterator[Entry | None]:
+def entries(
+    docroot: Docroot, name: bytes, top: Found, *, recursive: bool, enclosure: Enclosure | None
+) -> Iterator[Entry | None]:
     """Yield what is beneath ``top``, opened as ``name``; None for what is not to be told, for it took time, too.
 
-    Raises OSError where a directory cannot be read to its end.
+    ``enclosure``, where there is one, adds the content of small files. Raises OSError where a directory cannot be read
+    to its end.
     """
     stack = [_Level(b"/" if name == b"/" else name + b"/", top)]
     try:
@@ -34,7 +39,7 @@ def entries(docroot: Docroot, name: bytes, top: Found, *, recursive: bool) -> It
                 stack.pop()
                 level.close(keep=top)
             elif docroot.shows(os.fsencode(item.name)):
-                yield _describe(docroot, level.prefix, item, stack if recursive else None)
+                yield _describe(docroot, level, item, stack if recursive else None, enclosure)
     finally:
         for level in stack:
             level.close(keep=top)
@@ -43,8 +48,11 @@ def entries(docroot: Docroot, name: bytes, top: Found, *, recursive: bool) -> It
 class _Level:
     """One directory being read. An entry's stat needs ``found`` open: os.scandir reads from a duplicate."""
 
+    __slots__ = ("_found", "_items", "_next", "fd", "prefix")
+
     def __init__(self, prefix: bytes, found: Found) -> None:
         self.prefix = prefix
+        self.fd = found.fd
         self._found = found
         self._items = os.scandir(found.fd)
         # Read ahead: what cannot be read at all is to be told with its entry, before anything beneath it.
@@ -68,18 +76,20 @@ class _Level:
 
 def _describe(
     docroot: Docroot,
-    prefix: bytes,
+    level: _Level,
     item: os.DirEntry[str],
     stack: list[_Level] | None,
+    enclosure: Enclosure | None,
 ) -> Entry | None:
-    name = prefix + os.fsencode(item.name)
+    name = level.prefix + os.fsencode(item.name)
     try:
         # One component, no link followed, beneath a directory that was opened behind the walls: cannot lead astray.
         info = item.stat(follow_symlinks=False)
     except OSError:
         return None  # gone since it was read, or in a directory that may not be searched, or the file system fails
     if stat.S_ISREG(info.st_mode):
-        return Entry("file", name, metadata(info))
+        whole = enclosure and enclosure.entry(name, level.fd, item.name, info)
+        return whole or Entry("file", name, metadata(info))
     if stat.S_ISLNK(info.st_mode):
         return _describe_link(docroot, name)
     if not stat.S_ISDIR(info.st_mode):

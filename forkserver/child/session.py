@@ -46,7 +46,7 @@ class Session:
         self.keep = True
         self.midway = False
         """The last answer was a part of a file, and not its last."""
-        self._settings = settings
+        self.settings = settings
         self._identity = identity
         self._reader = RequestReader(wire, settings)
 
@@ -99,7 +99,7 @@ class Session:
 
     def pace(self) -> clock.Pace:
         """How fast the peer must take what is sent from now on."""
-        return clock.Pace(self._settings.stall_s, self._settings.min_rate_bytes)
+        return clock.Pace(self.settings.stall_s, self.settings.min_rate_bytes)
 
     def _turn(self) -> None:
         try:

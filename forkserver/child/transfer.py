@@ -31,7 +31,7 @@ BLOCK_BYTES = 1 << 18
 SMALL_BYTES = 16384
 """Up to this length a content leaves in one write(2) with its reply and its trailer."""
 
-_DIGESTS: dict[str, Callable[[], Hash]] = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
+_DIGESTS: dict[str, Callable[..., Hash]] = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
 _MESSAGES = {
     End.CHANGED: "the file was modified or replaced while it was being sent",
     End.TRUNCATED: "the file became shorter while it was being sent",
@@ -52,6 +52,11 @@ def digest_of(found: Found, offset: int, length: int, digest: str) -> str | None
         hasher.update(block[:size_bytes])
         offset += size_bytes
     return f"{digest}:{hasher.hexdigest()}"
+
+
+def digest_of_bytes(content: bytes, digest: str) -> str:
+    """``digest`` of a content that is here, likewise."""
+    return f"{digest}:{_DIGESTS[digest](content).hexdigest()}"
 
 
 def early(end: End, sent_bytes: int) -> Trailer:

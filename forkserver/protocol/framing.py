@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from forkserver.protocol import native
 from forkserver.protocol.messages import (
+    MAX_LISTED_BYTES,
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
     End,
@@ -22,6 +23,8 @@ from forkserver.protocol.messages import (
 
 ROOM_BYTES = 1 << 18
 """A client takes so much at a time: it stays in the processor's second cache until it is hashed and written."""
+_FORMS = {"GET": "content", "LIST": "entries"}
+"""What follows a reply of 200, if anything does."""
 MAX_EARLY_TRAILER_BYTES = 256
 """Longest trailer that may stand in for content; see "The content of a GET, and its trailer"."""
 
@@ -67,7 +70,7 @@ class RequestStream:
         return native.encode_trailer(trailer)
 
     def entry(self, entry: Entry) -> bytes:
-        """The bytes of one line of a listing."""
+        """The bytes of one line of a listing, its content not among them."""
         return native.encode_entry(entry)
 
 
@@ -75,7 +78,7 @@ class ReplyStream:
     """The client's half: reply lines, contents, entries and trailers, in the order of the requests.
 
     What the server sent is put into ``room``, and ``received`` tells how much that was. A content is handed out where
-    it stands, without being copied: it must be used before ``room`` is asked for again.
+    it stands, without being copied, that of an entry, too: it must be used before ``room`` is asked for again.
     """
 
     def __init__(self) -> None:
@@ -90,8 +93,8 @@ class ReplyStream:
         self._ready: list[memoryview | Trailer] = []
 
     def expect(self, request: Request) -> None:
-        """Tell what was asked, in order; the form of an answer follows from the verb."""
-        self._expected.append(request.verb)
+        """Tell what was asked, in order; the form of an answer follows from that."""
+        self._expected.append(_FORMS.get(request.verb, "reply") if request.content is None else "entries and contents")
 
     def room(self) -> memoryview:
         """Where the next bytes belong; never empty after ``next_event`` has given None."""
@@ -119,14 +122,14 @@ class ReplyStream:
         end = self._line_end(self._start)
         if end is None:
             return None
+        if self._state != "reply" and not self._buffer.startswith(b"FS1 ", self._start, end):
+            return self._next_entry(end)
         line = bytes(self._view[self._start : end - 1])
         self._start = end
         if self._state == "reply":
             return self._begin(native.decode_reply(line))
-        if line.startswith(b"FS1 "):
-            self._state = "reply"
-            return native.decode_trailer(line)
-        return native.decode_entry(line)
+        self._state = "reply"
+        return native.decode_trailer(line)
 
     def next_whole(self) -> tuple[Reply, memoryview, Trailer] | None:
         """The next answer, if it is a content that went well and is here to its end: several events at once.
@@ -136,7 +139,7 @@ class ReplyStream:
         if self._state != "reply" or self._ready or not self._buffer.startswith(b"FS1 200 ok ", self._start, self._end):
             return None
         content = self._line_end(self._start)
-        if content is None or self._expected[:1] != ["GET"]:
+        if content is None or self._expected[:1] != ["content"]:
             return None
         reply = native.decode_reply(bytes(self._view[self._start : content - 1]))
         length = native.decode_number(reply.fields.get("length", ""))
@@ -152,6 +155,8 @@ class ReplyStream:
     def next_entries(self) -> list[Entry]:
         """As many entries of a listing as are here; none is no sign of anything. All else is left to ``next_event``."""
         entries: list[Entry] = []
+        if self._state == "entries and contents":
+            return self._next_with_contents()
         if self._state == "entries":
             end = self._buffer.rfind(b"\n", self._start, self._end)
             lines = bytes(self._view[self._start : end]).split(b"\n") if end >= 0 else []
@@ -164,6 +169,32 @@ class ReplyStream:
                     break
                 self._start += len(line) + 1
         return entries
+
+    def _next_with_contents(self) -> list[Entry]:
+        entries: list[Entry] = []
+        try:
+            while (end := self._line_end(self._start)) and not self._buffer.startswith(b"FS1 ", self._start, end):
+                entry = self._next_entry(end)
+                if entry is None:
+                    break
+                entries.append(entry)
+        except ProtocolError:
+            pass  # ``next_event`` meets it again
+        return entries
+
+    def _next_entry(self, end: int) -> Entry | None:
+        """The entry whose line ends before ``end``, with its content; None if that is not here yet."""
+        entry = native.decode_entry(bytes(self._view[self._start : end - 1]))
+        if self._state == "entries and contents" and "length" in entry.fields:
+            length = native.decode_number(entry.fields["length"])
+            if length > MAX_LISTED_BYTES:
+                raise ProtocolError(Status.BAD_REQUEST, "the content of an entry is longer than 16384 bytes")
+            if self._end - end < length:
+                return None
+            entry.content = self._view[end : end + length]
+            end += length
+        self._start = end
+        return entry
 
     def end_of_file(self) -> None:
         """The server will send no more. After it ``next_event`` has what was held back, until None.
@@ -184,13 +215,12 @@ class ReplyStream:
     def _begin(self, reply: Reply) -> Reply:
         if not self._expected:
             raise ProtocolError(Status.BAD_REQUEST, "the server answered what was not asked")
-        verb = self._expected.pop(0)
-        if reply.status is Status.OK and verb == "LIST":
-            self._state = "entries"
-        elif reply.status is Status.OK and verb == "GET":
-            self._content_left = native.decode_number(reply.fields.get("length", ""))
-            self.content_seen = self._held
-            self._state = "content"
+        form = self._expected.pop(0)
+        if reply.status is Status.OK:
+            self._state = form
+            if form == "content":
+                self._content_left = native.decode_number(reply.fields.get("length", ""))
+                self.content_seen = self._held
         return reply
 
     def _next_of_content(self) -> memoryview | Trailer | None:

@@ -12,6 +12,9 @@ MAX_REPLY_BYTES = 16384
 MAX_DIGESTED_BYTES = 1 << 24
 """Most bytes that the digest of one STAT covers: it is answered within a moment."""
 
+MAX_LISTED_BYTES = 16384
+"""Longest content that a listing carries: it is held in one piece, at both ends."""
+
 VERBS = ("GET", "STAT", "LIST", "PING")
 DIGESTS = ("sha256", "blake2b")
 
@@ -108,10 +111,11 @@ class Identity:
 class Request:
     """What a client asks. ``name`` is decoded, begins with ``/`` and is not yet checked for safety.
 
-    ``length`` None means to the end. Fields that do not belong to the verb keep their defaults.
+    ``length`` None means to the end; ``content`` is the longest file that a LIST asks for with its entry. Fields that
+    do not belong to the verb keep their defaults.
     """
 
-    __slots__ = ("digest", "if_etag", "length", "name", "offset", "recursive", "unless_etag", "verb")
+    __slots__ = ("content", "digest", "if_etag", "length", "name", "offset", "recursive", "unless_etag", "verb")
 
     def __init__(  # noqa: PLR0913 - one parameter a field of the request line
         self,
@@ -124,6 +128,7 @@ class Request:
         if_etag: str | None = None,
         unless_etag: str | None = None,
         recursive: bool = False,
+        content: int | None = None,
     ) -> None:
         self.verb = verb
         self.name = name
@@ -133,6 +138,7 @@ class Request:
         self.if_etag = if_etag
         self.unless_etag = unless_etag
         self.recursive = recursive
+        self.content = content
 
 
 class Reply:
@@ -147,14 +153,20 @@ class Reply:
 
 
 class Entry:
-    """One line of a listing. ``kind`` is ``file`` or ``dir``; ``name`` is decoded and not checked for safety."""
+    """One line of a listing. ``kind`` is ``file`` or ``dir``; ``name`` is decoded and not checked for safety.
 
-    __slots__ = ("fields", "kind", "name")
+    ``content`` is what follows the line: all of a small file, where that was asked for.
+    """
 
-    def __init__(self, kind: str, name: bytes, fields: dict[str, str]) -> None:
+    __slots__ = ("content", "fields", "kind", "name")
+
+    def __init__(
+        self, kind: str, name: bytes, fields: dict[str, str], content: bytes | memoryview | None = None
+    ) -> None:
         self.kind = kind
         self.name = name
         self.fields = fields
+        self.content = content
 
 
 class Trailer:

@@ -28,7 +28,7 @@ _MAX_ETAG = 128
 _FIELDS = {
     "GET": frozenset({"offset", "length", "digest", "if-etag", "unless-etag"}),
     "STAT": frozenset({"offset", "length", "digest", "if-etag"}),
-    "LIST": frozenset({"recursive"}),
+    "LIST": frozenset({"recursive", "content", "digest"}),
     "PING": frozenset[str](),
 }
 _STATUSES = {(status.digits, status.word): status for status in Status}
@@ -71,6 +71,8 @@ def decode_request(line: bytes) -> Request:
         _set_field(request, key, value)
     if verb == "STAT" and request.digest is None and (request.offset or request.length is not None):
         raise _bad("offset and length of a STAT belong to a digest")
+    if verb == "LIST" and request.digest is not None and request.content is None:
+        raise _bad("the digest of a LIST belongs to content")
     return request
 
 
@@ -79,6 +81,8 @@ def _set_field(request: Request, key: str, value: str) -> None:
         request.offset = decode_number(value)
     elif key == "length":
         request.length = decode_number(value)
+    elif key == "content":
+        request.content = decode_number(value)
     elif key == "digest":
         if value not in DIGESTS:
             raise _bad("unknown digest: ask PING for those known")
@@ -104,6 +108,8 @@ def encode_request(request: Request) -> bytes:
         words.append(f"offset={request.offset}")
     if request.length is not None:
         words.append(f"length={request.length}")
+    if request.content is not None:
+        words.append(f"content={request.content}")
     if request.digest:
         words.append(f"digest={request.digest}")
     if request.if_etag:
@@ -146,7 +152,7 @@ def decode_trailer(line: bytes) -> Trailer:
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """One line of a listing, line feed included."""
+    """One line of a listing, line feed included; its content, if it has one, is to follow."""
     return _line(f"{entry.kind} {encode_name(entry.name)}", entry.fields, "")
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from forkserver.protocol.framing import MAX_EARLY_TRAILER_BYTES, ROOM_BYTES, ReplyStream, RequestStream
 from forkserver.protocol.messages import (
+    MAX_LISTED_BYTES,
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
     End,
@@ -22,6 +23,7 @@ from forkserver.protocol.messages import (
 )
 
 OK = b"FS1 200 ok pid=1 length=%d\n"
+LISTED = "LIST with contents"
 TRUNCATED = b'FS1 END truncated sent=%d message="the file became shorter"\n'
 
 
@@ -34,7 +36,7 @@ def request_stream(data: bytes) -> RequestStream:
 def reply_stream(data: bytes, *verbs: str) -> ReplyStream:
     stream = ReplyStream()
     for verb in verbs or ("GET",):
-        stream.expect(Request(verb))
+        stream.expect(Request("LIST", content=MAX_LISTED_BYTES) if verb == LISTED else Request(verb))
     feed(stream, data)
     return stream
 
@@ -319,7 +321,8 @@ def told(data: bytes, verbs: list[str], piece: int, drained) -> list[object]:
             elif isinstance(event, bytes):
                 learned.append(event)
             else:
-                learned.append(tuple(getattr(event, name) for name in event.__slots__))
+                values = [getattr(event, name) for name in event.__slots__]
+                learned.append([bytes(value) if isinstance(value, memoryview) else value for value in values])
 
     try:
         for start in range(0, len(data), piece):
@@ -352,6 +355,16 @@ ANSWERS = [
     ("LIST", b"FS1 200 ok pid=1\nfile /a size=1\nfile  /b\nFS1 END ok entries=2\n"),
     ("LIST", b"FS1 200 ok pid=1\nfile /a\n" + b"x" * MAX_REPLY_BYTES + b"\n"),
     ("LIST", b"FS1 200 ok pid=1\nfile /a\n\n"),
+    ("LIST", b"FS1 200 ok pid=1\nfile /a length=4\ndir /b\nFS1 END ok entries=2\n"),
+    (LISTED, b"FS1 200 ok pid=1\nfile /a length=4\nFS1 file /b\ndir /c\nfile /d length=0\nFS1 END ok entries=4\n"),
+    (LISTED, b"FS1 200 ok pid=1\nfile /a length=3\n" + b"\n" * 3 + b"file /b length=300\n" + b"x" * 300),
+    (LISTED, b"FS1 200 ok pid=1\nfile /a length=16384\n" + b"x" * 16384 + b"FS1 END ok entries=1\n"),
+    (LISTED, b"FS1 200 ok pid=1\nfile /a length=16385\n" + b"x" * 16385 + b"FS1 END ok entries=1\n"),
+    (LISTED, b"FS1 200 ok pid=1\nfile /a length=4x\nabcd"),
+    (LISTED, b"FS1 200 ok pid=1\nfile /a length=5\nabcdFS1 END ok entries=1\n"),
+    (LISTED, b"FS1 200 ok pid=1\nfile /a length=2\nabcdFS1 END ok entries=1\n"),
+    (LISTED, b"FS1 200 ok pid=1\nFS1 END read-error entries=0\n"),
+    (LISTED, b"FS1 404 not-found pid=1\n"),
 ]
 
 
@@ -372,6 +385,27 @@ def test_several_events_at_once_are_the_same_events(answer: tuple[str, bytes], p
     for behind in (b"", of_get(b"x")):
         verbs = [verb, "GET"] if behind else [verb]
         assert told(data + behind, verbs, piece, drain_by_many) == told(data + behind, verbs, piece, drain)
+
+
+def test_an_entry_comes_with_its_content_and_not_before_that_is_there() -> None:
+    entry = b"FS1 200 ok pid=1\nfile /a length=7\ncontent"
+    for missing in range(1, len(b"content") + 1):
+        stream = reply_stream(entry[:-missing], LISTED)
+        assert [type(event) for event in drain(stream)] == [Reply]
+        assert stream.next_entries() == []
+    stream = reply_stream(entry + b"dir /b\nFS1 END ok entries=2\n", LISTED)
+    _, first, second, end = drain(stream)
+    assert isinstance(first, Entry)
+    assert first.content == b"content"
+    assert isinstance(second, Entry)
+    assert second.content is None
+    assert isinstance(end, Trailer)
+
+
+def test_a_content_that_was_not_asked_for_is_no_content() -> None:
+    stream = reply_stream(b"FS1 200 ok pid=1\nfile /a length=7\ncontent\n", "LIST")
+    with pytest.raises(ProtocolError):
+        drain(stream)
 
 
 def test_a_whole_answer_is_taken_at_once_and_not_before_it_is_there() -> None:

@@ -69,7 +69,11 @@ def same(one: object, other: object) -> bool:
         (b"STAT /x unless-etag=1", "unknown field"),
         (b"STAT /x offset=1", "belong to a digest"),
         (b"STAT /x length=0", "belong to a digest"),
-        (b"LIST /x digest=sha256", "unknown field"),
+        (b"LIST /x digest=sha256", "belongs to content"),
+        (b"LIST /x content=-1", "1 to 19 decimal digits"),
+        (b"LIST /x content=", "1 to 19 decimal digits"),
+        (b"GET /x content=1", "unknown field"),
+        (b"LIST /x content=1 length=1", "unknown field"),
         (b"GET /x offset=1 offset=1", "given twice"),
         (b"GET /x offset=", "1 to 19 decimal digits"),
         (b"GET /x offset=-1", "1 to 19 decimal digits"),
@@ -204,6 +208,8 @@ def _requests(draw: st.DrawFn) -> Request:
         request.unless_etag = draw(st.none() | WORDS)
     elif verb == "LIST":
         request.recursive = draw(st.booleans())
+        request.content = draw(st.none() | NUMBERS)
+        request.digest = draw(st.none() | st.sampled_from(DIGESTS)) if request.content is not None else None
     return request
 
 

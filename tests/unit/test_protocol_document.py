@@ -85,6 +85,8 @@ def events(asked: list[Request], server: bytes, piece: int) -> list[Event]:
 def take_events(stream: ReplyStream, found: list[Event]) -> None:
     while (given := stream.next_event()) is not None:
         event = bytes(given) if isinstance(given, memoryview) else given
+        if isinstance(event, Entry) and event.content is not None:
+            event.content = bytes(event.content)  # it holds until the next bytes come
         last = found[-1] if found else None
         if isinstance(event, bytes) and isinstance(last, bytes):
             found[-1] = last + event
@@ -96,10 +98,23 @@ def encoded(event: Event) -> bytes:
     if isinstance(event, Reply):
         return native.encode_reply(event)
     if isinstance(event, Entry):
-        return native.encode_entry(event)
+        return native.encode_entry(event) + bytes(event.content or b"")
     if isinstance(event, Trailer):
         return native.encode_trailer(event)
     return event
+
+
+def check_content(entry: Entry) -> None:
+    assert (entry.content is None) == ("length" not in entry.fields)
+    if entry.content is not None:
+        assert entry.fields["length"] == entry.fields["size"] == str(len(entry.content))
+        check_digest(entry.fields.get("digest"), bytes(entry.content))
+
+
+def check_digest(word: str | None, content: bytes) -> None:
+    if word is not None:
+        algorithm, _, value = word.partition(":")
+        assert hashlib.new(algorithm, content).hexdigest() == value
 
 
 def table(*heading: str) -> list[list[str]]:
@@ -156,11 +171,11 @@ def test_contents_are_as_long_as_announced_and_digests_are_right(block: str) -> 
             reply, content = event, b""
         elif isinstance(event, bytes):
             content = event
+        elif isinstance(event, Entry):
+            check_content(event)
         elif isinstance(event, Trailer) and reply and "length" in reply.fields:
             assert len(content) == int(event.fields.get("sent", reply.fields["length"]))
-            if digest := event.fields.get("digest"):
-                algorithm, _, value = digest.partition(":")
-                assert hashlib.new(algorithm, content).hexdigest() == value
+            check_digest(event.fields.get("digest"), content)
         elif isinstance(event, Trailer):
             assert int(event.fields["entries"]) == sum(isinstance(each, Entry) for each in found)
 
@@ -187,13 +202,16 @@ def test_the_verbs_and_their_fields_are_the_code_s() -> None:
     assert [row[0].split()[0] for row in rows] == list(VERBS)
     values = {"digest": "sha256", "recursive": "1"}
     every = {field.partition("=")[0] for row in rows for field in re.findall(r"[a-z-]+(?:=1)?", row[1])} - {"none"}
-    assert every == {"offset", "length", "digest", "if-etag", "unless-etag", "recursive"}
+    assert every == {"offset", "length", "digest", "if-etag", "unless-etag", "recursive", "content"}
     for usage, fields, _ in rows:
         for field in every:
             line = f"{usage.replace('name', '/name')} {field}={values.get(field, '1')}".encode()
             if field in re.findall(r"[a-z-]+", fields):
-                # Of a STAT, a range is that of a digest.
-                native.decode_request(line + b" digest=sha256" * (field in ("offset", "length")))
+                # Of a STAT, a range is that of a digest; of a LIST, a digest is that of contents.
+                line += b" digest=sha256" * (field in ("offset", "length")) + b" content=1" * (
+                    usage == "LIST name" and field == "digest"
+                )
+                native.decode_request(line)
             else:
                 with pytest.raises(ProtocolError, match="unknown field"):
                     native.decode_request(line)

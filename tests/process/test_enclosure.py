@@ -1,0 +1,183 @@
+"""Small files within a listing: which come so, and that none comes that should not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+
+import pytest
+
+from forkserver.child.enclosure import Enclosure
+from forkserver.protocol.framing import ReplyStream
+from forkserver.protocol.messages import MAX_LISTED_BYTES, Entry, Reply, Request, Trailer
+
+ROUNDS = 2000
+
+
+def contents(answer: bytes) -> dict[bytes, bytes | None]:
+    """The entries of a listing that was asked for with contents, each with its own; they are checked on the way."""
+    stream = ReplyStream()
+    stream.expect(Request("LIST", content=1))
+    found: dict[bytes, bytes | None] = {}
+    while True:
+        while (event := stream.next_event()) is None:
+            room = stream.room()
+            piece, answer = answer[: len(room)], answer[len(room) :]
+            room[: len(piece)] = piece
+            stream.received(len(piece))
+        if isinstance(event, Trailer):
+            assert event.fields["entries"] == str(len(found))
+            return found
+        if isinstance(event, Entry):
+            found[event.name] = None if event.content is None else bytes(event.content)
+            if event.content is not None:
+                assert event.fields["length"] == event.fields["size"] == str(len(event.content))
+                assert event.fields["digest"] == f"sha256:{hashlib.sha256(event.content).hexdigest()}"
+        else:
+            assert isinstance(event, Reply)
+
+
+@pytest.fixture
+def filled(root):
+    """Files of several lengths, and what is no file."""
+    for name, size in {"empty": 0, "small": 10, "limit": 100, "longer": 101, "sub/deep": 50}.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(os.urandom(size))
+    (root / "link").symlink_to("small")
+    os.mkfifo(root / "fifo")
+    return root
+
+
+def test_files_up_to_the_length_asked_for_come_with_their_entries_and_all_others_without(serve, filled):
+    server = serve()
+    answer = server.ask(b"LIST / content=100 digest=sha256 recursive=1\n")
+    found = contents(answer)
+    for name in ("empty", "small", "limit", "sub/deep", "hello.txt"):
+        assert found.pop(b"/" + name.encode()) == (filled / name).read_bytes()
+    assert found == {b"/longer": None, b"/link": None, b"/sub": None}
+    end = server.wait_for(" end ")
+    reply_and_trailer = len(answer.split(b"\n", 1)[0]) + len(b"\nFS1 END ok entries=8\n")
+    assert f" request=LIST path=/ status=200 outcome=ok sent={len(answer) - reply_and_trailer} " in end
+
+
+def test_without_a_digest_the_contents_come_all_the_same(serve, filled):
+    answer = serve().ask(b"LIST /sub content=100\n")
+    assert b" length=50\n" + (filled / "sub" / "deep").read_bytes() + b"FS1 END ok entries=1\n" in answer
+
+
+def test_no_listing_carries_longer_files_than_the_protocol_allows(serve, root):
+    (root / "most").write_bytes(bytes(MAX_LISTED_BYTES))
+    (root / "more").write_bytes(bytes(MAX_LISTED_BYTES + 1))
+    found = contents(serve().ask(b"LIST / content=9999999999 digest=sha256\n"))
+    assert found[b"/most"] == bytes(MAX_LISTED_BYTES)
+    assert found[b"/more"] is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "carried"), [("0", []), ("50", [b"/empty", b"/hello.txt", b"/small", b"/sub/deep"])]
+)
+@pytest.mark.usefixtures("filled")
+def test_the_operator_decides_which_files_a_listing_carries(serve, tmp_path, setting, carried):
+    (tmp_path / "forkserver.toml").write_text(f"listing_content_bytes = {setting}\n")
+    server = serve("--config", str(tmp_path / "forkserver.toml"))
+    found = contents(server.ask(b"LIST / content=100 digest=sha256 recursive=1\n"))
+    assert len(found) == 8
+    assert sorted(name for name, content in found.items() if content is not None) == carried
+
+
+def test_a_listing_of_many_contents_goes_on_as_fast_as_the_peer_takes_it(serve, root):
+    for number in range(500):
+        (root / f"{number}").write_bytes(bytes([number % 256]) * 16000)
+    with serve().connect() as connection:
+        connection.sendall(b"LIST / content=16384 digest=sha256\nPING\n")
+        connection.shutdown(1)
+        answer = bytearray()
+        while piece := connection.recv(3000):
+            answer += piece
+    assert answer.count(b"FS1 200 ok ") == 2
+    found = contents(bytes(answer))
+    assert all(found[b"/%d" % number] == bytes([number % 256]) * 16000 for number in range(500))
+
+
+@pytest.fixture
+def inside(tmp_path):
+    """A descriptor of a directory, and its path."""
+    path = tmp_path / "inside"
+    path.mkdir()
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd, path
+    os.close(fd)
+
+
+@pytest.mark.parametrize("change", [b"afterwards", b"a", b"behind"], ids=["longer", "shorter", "as long"])
+def test_a_file_that_is_written_to_while_it_is_read_comes_without_its_content(inside, monkeypatch, change):
+    fd, path = inside
+    file = path / "x"
+    file.write_bytes(b"before")
+    os.utime(file, (1, 1))
+    enclosure = Enclosure(100, "sha256")
+    whole = enclosure.entry(b"/x", fd, "x", os.stat(file))
+    assert whole is not None
+    assert whole.content == b"before"
+    pread = os.pread
+
+    def read_and_write(*arguments: int) -> bytes:
+        content = pread(*arguments)
+        file.write_bytes(change)
+        return content
+
+    monkeypatch.setattr(os, "pread", read_and_write)
+    assert enclosure.entry(b"/x", fd, "x", os.stat(file)) is None
+
+
+@pytest.mark.parametrize("change", ["gone", "link", "directory", "fifo", "longer", "another"])
+def test_a_file_that_is_another_since_it_was_seen_is_not_taken_for_what_it_was(inside, tmp_path, change):
+    fd, path = inside
+    file = path / "x"
+    file.write_bytes(b"before")
+    seen = os.stat(file)
+    (tmp_path / "secret").write_bytes(b"SECRET")
+    file.unlink()
+    if change == "link":
+        file.symlink_to(tmp_path / "secret")
+    elif change == "directory":
+        file.mkdir()
+    elif change == "fifo":
+        os.mkfifo(file)
+    elif change != "gone":
+        file.write_bytes(bytes(101) if change == "longer" else b"behind it")
+    entry = Enclosure(100, None).entry(b"/x", fd, "x", seen)
+    if change == "another":
+        assert entry is not None
+        assert (entry.content, entry.fields["size"]) == (b"behind it", "9")
+    else:
+        assert entry is None
+
+
+def test_no_race_with_a_link_encloses_what_lies_outside(inside, tmp_path):
+    fd, path = inside
+    (tmp_path / "secret").write_bytes(b"SECRET")
+    (path / "real").write_bytes(b"public")
+    (path / "link").symlink_to(tmp_path / "secret")
+    seen = os.stat(path / "real")
+    pid = os.fork()
+    if not pid:
+        os.chdir(path)
+        while True:
+            os.rename("real", "swap")
+            os.rename("swap", "real")
+            os.rename("link", "swap")
+            os.rename("swap", "link")
+    try:
+        enclosure = Enclosure(100, None)
+        met: set[bytes | memoryview | None] = set()
+        rounds = 0
+        while rounds < ROUNDS or met != {b"public", None}:
+            rounds += 1
+            entry = enclosure.entry(b"/swap", fd, "swap", seen)
+            met.add(entry.content if entry else None)
+            assert met <= {b"public", None}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
