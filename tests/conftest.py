@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 REPOSITORY = Path(__file__).parents[1]
+# Begun in the background of a shell, the tests inherit that a Ctrl-C is ignored, and what they start would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Under coverage the server runs through a front of its own, for the real master's isolation shuts coverage out.
 MEASURED = "COVERAGE_RUN" in os.environ
 PROGRAM = [str(REPOSITORY / "tests" / "measured_server.py")] if MEASURED else ["-m", "forkserver.front.cli"]

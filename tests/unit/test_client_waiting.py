@@ -66,6 +66,22 @@ def test_the_terminal_gets_its_cursor_and_a_fresh_line_back():
     assert shown_at(2.0).endswith("\x1b[?25h\n")
 
 
+def test_how_much_there_is_may_be_known_only_later():
+    terminal = Terminal()
+    now = [0.0]
+    progress = Progress(b"tree", terminal, lambda: [Served(4711, "1.0")], lambda: now[0])
+    for moment, size in ((0.5, None), (2.0, None), (3.0, None), (4.0, 10_000_000), (5.0, 10_000_000)):
+        now[0] = moment
+        progress.at(b"tree/name", int(moment * 1_000_000), size)
+    progress.clear()
+    before, after = terminal.getvalue().split("\r\x1b[K")
+    assert "1.0 MB/s  2.0 MB so far  PID 4711" in before
+    assert "%" not in before
+    assert "tree/name" in after
+    assert " 50%" in after
+    assert "1.0 MB/s  0:00:05  PID 4711" in after
+
+
 def told_at(*moments: float) -> str:
     terminal = Terminal()
     now = [5.0]

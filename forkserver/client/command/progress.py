@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from typing import TYPE_CHECKING, TextIO
@@ -46,25 +47,18 @@ class Progress:
         self._started = clock()
         self._next = self._started + FIRST_AFTER_S
         self._bar: ProgressBar[int] | None = None
-        self._size = 0
+        self._size: int | None = 0
         self._before: int | None = None
         self._shown = False
 
-    def __call__(self, here: int, size: int) -> None:
-        """``here`` of ``size`` bytes are here, the first time those from before; ``size`` is not 0."""
+    def __call__(self, here: int, size: int | None) -> None:
+        """``here`` of ``size`` bytes are here, the first time those from before; ``size`` is not 0, None: unknown."""
         if self._before is None:
             self._before = here
         if self._terminal is None:
             return
-        if self._bar is None:
-            self._bar = click.progressbar(
-                length=size,
-                label=self._name,
-                item_show_func=self._facts,
-                show_eta=False,
-                width=0,
-                file=self._terminal,
-            )
+        if self._bar is None or (self._size is None and size is not None):
+            self._bar = self._new_bar(self._terminal, size)
         self._size = size
         now = self._clock()
         if now >= self._next or (self._shown and here == size):
@@ -72,14 +66,28 @@ class Progress:
             self._shown = True
             self._bar.update(here - self._bar.pos, here)
 
+    def _new_bar(self, terminal: TextIO, size: int | None) -> ProgressBar[int]:
+        if self._shown:
+            terminal.write("\r\x1b[K")
+        return click.progressbar(
+            itertools.repeat(0) if size is None else None,
+            length=size,
+            label=self._name if self._bar is None else self._bar.label,
+            item_show_func=self._facts,
+            show_eta=False,
+            width=0,
+            file=terminal,
+        )
+
     def was_here(self, size: int) -> None:
         """Of several files, so many bytes more were here before."""
         self._before = (self._before or 0) + size
 
-    def at(self, name: bytes, received: int, size: int) -> None:
+    def at(self, name: bytes, received: int, size: int | None) -> None:
         """The same of several files, of which ``name`` is the one in work."""
         if self._bar is not None:
             self._bar.label = escape(name)[-_NAME_CHARS:]
+        self._before = self._before or 0  # ``was_here`` tells those from before
         self(received, size)
 
     def clear(self) -> None:
@@ -92,9 +100,12 @@ class Progress:
         # The bar's own guess of the time left takes what was here before for speed.
         here = here or 0
         rate = max(here - (self._before or 0), 0) / max(self._clock() - self._started, 0.001)
-        left = f"  {_duration((self._size - here) / rate)}" if rate and here < self._size else ""
+        if self._size is None:
+            rest = f"  {here / 1e6:,.1f} MB so far"
+        else:
+            rest = f"  {_duration((self._size - here) / rate)}" if rate and here < self._size else ""
         serving = self._serving()
-        return f"{rate / 1e6:,.1f} MB/s{left}" + (f"  {processes(serving, most=_MOST_PIDS)}" if serving else "")
+        return f"{rate / 1e6:,.1f} MB/s{rest}" + (f"  {processes(serving, most=_MOST_PIDS)}" if serving else "")
 
 
 def _duration(seconds: float) -> str:

@@ -54,8 +54,7 @@ class Tally(Counter):
     def came(self, item: Item, size: int) -> None:
         """Progress."""
         self._here += size
-        if self._wanted:
-            self._progress.at(item.path, self._here, max(self._wanted, self._here))
+        self._progress.at(item.path, self._here, max(self._wanted, self._here) if self._wanted else None)
 
     def fetched(self, item: Item, receipt: Receipt) -> None:
         """Count it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is_pattern
+from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is_pattern, takes_all
 from forkserver.client.fetch.selection import Chosen, Item, choose
 from forkserver.client.fetch.tree import Tree
 from forkserver.client.local.prune import Pruning
@@ -15,7 +15,7 @@ from forkserver.client.remote.listing import describe, describe_all
 from forkserver.protocol.messages import Reply, Request, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from forkserver.client.fetch.watcher import Counter
     from forkserver.client.local.names import Names
@@ -73,11 +73,10 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     Raises Failure, after whatever could be fetched was.
     """
     tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
-    items = _items(wanted, client.session, watcher)
     if plan.dry:
-        tree.plan(items)
+        tree.plan(_items(wanted, client.session, watcher, lambda _: False))
     else:
-        tree.fetch(items)
+        tree.fetch(_items(wanted, client.session, watcher, tree.is_new))
     if plan.delete and names is not None and not watcher.summary.failed:
         pruning = Pruning(
             wanted.filter.wants_file, wanted.filter.wants_directory, watcher.deleted, watcher.failed, dry=plan.dry
@@ -135,15 +134,19 @@ def is_there(session: Session, name: bytes) -> bool:
     return session.ask(Request("STAT", name.removesuffix(b"/") or b"/")).status is Status.OK
 
 
-def _items(wanted: Wanted, session: Session, watcher: Counter) -> Iterator[Item]:
+def _items(
+    wanted: Wanted, session: Session, watcher: Counter, is_new: Callable[[bytes], bool]
+) -> Iterator[Item | None]:
+    """What ``choose`` gives. Small files come with their listing where all are wanted, and the place ``is_new``."""
     name = wanted.name.rstrip(b"/") or b"/"
     if not wanted.literal and is_pattern(name) and not is_there(session, name):
         directory, deep = fixed_part(name)
-        pattern = compile_path(name[len(directory) + 1 :])
-        chosen = Chosen(directory or b"/", b"", deep, pattern, wanted.recursive, wanted.filter)
+        below = name[len(directory) + 1 :]
+        chosen = Chosen(directory or b"/", b"", deep, compile_path(below), wanted.recursive, wanted.filter)
+        with_contents = wanted.filter.takes_all and takes_all(below) and is_new(b"")
         found = False
-        for item in choose(session, chosen, watcher):
-            found = True
+        for item in choose(session, chosen, watcher, with_contents=with_contents):
+            found = found or item is not None
             yield item
         if not found:
             raise Failure(Exit.NOT_FOUND, "no-match", "matches nothing on the server")
@@ -155,6 +158,8 @@ def _items(wanted: Wanted, session: Session, watcher: Counter) -> Iterator[Item]
     if data.kind == "dir":
         if above:
             yield Item(name, above, data)
-        yield from choose(session, Chosen(name, above, True, None, True, wanted.filter), watcher)
+        with_contents = wanted.filter.takes_all and is_new(above)
+        chosen = Chosen(name, above, True, None, True, wanted.filter)
+        yield from choose(session, chosen, watcher, with_contents=with_contents)
     else:
         yield Item(name, above, data)

@@ -18,6 +18,11 @@ def is_pattern(name: bytes) -> bool:
     return _SPECIAL.search(name) is not None
 
 
+def takes_all(pattern: bytes) -> bool:
+    """Whether it is one of those that take every file beneath the ``fixed_part``, but for hidden ones."""
+    return pattern in (b"*", b"**", b"**/*")
+
+
 def fixed_part(pattern: bytes) -> tuple[bytes, bool]:
     """The directory, without its last slash, beneath which everything lies that ``pattern`` can match.
 
@@ -58,6 +63,7 @@ class Filter:
     def __init__(self, include: tuple[bytes, ...] = (), exclude: tuple[bytes, ...] = ()) -> None:
         self._include = [_matcher(pattern) for pattern in include]
         self._exclude = [_matcher(pattern) for pattern in exclude]
+        self.takes_all = not include and not exclude
 
     def wants_file(self, path: bytes) -> bool:
         """``path`` is relative to the directory, and has no slash before or after."""

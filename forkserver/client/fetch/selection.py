@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from forkserver.client.local import partial
 from forkserver.client.local.target import RESERVED, local_failure
 from forkserver.client.outcome import Exit, Failure
-from forkserver.client.remote.answers import answered_by
+from forkserver.client.remote.answers import answered_by, may_pass
 from forkserver.client.remote.listing import entries
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from forkserver.client.fetch.pattern import Filter
     from forkserver.client.fetch.watcher import Watcher
     from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.listing import Enclosed
     from forkserver.client.remote.metadata import Metadata
 
 _SLASH = re.compile(b"/")
@@ -30,6 +31,8 @@ class Item(NamedTuple):
     data: Metadata
     link: bool = False
     """A directory that lies behind a symbolic link."""
+    enclosed: Enclosed | None = None
+    """A small file that came with the listing; it holds until the next item is asked for."""
 
 
 class Chosen(NamedTuple):
@@ -47,11 +50,31 @@ class Chosen(NamedTuple):
     filter: Filter
 
 
-def choose(session: Session, chosen: Chosen, watcher: Watcher) -> Iterator[Item]:
-    """List the directory, and give what is wanted of it, each directory before what is in it. Raises Failure."""
+def choose(session: Session, chosen: Chosen, watcher: Watcher, *, with_contents: bool) -> Iterator[Item | None]:
+    """List the directory, and give what is wanted of it, each directory before what is in it. Raises Failure.
+
+    ``with_contents``: small files may come with it. None says that the connection was lost: all is listed again, and
+    comes without contents, for most may be here.
+    """
+    again = False
+    while True:
+        try:
+            yield from _choose(session, chosen, watcher, with_contents=with_contents and not again, again=again)
+        except Failure as failure:
+            if not may_pass(session, failure):
+                raise
+            session.wait(failure, "lost the connection")
+            again = True
+            yield None
+        else:
+            return
+
+
+def _choose(session: Session, chosen: Chosen, watcher: Watcher, *, with_contents: bool, again: bool) -> Iterator[Item]:
     beneath = chosen.name.removesuffix(b"/") + b"/"
     above = chosen.above + b"/" if chosen.above else b""
-    for entry in entries(session, chosen.name, recursive=chosen.deep or chosen.recursive):
+    deep = chosen.deep or chosen.recursive
+    for entry in entries(session, chosen.name, recursive=deep, with_contents=with_contents, again=again):
         path = entry.name[len(beneath) :]
         if not _wanted(chosen, path, is_directory=entry.data.kind == "dir"):
             continue
@@ -61,7 +84,7 @@ def choose(session: Session, chosen: Chosen, watcher: Watcher) -> Iterator[Item]
         elif b"/" + partial.PREFIX in b"/" + path:
             watcher.failed(entry.name, local_failure(path, RESERVED))
         else:
-            yield Item(entry.name, above + path, entry.data, entry.link)
+            yield Item(entry.name, above + path, entry.data, entry.link, entry.enclosed)
 
 
 def _wanted(chosen: Chosen, path: bytes, *, is_directory: bool) -> bool:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from forkserver.client.fetch.selection import Item
+from forkserver.client.fetch.smallfiles import SmallFiles
 from forkserver.client.fetch.worker import Worker, find_unchanged
 from forkserver.client.local.names import Names, folds_case
 from forkserver.client.local.place import Place
@@ -61,13 +62,26 @@ class Tree:
         self.lock = threading.Lock()
         self.watcher = watcher
         self.made: set[bytes] = set()
-        """Directories that were not there before: what was in them is not looked for."""
+        """Directories that were not there before, or empty: what is in them, this run has put there."""
+        self.relisted = False
+        """Some of what is to be fetched may have come before, with a listing that was broken off."""
         self.sessions: list[Session] = []
         """Of all workers."""
         self._stop: BaseException | None = None
 
-    def fetch(self, items: Iterator[Item]) -> None:
-        """Do everything that can be done; what cannot is told to the watcher.
+    def is_new(self, path: bytes) -> bool:
+        """Whether nothing is in the directory ``path``, which may be missing, too; then it is one of ``made``."""
+        try:
+            with os.scandir(os.path.join(self._root, path)) as found:
+                new = next(found, None) is None
+        except OSError as error:
+            new = isinstance(error, FileNotFoundError)
+        if new:
+            self.made.add(path)
+        return new
+
+    def fetch(self, items: Iterator[Item | None]) -> None:
+        """Do everything that can be done; what cannot is told to the watcher. Of ``items``, None takes all back.
 
         Raises Failure where no more can be: no such directory, a full disk, a server that is gone; and, last, where
         ``items`` did.
@@ -101,12 +115,15 @@ class Tree:
             if incomplete is not None:
                 raise incomplete
 
-    def plan(self, items: Iterator[Item]) -> None:
+    def plan(self, items: Iterator[Item | None]) -> None:
         """Tell the watcher what ``fetch`` would do, and change nothing. Raises Failure where ``items`` do."""
         size = 0
         with _items_spool() as files:
             for item in items:
-                if self._claims(item) and item.data.kind != "dir":
+                if item is None:
+                    files.clear()
+                    size = 0
+                elif self._claims(item) and item.data.kind != "dir":
                     files.add(item)
                     size += item.data.size or 0
             self.watcher.listed(len(files), size)
@@ -144,8 +161,13 @@ class Tree:
             self.watcher.skipped(item.name)
         return not item.link
 
-    def _spool(self, items: Iterator[Item], files: Spool[Item], directories: Spool[_Directory]) -> Failure | None:
-        """Write down what is to be fetched, and make the directories. Gives why that is not all."""
+    def _spool(
+        self, items: Iterator[Item | None], files: Spool[Item], directories: Spool[_Directory]
+    ) -> Failure | None:
+        """Write down what is to be fetched, and make the directories. Gives why that is not all.
+
+        What came with the listing is put into its place at once.
+        """
         try:
             self._spool_all(items, files, directories)
         except Failure as failure:
@@ -154,13 +176,23 @@ class Tree:
             return failure
         return None
 
-    def _spool_all(self, items: Iterator[Item], files: Spool[Item], directories: Spool[_Directory]) -> None:
-        size = 0
+    def _spool_all(self, items: Iterator[Item | None], files: Spool[Item], directories: Spool[_Directory]) -> None:
+        size = enclosed = 0
         with Place(self._root, self.made) as place:
+            small_files = SmallFiles(self, place)
             for item in items:
-                if not self._claims(item):
+                if item is None:
+                    self.relisted = True
+                    files.clear()
+                    directories.clear()
+                    size = enclosed = 0
+                elif not self._claims(item):
                     continue
-                if item.data.kind == "dir":
+                elif item.enclosed is not None:
+                    small_files.put_enclosed(item, item.enclosed)
+                    enclosed += 1
+                    size += item.data.size or 0
+                elif item.data.kind == "dir":
                     try:
                         place.directory(item.path)
                     except OSError as error:
@@ -169,7 +201,7 @@ class Tree:
                 else:
                     files.add(item)
                     size += item.data.size or 0
-        self.watcher.listed(len(files), size)
+        self.watcher.listed(enclosed + len(files), size)
 
     def work(self, session: Session, waiting: Iterator[Item]) -> None:
         """Fetch as long as there is anything. Raises Failure."""

@@ -6,17 +6,16 @@ import os
 import stat
 import time
 from collections import deque
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from forkserver.client.fetch.download import Receipt, fetch_file
+from forkserver.client.fetch.smallfiles import SmallFiles
 from forkserver.client.local import validator
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.local.place import Place
-from forkserver.client.local.smallfile import put
-from forkserver.client.local.target import LocalFile, check_name, check_place, local_failure, reason_of
+from forkserver.client.local.target import LocalFile
 from forkserver.client.outcome import Exit, Failure
-from forkserver.client.remote.answers import DIGEST, answered_by, check_promise, may_pass, receive, understand, verify
+from forkserver.client.remote.answers import DIGEST, answered_by, check_promise, may_pass, receive, understand
 from forkserver.client.remote.connection import WINDOW
 from forkserver.protocol.messages import Request
 
@@ -57,6 +56,7 @@ class Worker:
         self._tree = tree
         self._session = session
         self._place = place
+        self._small_files = SmallFiles(tree, place)
         self._requested: deque[Item] = deque()
 
     def run(self, items: Iterator[Item]) -> None:
@@ -74,11 +74,12 @@ class Worker:
         self._answer(leave=0)
 
     def _is_here(self, item: Item) -> bool:
-        if item.path.rpartition(b"/")[0] in self._tree.made:
+        ours = item.path.rpartition(b"/")[0] in self._tree.made
+        if ours and not self._tree.relisted:
             return False
-        receipt = find_unchanged(self._place, item, whole_digest=self._tree.whole_digest)
-        if receipt is None:
-            return False
+        receipt = find_unchanged(self._place, item, whole_digest=self._tree.whole_digest and not ours)
+        if receipt is None or ours:
+            return receipt is not None  # this run has fetched it, and told that
         with self._tree.lock:
             self._tree.watcher.was_here(item, receipt.size)
             self._tree.watcher.fetched(item, receipt)
@@ -128,16 +129,8 @@ class Worker:
     def _take_whole(self, item: Item, reply: Reply, content: memoryview, trailer: Trailer, started: float) -> Receipt:
         """As ``_take``, of a small file that is here already, as most are."""
         known = understand(self._session, reply)
-        size = known.version.size
-        served = check_promise(self._session, reply, known.version.etag, 0, size)
-        digest = sha256(content).hexdigest()
-        verify(digest, trailer, served)
-        check_name(item.path)
-        directory, directory_fd = self._directory(item)
-        if directory not in self._tree.made:
-            check_place(directory_fd, item.path)
-        put(directory_fd, item.path, content, known, self._tree.durable)
-        return Receipt((served,), size, size, f"{DIGEST}:{digest}", time.monotonic() - started)
+        served = check_promise(self._session, reply, known.version.etag, 0, known.version.size)
+        return self._small_files.put(item, content, known, trailer.fields.get("digest", ""), served, started)
 
     def _take(self, item: Item, reply: Reply, started: float) -> Receipt:
         known = understand(self._session, reply)
@@ -183,11 +176,4 @@ class Worker:
             self._tree.watcher.came(item, size_bytes)
 
     def _target(self, item: Item) -> LocalFile:
-        return LocalFile(self._directory(item)[1], item.path, durable=self._tree.durable)
-
-    def _directory(self, item: Item) -> tuple[bytes, int]:
-        directory = item.path.rpartition(b"/")[0]
-        try:
-            return directory, self._place.directory(directory)
-        except OSError as error:
-            raise local_failure(item.path, reason_of(error)) from error
+        return LocalFile(self._small_files.directory(item)[1], item.path, durable=self._tree.durable)

@@ -24,11 +24,13 @@ def put(directory_fd: int, path: bytes, content: memoryview, known: Known, durab
         fd = os.open(temporary, NEW, permissions(known), dir_fd=directory_fd)
         while content:
             content = content[os.write(fd, content) :]
-        with contextlib.suppress(OverflowError):  # A time no file can have here.
+        try:
             os.utime(fd, ns=(known.version.mtime_ns, known.version.mtime_ns))
+        except OverflowError:
+            pass  # a time no file can have here
         validator.note(fd, known.version.etag)
         sync_content(fd, durable)
-        os.rename(temporary, os.path.basename(path), src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+        os.rename(temporary, path.rpartition(b"/")[2], src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
         sync_name(directory_fd, durable)
     except BaseException as error:
         with contextlib.suppress(OSError):

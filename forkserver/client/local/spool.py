@@ -38,6 +38,13 @@ class Spool(Generic[_Value]):
             with contextlib.suppress(OSError):  # what is still to be written is of no use any more
                 self._rest.close()
 
+    def clear(self) -> None:
+        """Take back all that were added."""
+        self.__exit__()
+        self._first.clear()
+        self._rest = None
+        self._rest_count = 0
+
     def __len__(self) -> int:
         return len(self._first) + self._rest_count
 

@@ -115,6 +115,11 @@ def verify(digest: str, trailer: Trailer, served: Served) -> None:
     # Only a trailer that stands after all of the content can be "ok".
     if trailer.end is not End.OK:
         raise Failure(Exit.INTEGRITY, trailer.end.word, ENDINGS[trailer.end], served)
-    if trailer.fields.get("digest", "").lower() != f"{DIGEST}:{digest}":
+    check_digest(f"{DIGEST}:{digest}", trailer.fields.get("digest", ""), served)
+
+
+def check_digest(found: str, sent: str, served: Served) -> None:
+    """Whether what came has the digest that was sent for it, each with the name of its kind. Raises Failure."""
+    if sent.lower() != found:
         reason = f"the content arrived damaged: its {DIGEST} is not the one the server sent"
         raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)

@@ -110,12 +110,13 @@ class Session:
         """How much of the last content has come."""
         return self._stream.content_seen
 
-    def ask(self, request: Request) -> Reply:
+    def ask(self, request: Request, *, again: bool = False) -> Reply:
         """Send a request and give the answer's first line; after a 200 with content call ``receive`` for the rest.
 
-        An answer left unfinished before costs a new connection. Raises Failure.
+        An answer left unfinished before costs a new connection. ``again``: retries go on counting. Raises Failure.
         """
-        self.renew()
+        if not again:
+            self.renew()
         self.request(request)
         try:
             return self.reply()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.client.remote import metadata
-from forkserver.client.remote.answers import ENDINGS, answered_by, may_pass
+from forkserver.client.remote.answers import DIGEST, ENDINGS, answered_by, may_pass
 from forkserver.client.remote.connection import WINDOW, violation
-from forkserver.protocol.messages import End, Entry, ProtocolError, Request, Status, Trailer
+from forkserver.protocol.messages import MAX_LISTED_BYTES, End, Entry, ProtocolError, Request, Status, Trailer
 from forkserver.protocol.native import decode_number
 
 if TYPE_CHECKING:
@@ -20,17 +20,29 @@ if TYPE_CHECKING:
     from forkserver.protocol.messages import Reply
 
 
+class Enclosed(NamedTuple):
+    """A small file that came with its entry: its ``digest``, as the server says, is still to be verified.
+
+    ``content`` holds until the next entry is asked for.
+    """
+
+    content: memoryview
+    digest: str
+    served: Served
+
+
 class Listed(NamedTuple):
     """An entry of a listing. ``name`` is the whole path, has no ``.`` and no ``..``, and is in the directory asked for.
 
     ``link`` tells a directory reached through a symbolic link, ``error`` is the status word of one that could not be
-    read.
+    read. ``enclosed`` is there only where the listing was asked for ``with_contents``, and not for every file.
     """
 
     name: bytes
     data: metadata.Metadata
     link: bool
     error: str | None
+    enclosed: Enclosed | None = None
 
 
 def describe(session: Session, name: bytes) -> metadata.Metadata:
@@ -76,10 +88,18 @@ def _described(session: Session, reply: Reply) -> metadata.Metadata:
         raise violation(error, served) from error
 
 
-def entries(session: Session, name: bytes, *, recursive: bool) -> Iterator[Listed]:
-    """The entries of a directory as they arrive, one held at a time. Raises Failure, perhaps after some entries."""
+def entries(
+    session: Session, name: bytes, *, recursive: bool, with_contents: bool = False, again: bool = False
+) -> Iterator[Listed]:
+    """The entries of a directory as they arrive, one held at a time. Raises Failure, perhaps after some entries.
+
+    ``with_contents``: small files may come with them. ``again``: it was asked for before, and retries go on counting.
+    """
     directory = _slashless(name)
-    reply = session.ask(Request("LIST", directory, recursive=recursive))
+    request = Request("LIST", directory, recursive=recursive)
+    if with_contents:
+        request.content, request.digest = MAX_LISTED_BYTES, DIGEST
+    reply = session.ask(request, again=again)
     served = answered_by(session)
     if reply.status is not Status.OK:
         raise refusal(reply, served)
@@ -88,7 +108,7 @@ def entries(session: Session, name: bytes, *, recursive: bool) -> Iterator[Liste
     while not isinstance(some := session.receive_entries(), Trailer):
         for entry in some:
             try:
-                listed = _checked(entry, beneath)
+                listed = _checked(entry, beneath, served)
             except ProtocolError as error:
                 session.close()
                 raise violation(error, served) from error
@@ -102,7 +122,7 @@ def _slashless(name: bytes) -> bytes:
     return name.removesuffix(b"/") or b"/"
 
 
-def _checked(entry: Entry, beneath: bytes) -> Listed:
+def _checked(entry: Entry, beneath: bytes, served: Served) -> Listed:
     name = entry.name
     # No component of what follows may be empty, . or ..
     components = b"/" + name[len(beneath) :] + b"/"
@@ -110,7 +130,12 @@ def _checked(entry: Entry, beneath: bytes) -> Listed:
     if astray or not name.startswith(beneath):
         raise ProtocolError(Status.BAD_REQUEST, "it listed a name that is not in the directory")
     fields = entry.fields
-    return Listed(name, metadata.read(entry.kind, fields), fields.get("link") == "1", fields.get("error"))
+    data = metadata.read(entry.kind, fields)
+    if isinstance(entry.content, memoryview):
+        if data.size != len(entry.content) or data.etag is None:
+            raise ProtocolError(Status.BAD_REQUEST, "it listed a file with a content that is not the whole")
+        return Listed(name, data, False, None, Enclosed(entry.content, fields.get("digest", ""), served))
+    return Listed(name, data, fields.get("link") == "1", fields.get("error"))
 
 
 def _check_end(trailer: Trailer, seen: int, served: Served) -> None:

@@ -316,12 +316,25 @@ def test_a_file_that_has_grown_since_it_was_listed_is_not_taken_for_what_it_was(
     assert "has grown since it was listed" in result.err
 
 
-def test_a_listing_that_breaks_off_is_a_failure_and_what_it_had_is_fetched(fsget, lying_server, says, place):
+def test_a_listing_that_breaks_off_is_asked_for_again(fsget, lying_server, says, place):
+    *asked, whole = listing(says, b"/tree/a", b"/tree/b")
+    file = says.header(1) + b"x" + says.end(b"x")
+    server = lying_server([*asked, whole[: whole.index(b"FS1 END")]], [*asked[2:], whole, says.ask, says.ask, file * 2])
+    result = fsget("-s", server.address, "-r", "tree")
+    assert (result.status, result.err) == (0, "")
+    assert "2 files, 2 bytes" in result.out
+    assert sorted(os.listdir(place / "tree")) == ["a", "b"]
+
+
+def test_a_directory_the_server_cannot_read_to_its_end_is_a_failure_and_what_it_had_is_fetched(
+    fsget, lying_server, says, place
+):
     *asked, whole = listing(says, b"/tree/a")
     file = says.header(1) + b"x" + says.end(b"x")
-    server = lying_server([*asked, whole[: whole.index(b"FS1 END")]], [says.ask, file])
+    server = lying_server([*asked, whole.replace(b"END ok", b"END read-error"), says.ask, file])
     result = fsget("-s", server.address, "-r", "tree")
-    assert (result.status, os.listdir(place / "tree")) == (5, ["a"])
+    assert (result.status, os.listdir(place / "tree")) == (6, ["a"])
+    assert "the listing is not complete" in result.err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""Files of a tree that are here in one piece before they are written. Runs at the user's."""
+
+from __future__ import annotations
+
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from forkserver.client.fetch.download import Receipt
+from forkserver.client.local.smallfile import put
+from forkserver.client.local.target import check_name, check_place, local_failure, reason_of
+from forkserver.client.outcome import Failure
+from forkserver.client.remote.answers import DIGEST, Known, Version, check_digest
+
+if TYPE_CHECKING:
+    from forkserver.client.fetch.selection import Item
+    from forkserver.client.fetch.tree import Tree
+    from forkserver.client.local.place import Place
+    from forkserver.client.outcome import Served
+    from forkserver.client.remote.listing import Enclosed
+
+
+class SmallFiles:
+    """Verifies them, and puts them where they belong in the tree. One thread's, as its ``place``."""
+
+    def __init__(self, tree: Tree, place: Place) -> None:
+        self._tree = tree
+        self._place = place
+
+    def put(  # noqa: PLR0913, PLR0917 - what an answer is made of, each once
+        self, item: Item, content: memoryview, known: Known, digest: str, served: Served, started: float
+    ) -> Receipt:
+        """``digest`` is what ``served`` says it is; ``started`` is when it was asked for. Raises Failure."""
+        found = f"{DIGEST}:{sha256(content).hexdigest()}"
+        check_digest(found, digest, served)
+        check_name(item.path)
+        directory, directory_fd = self.directory(item)
+        if directory not in self._tree.made:
+            check_place(directory_fd, item.path)
+        put(directory_fd, item.path, content, known, self._tree.durable)
+        size = len(content)
+        return Receipt((served,), size, size, found, time.monotonic() - started)
+
+    def put_enclosed(self, item: Item, enclosed: Enclosed) -> None:
+        """One that came with the listing; the watcher is told. Raises Failure where no other could be written, too."""
+        data = item.data
+        known = Known(
+            Version(len(enclosed.content), data.etag or "", data.mtime_ns, enclosed.served.server), int(data.mode, 8)
+        )
+        try:
+            receipt = self.put(item, enclosed.content, known, enclosed.digest, enclosed.served, time.monotonic())
+        except Failure as failure:
+            if failure.disk_full:
+                raise
+            self._tree.watcher.failed(item.name, failure)
+        else:
+            self._tree.watcher.came(item, receipt.size)
+            self._tree.watcher.fetched(item, receipt)
+
+    def directory(self, item: Item) -> tuple[bytes, int]:
+        """The path of its directory, and a descriptor; made where it is missing. Raises Failure."""
+        directory = item.path.rpartition(b"/")[0]
+        try:
+            return directory, self._place.directory(directory)
+        except OSError as error:
+            raise local_failure(item.path, reason_of(error)) from error
