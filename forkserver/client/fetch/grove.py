@@ -76,7 +76,7 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     if plan.dry:
         tree.plan(_items(wanted, client.session, watcher, lambda _: False))
     else:
-        tree.fetch(_items(wanted, client.session, watcher, tree.is_new))
+        tree.fetch(_items(wanted, client.session, watcher, tree.takes_contents))
     if plan.delete and names is not None and not watcher.summary.failed:
         pruning = Pruning(
             wanted.filter.wants_file, wanted.filter.wants_directory, watcher.deleted, watcher.failed, dry=plan.dry
@@ -135,15 +135,15 @@ def is_there(session: Session, name: bytes) -> bool:
 
 
 def _items(
-    wanted: Wanted, session: Session, watcher: Counter, is_new: Callable[[bytes], bool]
+    wanted: Wanted, session: Session, watcher: Counter, takes_contents: Callable[[bytes], bool]
 ) -> Iterator[Item | None]:
-    """What ``choose`` gives. Small files come with their listing where all are wanted, and the place ``is_new``."""
+    """What ``choose`` gives. Small files come with their listing where all are wanted, and the place takes them."""
     name = wanted.name.rstrip(b"/") or b"/"
     if not wanted.literal and is_pattern(name) and not is_there(session, name):
         directory, deep = fixed_part(name)
         below = name[len(directory) + 1 :]
         chosen = Chosen(directory or b"/", b"", deep, compile_path(below), wanted.recursive, wanted.filter)
-        with_contents = wanted.filter.takes_all and takes_all(below) and is_new(b"")
+        with_contents = wanted.filter.takes_all and takes_all(below) and takes_contents(b"")
         found = False
         for item in choose(session, chosen, watcher, with_contents=with_contents):
             found = found or item is not None
@@ -158,7 +158,7 @@ def _items(
     if data.kind == "dir":
         if above:
             yield Item(name, above, data)
-        with_contents = wanted.filter.takes_all and is_new(above)
+        with_contents = wanted.filter.takes_all and takes_contents(above)
         chosen = Chosen(name, above, True, None, True, wanted.filter)
         yield from choose(session, chosen, watcher, with_contents=with_contents)
     else:

@@ -69,8 +69,13 @@ class Tree:
         """Of all workers."""
         self._stop: BaseException | None = None
 
-    def is_new(self, path: bytes) -> bool:
-        """Whether nothing is in the directory ``path``, which may be missing, too; then it is one of ``made``."""
+    def takes_contents(self, path: bytes) -> bool:
+        """Whether what goes into the directory ``path`` may come with its listing: nothing is there, not even itself.
+
+        It is one of ``made``, then. Several connections share the work, which those of a listing cannot.
+        """
+        if self._connections > 1:
+            return False
         try:
             with os.scandir(os.path.join(self._root, path)) as found:
                 new = next(found, None) is None

@@ -151,8 +151,10 @@ def listing(says, *entries: bytes, end: bytes | None = None) -> list[bytes | str
     return [says.ask, says.directory, says.ask, says.directory + b"".join(entries) + end]
 
 
-@pytest.mark.parametrize("options", [("--include", "a"), ("--exclude", "b"), ("-n",)])
-def test_no_content_is_asked_for_where_not_all_is_wanted(fsget, lying_server, says, options):
+@pytest.mark.parametrize("options", [("--include", "a"), ("--exclude", "b"), ("-n",), ("-j", "2")])
+def test_no_content_is_asked_for_where_not_all_is_wanted_or_several_connections_share_it(
+    fsget, lying_server, says, options
+):
     server = lying_server([*listing(says), says.hold])
     assert fsget("-s", server.address, "-r", *options, "tree").status == 0
     assert server.requests == [b"STAT /tree\n", b"LIST /tree recursive=1\n"]
