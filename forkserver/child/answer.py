@@ -157,6 +157,8 @@ def _send_entries(session: Session, request: Request, found: Found, pace: Pace) 
             count += 1
             if len(block) >= _BLOCK_BYTES:
                 _send_block(session, block, pace, DRAINING)
+                if enclosure:
+                    enclosure.doubt()
     except OSError:
         end = End.READ_ERROR
     except Woken:
@@ -169,7 +171,7 @@ def _enclosure(session: Session, request: Request) -> Enclosure | None:
     limit_bytes = session.settings.listing_content_bytes
     if request.content is None or not limit_bytes:
         return None
-    return Enclosure(min(request.content, limit_bytes), request.digest)
+    return Enclosure(session.docroot, min(request.content, limit_bytes), request.digest)
 
 
 def _send_block(session: Session, block: bytearray, pace: Pace, patience: int) -> None:

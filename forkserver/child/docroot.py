@@ -116,12 +116,21 @@ class Docroot:
 
     def still_is(self, found: Found) -> bool:
         """Whether the name still stands for the file that was opened, and nobody has written to it since."""
+        info = self._look(found.path)
+        return info is not None and _version(info) == _version(found.info)
+
+    def still_leads_to(self, directory: Found) -> bool:
+        """Whether the name still stands for the directory that was opened, whatever is in it by now."""
+        info = self._look(directory.path)
+        return info is not None and (info.st_dev, info.st_ino) == (directory.info.st_dev, directory.info.st_ino)
+
+    def _look(self, path: bytes) -> os.stat_result | None:
         try:
-            place = _surely(self._locate, found.path)
+            place = _surely(self._locate, path)
         except OSError:
-            return False
+            return None
         place.close()
-        return _version(place.info) == _version(found.info)
+        return place.info
 
     def _locate(self, path: bytes) -> Place:
         return locate(self._root_fd, path)

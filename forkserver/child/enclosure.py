@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from forkserver.child.docroot import READ, Found, metadata
+from forkserver.child.docroot import READ, Docroot, Found, metadata
 from forkserver.child.transfer import digest_of_bytes
 from forkserver.protocol.messages import Entry
 
@@ -13,29 +13,34 @@ from forkserver.protocol.messages import Entry
 class Enclosure:
     """Encloses files of at most ``limit_bytes``, with their ``digest`` where one is wanted."""
 
-    __slots__ = ("_digest", "_limit_bytes")
+    __slots__ = ("_digest", "_directory", "_docroot", "_limit_bytes", "_served")
 
-    def __init__(self, limit_bytes: int, digest: str | None) -> None:
+    def __init__(self, docroot: Docroot, limit_bytes: int, digest: str | None) -> None:
+        self._docroot = docroot
         self._limit_bytes = limit_bytes
         self._digest = digest
+        self._directory: Found | None = None
+        self._served = False
 
-    def entry(self, name: bytes, directory_fd: int, component: str, seen: os.stat_result) -> Entry | None:
-        """The entry of the regular file ``component``, ``seen`` in ``directory_fd``, with all of its content.
+    def doubt(self) -> None:
+        """Time has passed, perhaps much: a directory that is open may have left what is served."""
+        self._directory = None
+
+    def entry(self, name: bytes, directory: Found, component: str, seen: os.stat_result) -> Entry | None:
+        """The entry of the regular file ``component``, ``seen`` in ``directory``, with all of its content.
 
         None where that is not to be had: whoever asks for the file alone is told why.
         """
-        if seen.st_size > self._limit_bytes:
+        if seen.st_size > self._limit_bytes or not self._is_served(directory):
             return None
         try:
-            found = Found(os.open(component, READ, dir_fd=directory_fd), name)
+            found = Found(os.open(component, READ, dir_fd=directory.fd), name)
+            try:
+                content = self._read(found)
+            finally:
+                found.close()
         except OSError:
             return None
-        try:
-            content = self._read(found)
-        except OSError:
-            return None
-        finally:
-            found.close()
         if content is None:
             return None
         fields = metadata(found.info)
@@ -43,6 +48,12 @@ class Enclosure:
         if self._digest is not None:
             fields["digest"] = digest_of_bytes(content, self._digest)
         return Entry("file", name, fields, content)
+
+    def _is_served(self, directory: Found) -> bool:
+        if self._directory is not directory:
+            self._directory = directory
+            self._served = self._docroot.still_leads_to(directory)
+        return self._served
 
     def _read(self, found: Found) -> bytes | None:
         """None if it is another file since it was seen, or was written to meanwhile."""

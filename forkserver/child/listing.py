@@ -48,12 +48,11 @@ def entries(
 class _Level:
     """One directory being read. An entry's stat needs ``found`` open: os.scandir reads from a duplicate."""
 
-    __slots__ = ("_found", "_items", "_next", "fd", "prefix")
+    __slots__ = ("_items", "_next", "found", "prefix")
 
     def __init__(self, prefix: bytes, found: Found) -> None:
         self.prefix = prefix
-        self.fd = found.fd
-        self._found = found
+        self.found = found
         self._items = os.scandir(found.fd)
         # Read ahead: what cannot be read at all is to be told with its entry, before anything beneath it.
         try:
@@ -70,8 +69,8 @@ class _Level:
     def close(self, keep: Found) -> None:
         """Give the descriptors back; that of ``keep`` is its owner's."""
         self._items.close()
-        if self._found is not keep:
-            self._found.close()
+        if self.found is not keep:
+            self.found.close()
 
 
 def _describe(
@@ -88,7 +87,7 @@ def _describe(
     except OSError:
         return None  # gone since it was read, or in a directory that may not be searched, or the file system fails
     if stat.S_ISREG(info.st_mode):
-        whole = enclosure and enclosure.entry(name, level.fd, item.name, info)
+        whole = enclosure and enclosure.entry(name, level.found, item.name, info)
         return whole or Entry("file", name, metadata(info))
     if stat.S_ISLNK(info.st_mode):
         return _describe_link(docroot, name)

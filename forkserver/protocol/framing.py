@@ -91,10 +91,13 @@ class ReplyStream:
         self.content_seen = 0
         """Bytes of the last content that have come, those held back among them."""
         self._ready: list[memoryview | Trailer] = []
+        self._entry: Entry | None = None
+        """Its line is here, its content is not."""
 
     def expect(self, request: Request) -> None:
         """Tell what was asked, in order; the form of an answer follows from that."""
-        self._expected.append(_FORMS.get(request.verb, "reply") if request.content is None else "entries and contents")
+        form = _FORMS.get(request.verb, "reply")
+        self._expected.append(form if request.content is None else "entries and contents")
 
     def room(self) -> memoryview:
         """Where the next bytes belong; never empty after ``next_event`` has given None."""
@@ -154,9 +157,9 @@ class ReplyStream:
 
     def next_entries(self) -> list[Entry]:
         """As many entries of a listing as are here; none is no sign of anything. All else is left to ``next_event``."""
-        entries: list[Entry] = []
         if self._state == "entries and contents":
             return self._next_with_contents()
+        entries: list[Entry] = []
         if self._state == "entries":
             end = self._buffer.rfind(b"\n", self._start, self._end)
             lines = bytes(self._view[self._start : end]).split(b"\n") if end >= 0 else []
@@ -184,12 +187,15 @@ class ReplyStream:
 
     def _next_entry(self, end: int) -> Entry | None:
         """The entry whose line ends before ``end``, with its content; None if that is not here yet."""
-        entry = native.decode_entry(bytes(self._view[self._start : end - 1]))
+        # Read once, in however many pieces its content comes.
+        entry = self._entry or native.decode_entry(bytes(self._view[self._start : end - 1]))
+        self._entry = None
         if self._state == "entries and contents" and "length" in entry.fields:
             length = native.decode_number(entry.fields["length"])
             if length > MAX_LISTED_BYTES:
                 raise ProtocolError(Status.BAD_REQUEST, "the content of an entry is longer than 16384 bytes")
             if self._end - end < length:
+                self._entry = entry
                 return None
             entry.content = self._view[end : end + length]
             end += length

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
+import time
+from pathlib import Path
 
 import pytest
 
+from forkserver.child.docroot import Docroot
 from forkserver.child.enclosure import Enclosure
 from forkserver.protocol.framing import ReplyStream
 from forkserver.protocol.messages import MAX_LISTED_BYTES, Entry, Reply, Request, Trailer
@@ -102,22 +106,24 @@ def test_a_listing_of_many_contents_goes_on_as_fast_as_the_peer_takes_it(serve, 
 
 @pytest.fixture
 def inside(tmp_path):
-    """A descriptor of a directory, and its path."""
-    path = tmp_path / "inside"
-    path.mkdir()
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    yield fd, path
-    os.close(fd)
+    """What encloses files of up to 100 bytes, a directory that was opened, and its path."""
+    path = tmp_path / "root" / "inside"
+    path.mkdir(parents=True)
+    root_fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    docroot = Docroot(root_fd, hidden=False)
+    directory = docroot.open(b"/inside")
+    yield Enclosure(docroot, 100, "sha256"), directory, path
+    directory.close()
+    os.close(root_fd)
 
 
 @pytest.mark.parametrize("change", [b"afterwards", b"a", b"behind"], ids=["longer", "shorter", "as long"])
 def test_a_file_that_is_written_to_while_it_is_read_comes_without_its_content(inside, monkeypatch, change):
-    fd, path = inside
+    enclosure, directory, path = inside
     file = path / "x"
     file.write_bytes(b"before")
     os.utime(file, (1, 1))
-    enclosure = Enclosure(100, "sha256")
-    whole = enclosure.entry(b"/x", fd, "x", os.stat(file))
+    whole = enclosure.entry(b"/x", directory, "x", os.stat(file))
     assert whole is not None
     assert whole.content == b"before"
     pread = os.pread
@@ -128,12 +134,12 @@ def test_a_file_that_is_written_to_while_it_is_read_comes_without_its_content(in
         return content
 
     monkeypatch.setattr(os, "pread", read_and_write)
-    assert enclosure.entry(b"/x", fd, "x", os.stat(file)) is None
+    assert enclosure.entry(b"/x", directory, "x", os.stat(file)) is None
 
 
 @pytest.mark.parametrize("change", ["gone", "link", "directory", "fifo", "longer", "another"])
 def test_a_file_that_is_another_since_it_was_seen_is_not_taken_for_what_it_was(inside, tmp_path, change):
-    fd, path = inside
+    enclosure, directory, path = inside
     file = path / "x"
     file.write_bytes(b"before")
     seen = os.stat(file)
@@ -147,7 +153,7 @@ def test_a_file_that_is_another_since_it_was_seen_is_not_taken_for_what_it_was(i
         os.mkfifo(file)
     elif change != "gone":
         file.write_bytes(bytes(101) if change == "longer" else b"behind it")
-    entry = Enclosure(100, None).entry(b"/x", fd, "x", seen)
+    entry = enclosure.entry(b"/x", directory, "x", seen)
     if change == "another":
         assert entry is not None
         assert (entry.content, entry.fields["size"]) == (b"behind it", "9")
@@ -155,8 +161,55 @@ def test_a_file_that_is_another_since_it_was_seen_is_not_taken_for_what_it_was(i
         assert entry is None
 
 
+@pytest.mark.parametrize("place", ["root/.hidden", "root/other", "outside"])
+def test_what_is_in_a_directory_that_left_its_place_is_not_enclosed_any_more(inside, tmp_path, place):
+    enclosure, directory, path = inside
+    (path / "x").write_bytes(b"public")
+    seen = os.stat(path / "x")
+    assert enclosure.entry(b"/inside/x", directory, "x", seen) is not None
+    path.rename(tmp_path / place)
+    enclosure.doubt()
+    assert enclosure.entry(b"/inside/x", directory, "x", seen) is None
+    path.mkdir()  # another one, in its place
+    enclosure.doubt()
+    assert enclosure.entry(b"/inside/x", directory, "x", seen) is None
+
+
+def wait_until_it_waits(pid: int) -> None:
+    """Until a process has been asleep (proc_pid_stat(5)) for a tenth of a second: its peer takes nothing."""
+    asleep = 0
+    while asleep < 10:
+        asleep = asleep + 1 if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S" else 0
+        time.sleep(0.01)
+
+
+def test_a_peer_that_takes_its_time_gets_no_content_of_a_directory_that_left_what_is_served(serve, root):
+    for number in range(1500):
+        (root / "x").mkdir(exist_ok=True)
+        (root / "x" / str(number)).write_bytes(bytes(16000))
+    server = serve()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((server.host, server.port))
+        connection.sendall(b"LIST /x content=16384 digest=sha256\n")
+        connection.shutdown(socket.SHUT_WR)
+        first = b""
+        while len(first) < 100_000:
+            first += connection.recv(1000)
+        wait_until_it_waits(server.children()[0])
+        (root / "x").rename(root / ".x")
+        for number in range(1500):
+            (root / ".x" / str(number)).write_bytes(b"SECRET")
+        answer = first + b"".join(iter(lambda: connection.recv(1 << 20), b""))
+    found = contents(answer)
+    assert len(found) == 1500
+    carried = [content for content in found.values() if content is not None]
+    assert 0 < len(carried) < 1500
+    assert carried.count(b"SECRET") == 0
+
+
 def test_no_race_with_a_link_encloses_what_lies_outside(inside, tmp_path):
-    fd, path = inside
+    enclosure, directory, path = inside
     (tmp_path / "secret").write_bytes(b"SECRET")
     (path / "real").write_bytes(b"public")
     (path / "link").symlink_to(tmp_path / "secret")
@@ -170,12 +223,11 @@ def test_no_race_with_a_link_encloses_what_lies_outside(inside, tmp_path):
             os.rename("link", "swap")
             os.rename("swap", "link")
     try:
-        enclosure = Enclosure(100, None)
         met: set[bytes | memoryview | None] = set()
         rounds = 0
         while rounds < ROUNDS or met != {b"public", None}:
             rounds += 1
-            entry = enclosure.entry(b"/swap", fd, "swap", seen)
+            entry = enclosure.entry(b"/swap", directory, "swap", seen)
             met.add(entry.content if entry else None)
             assert met <= {b"public", None}
     finally:

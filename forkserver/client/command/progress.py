@@ -73,6 +73,7 @@ class Progress:
             itertools.repeat(0) if size is None else None,
             length=size,
             label=self._name if self._bar is None else self._bar.label,
+            bar_template="%(label)s  [%(bar)s]  %(info)s" if size is not None else "%(label)s  %(info)s",
             item_show_func=self._facts,
             show_eta=False,
             width=0,

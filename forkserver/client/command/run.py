@@ -184,6 +184,7 @@ class Run:
                 data = describe(client.session, location.name)
                 self._report.described(location, data, answered_by(client.session))
             else:
+                client.session.renew()
                 for entry in entries(client.session, location.name, recursive=self._options.recursive):
                     self._report.entry(entry, answered_by(client.session))
                 self._report.flush()

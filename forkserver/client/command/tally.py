@@ -42,7 +42,7 @@ class Tally(Counter):
         self._planned = self._planned_size = self._deleted = 0
         self._pids: dict[Served, None] = {}
 
-    def listed(self, files: int, size: int) -> None:  # noqa: ARG002 - bytes are the better measure
+    def listed(self, size: int) -> None:
         """Now it is known how much there is."""
         self._wanted = size
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is_pattern, takes_all
+from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is_everything, is_pattern
 from forkserver.client.fetch.selection import Chosen, Item, choose
 from forkserver.client.fetch.tree import Tree
 from forkserver.client.local.prune import Pruning
@@ -74,9 +74,9 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     """
     tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
     if plan.dry:
-        tree.plan(_items(wanted, client.session, watcher, lambda _: False))
+        tree.plan(_items(wanted, client.session, lambda _: False))
     else:
-        tree.fetch(_items(wanted, client.session, watcher, tree.takes_contents))
+        tree.fetch(_items(wanted, client.session, tree.takes_contents))
     if plan.delete and names is not None and not watcher.summary.failed:
         pruning = Pruning(
             wanted.filter.wants_file, wanted.filter.wants_directory, watcher.deleted, watcher.failed, dry=plan.dry
@@ -134,18 +134,16 @@ def is_there(session: Session, name: bytes) -> bool:
     return session.ask(Request("STAT", name.removesuffix(b"/") or b"/")).status is Status.OK
 
 
-def _items(
-    wanted: Wanted, session: Session, watcher: Counter, takes_contents: Callable[[bytes], bool]
-) -> Iterator[Item | None]:
+def _items(wanted: Wanted, session: Session, takes_contents: Callable[[bytes], bool]) -> Iterator[Item | None]:
     """What ``choose`` gives. Small files come with their listing where all are wanted, and the place takes them."""
     name = wanted.name.rstrip(b"/") or b"/"
     if not wanted.literal and is_pattern(name) and not is_there(session, name):
         directory, deep = fixed_part(name)
         below = name[len(directory) + 1 :]
         chosen = Chosen(directory or b"/", b"", deep, compile_path(below), wanted.recursive, wanted.filter)
-        with_contents = wanted.filter.takes_all and takes_all(below) and takes_contents(b"")
+        with_contents = wanted.filter.takes_all and is_everything(below) and takes_contents(b"")
         found = False
-        for item in choose(session, chosen, watcher, with_contents=with_contents):
+        for item in choose(session, chosen, with_contents=with_contents):
             found = found or item is not None
             yield item
         if not found:
@@ -160,6 +158,6 @@ def _items(
             yield Item(name, above, data)
         with_contents = wanted.filter.takes_all and takes_contents(above)
         chosen = Chosen(name, above, True, None, True, wanted.filter)
-        yield from choose(session, chosen, watcher, with_contents=with_contents)
+        yield from choose(session, chosen, with_contents=with_contents)
     else:
         yield Item(name, above, data)

@@ -18,7 +18,7 @@ def is_pattern(name: bytes) -> bool:
     return _SPECIAL.search(name) is not None
 
 
-def takes_all(pattern: bytes) -> bool:
+def is_everything(pattern: bytes) -> bool:
     """Whether it is one of those that take every file beneath the ``fixed_part``, but for hidden ones."""
     return pattern in (b"*", b"**", b"**/*")
 

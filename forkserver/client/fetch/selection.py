@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from forkserver.client.fetch.pattern import Filter
-    from forkserver.client.fetch.watcher import Watcher
     from forkserver.client.remote.connection import Session
     from forkserver.client.remote.listing import Enclosed
     from forkserver.client.remote.metadata import Metadata
@@ -33,6 +32,8 @@ class Item(NamedTuple):
     """A directory that lies behind a symbolic link."""
     enclosed: Enclosed | None = None
     """A small file that came with the listing; it holds until the next item is asked for."""
+    failure: Failure | None = None
+    """Why it cannot be fetched."""
 
 
 class Chosen(NamedTuple):
@@ -50,41 +51,41 @@ class Chosen(NamedTuple):
     filter: Filter
 
 
-def choose(session: Session, chosen: Chosen, watcher: Watcher, *, with_contents: bool) -> Iterator[Item | None]:
+def choose(session: Session, chosen: Chosen, *, with_contents: bool) -> Iterator[Item | None]:
     """List the directory, and give what is wanted of it, each directory before what is in it. Raises Failure.
 
-    ``with_contents``: small files may come with it. None says that the connection was lost: all is listed again, and
-    comes without contents, for most may be here.
+    ``with_contents``: small files may come with it. None says that the connection was lost: all is listed again, now
+    without contents, for most have come.
     """
-    again = False
+    session.renew()
     while True:
         try:
-            yield from _choose(session, chosen, watcher, with_contents=with_contents and not again, again=again)
+            yield from _choose(session, chosen, with_contents=with_contents)
         except Failure as failure:
             if not may_pass(session, failure):
                 raise
             session.wait(failure, "lost the connection")
-            again = True
-            yield None
         else:
             return
+        with_contents = False
+        yield None
 
 
-def _choose(session: Session, chosen: Chosen, watcher: Watcher, *, with_contents: bool, again: bool) -> Iterator[Item]:
+def _choose(session: Session, chosen: Chosen, *, with_contents: bool) -> Iterator[Item]:
     beneath = chosen.name.removesuffix(b"/") + b"/"
     above = chosen.above + b"/" if chosen.above else b""
-    deep = chosen.deep or chosen.recursive
-    for entry in entries(session, chosen.name, recursive=deep, with_contents=with_contents, again=again):
+    recursive = chosen.deep or chosen.recursive
+    for entry in entries(session, chosen.name, recursive=recursive, with_contents=with_contents):
         path = entry.name[len(beneath) :]
         if not _wanted(chosen, path, is_directory=entry.data.kind == "dir"):
             continue
+        failure = None
         if entry.error:
             what = f"the server could not list it ({entry.error})"
-            watcher.failed(entry.name, Failure(Exit.REFUSED, entry.error, what, answered_by(session)))
+            failure = Failure(Exit.REFUSED, entry.error, what, answered_by(session))
         elif b"/" + partial.PREFIX in b"/" + path:
-            watcher.failed(entry.name, local_failure(path, RESERVED))
-        else:
-            yield Item(entry.name, above + path, entry.data, entry.link, entry.enclosed)
+            failure = local_failure(path, RESERVED)
+        yield Item(entry.name, above + path, entry.data, entry.link, entry.enclosed, failure)
 
 
 def _wanted(chosen: Chosen, path: bytes, *, is_directory: bool) -> bool:

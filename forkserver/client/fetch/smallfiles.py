@@ -10,13 +10,14 @@ from forkserver.client.fetch.download import Receipt
 from forkserver.client.local.smallfile import put
 from forkserver.client.local.target import check_name, check_place, local_failure, reason_of
 from forkserver.client.outcome import Failure
-from forkserver.client.remote.answers import DIGEST, Known, Version, check_digest
+from forkserver.client.remote.answers import DIGEST, check_digest
 
 if TYPE_CHECKING:
     from forkserver.client.fetch.selection import Item
     from forkserver.client.fetch.tree import Tree
     from forkserver.client.local.place import Place
     from forkserver.client.outcome import Served
+    from forkserver.client.remote.answers import Known
     from forkserver.client.remote.listing import Enclosed
 
 
@@ -30,7 +31,7 @@ class SmallFiles:
     def put(  # noqa: PLR0913, PLR0917 - what an answer is made of, each once
         self, item: Item, content: memoryview, known: Known, digest: str, served: Served, started: float
     ) -> Receipt:
-        """``digest`` is what ``served`` says it is; ``started`` is when it was asked for. Raises Failure."""
+        """``digest`` is what ``served`` says it is; the receipt's time counts from ``started``. Raises Failure."""
         found = f"{DIGEST}:{sha256(content).hexdigest()}"
         check_digest(found, digest, served)
         check_name(item.path)
@@ -43,12 +44,9 @@ class SmallFiles:
 
     def put_enclosed(self, item: Item, enclosed: Enclosed) -> None:
         """One that came with the listing; the watcher is told. Raises Failure where no other could be written, too."""
-        data = item.data
-        known = Known(
-            Version(len(enclosed.content), data.etag or "", data.mtime_ns, enclosed.served.server), int(data.mode, 8)
-        )
+        content, digest, known, served = enclosed
         try:
-            receipt = self.put(item, enclosed.content, known, enclosed.digest, enclosed.served, time.monotonic())
+            receipt = self.put(item, content, known, digest, served, time.monotonic())
         except Failure as failure:
             if failure.disk_full:
                 raise

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
+from forkserver.client.fetch.seen import Seen
 from forkserver.client.fetch.selection import Item
 from forkserver.client.fetch.smallfiles import SmallFiles
 from forkserver.client.fetch.worker import Worker, find_unchanged
@@ -62,22 +63,21 @@ class Tree:
         self.lock = threading.Lock()
         self.watcher = watcher
         self.made: set[bytes] = set()
-        """Directories that were not there before, or empty: what is in them, this run has put there."""
-        self.relisted = False
-        """Some of what is to be fetched may have come before, with a listing that was broken off."""
+        """Directories that were not there before, or empty: what was in them is not looked for."""
+        self._seen = Seen()
         self.sessions: list[Session] = []
         """Of all workers."""
         self._stop: BaseException | None = None
 
     def takes_contents(self, path: bytes) -> bool:
-        """Whether what goes into the directory ``path`` may come with its listing: nothing is there, not even itself.
+        """Whether what goes into the directory ``path`` may come with its listing: where nothing is there yet.
 
-        It is one of ``made``, then. Several connections share the work, which those of a listing cannot.
+        Several connections are to share the work, which is not to be had with one listing.
         """
         if self._connections > 1:
             return False
         try:
-            with os.scandir(os.path.join(self._root, path)) as found:
+            with Place(self._root) as place, os.scandir(place.directory(path, create=False)) as found:
                 new = next(found, None) is None
         except OSError as error:
             new = isinstance(error, FileNotFoundError)
@@ -86,7 +86,7 @@ class Tree:
         return new
 
     def fetch(self, items: Iterator[Item | None]) -> None:
-        """Do everything that can be done; what cannot is told to the watcher. Of ``items``, None takes all back.
+        """Do everything that can be done; what cannot is told to the watcher. None among ``items``: they come again.
 
         Raises Failure where no more can be: no such directory, a full disk, a server that is gone; and, last, where
         ``items`` did.
@@ -122,16 +122,10 @@ class Tree:
 
     def plan(self, items: Iterator[Item | None]) -> None:
         """Tell the watcher what ``fetch`` would do, and change nothing. Raises Failure where ``items`` do."""
-        size = 0
         with _items_spool() as files:
-            for item in items:
-                if item is None:
-                    files.clear()
-                    size = 0
-                elif self._claims(item) and item.data.kind != "dir":
+            for item in self._unseen(items, files.clear):
+                if item.data.kind != "dir":
                     files.add(item)
-                    size += item.data.size or 0
-            self.watcher.listed(len(files), size)
             with contextlib.ExitStack() as stack:
                 try:
                     place = stack.enter_context(Place(self._root))
@@ -153,8 +147,23 @@ class Tree:
         except OSError as error:
             raise local_failure(self._root, reason_of(error)) from error
 
+    def _unseen(self, items: Iterator[Item | None], take_back: Callable[[], None]) -> Iterator[Item]:
+        """Those to be fetched. Where they come again, ``take_back`` is called, and what was dealt with is left out."""
+        for item in items:
+            if item is None:
+                self._seen.begin_anew()
+                take_back()
+            elif not self._seen.before(item.name):
+                if self._claims(item):
+                    yield item
+                else:
+                    self._seen.add(item.name)
+
     def _claims(self, item: Item) -> bool:
         """Whether the item is to be fetched: no other has the same local name. If not, the watcher is told."""
+        if item.failure is not None:
+            self.watcher.failed(item.name, item.failure)
+            return False
         if self._names is not None:
             owner = (self._source, item.name)
             if not self._names.claim(item.path, owner, is_directory=item.data.kind == "dir"):
@@ -182,31 +191,32 @@ class Tree:
         return None
 
     def _spool_all(self, items: Iterator[Item | None], files: Spool[Item], directories: Spool[_Directory]) -> None:
-        size = enclosed = 0
+        size = placed_size = 0
+
+        def take_back() -> None:
+            nonlocal size
+            files.clear()
+            directories.clear()
+            size = 0
+
         with Place(self._root, self.made) as place:
             small_files = SmallFiles(self, place)
-            for item in items:
-                if item is None:
-                    self.relisted = True
-                    files.clear()
-                    directories.clear()
-                    size = enclosed = 0
-                elif not self._claims(item):
-                    continue
-                elif item.enclosed is not None:
+            for item in self._unseen(items, take_back):
+                if item.enclosed is not None:
                     small_files.put_enclosed(item, item.enclosed)
-                    enclosed += 1
-                    size += item.data.size or 0
+                    self._seen.add(item.name)
+                    placed_size += item.data.size or 0
                 elif item.data.kind == "dir":
                     try:
                         place.directory(item.path)
                     except OSError as error:
                         self.watcher.failed(item.name, local_failure(item.path, reason_of(error)))
+                        self._seen.add(item.name)
                     directories.add((item.path, item.data.mtime_ns))
                 else:
                     files.add(item)
                     size += item.data.size or 0
-        self.watcher.listed(enclosed + len(files), size)
+        self.watcher.listed(placed_size + size)
 
     def work(self, session: Session, waiting: Iterator[Item]) -> None:
         """Fetch as long as there is anything. Raises Failure."""

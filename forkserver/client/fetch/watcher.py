@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Watcher:
     """Is told what becomes of every item, by any thread; this one does not care."""
 
-    def listed(self, files: int, size: int) -> None:
-        """So many files, with so many bytes in all, are wanted."""
+    def listed(self, size: int) -> None:
+        """Files with so many bytes in all are wanted."""
 
     def fetched(self, item: Item, receipt: Receipt) -> None:
         """A file is here, or was and is unchanged."""

@@ -74,12 +74,11 @@ class Worker:
         self._answer(leave=0)
 
     def _is_here(self, item: Item) -> bool:
-        ours = item.path.rpartition(b"/")[0] in self._tree.made
-        if ours and not self._tree.relisted:
+        if item.path.rpartition(b"/")[0] in self._tree.made:
             return False
-        receipt = find_unchanged(self._place, item, whole_digest=self._tree.whole_digest and not ours)
-        if receipt is None or ours:
-            return receipt is not None  # this run has fetched it, and told that
+        receipt = find_unchanged(self._place, item, whole_digest=self._tree.whole_digest)
+        if receipt is None:
+            return False
         with self._tree.lock:
             self._tree.watcher.was_here(item, receipt.size)
             self._tree.watcher.fetched(item, receipt)

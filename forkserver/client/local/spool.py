@@ -34,13 +34,13 @@ class Spool(Generic[_Value]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._rest is not None:
-            with contextlib.suppress(OSError):  # what is still to be written is of no use any more
-                self._rest.close()
+        self.clear()
 
     def clear(self) -> None:
         """Take back all that were added."""
-        self.__exit__()
+        if self._rest is not None:
+            with contextlib.suppress(OSError):  # what is still to be written is of no use any more
+                self._rest.close()
         self._first.clear()
         self._rest = None
         self._rest_count = 0

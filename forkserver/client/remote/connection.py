@@ -110,13 +110,16 @@ class Session:
         """How much of the last content has come."""
         return self._stream.content_seen
 
-    def ask(self, request: Request, *, again: bool = False) -> Reply:
+    def ask(self, request: Request) -> Reply:
         """Send a request and give the answer's first line; after a 200 with content call ``receive`` for the rest.
 
-        An answer left unfinished before costs a new connection. ``again``: retries go on counting. Raises Failure.
+        An answer left unfinished before costs a new connection. Raises Failure.
         """
-        if not again:
-            self.renew()
+        self.renew()
+        return self.ask_on(request)
+
+    def ask_on(self, request: Request) -> Reply:
+        """As ``ask``, but retries are not counted anew."""
         self.request(request)
         try:
             return self.reply()

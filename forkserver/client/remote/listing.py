@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.client.remote import metadata
-from forkserver.client.remote.answers import DIGEST, ENDINGS, answered_by, may_pass
+from forkserver.client.remote.answers import DIGEST, ENDINGS, Known, Version, answered_by, may_pass
 from forkserver.client.remote.connection import WINDOW, violation
 from forkserver.protocol.messages import MAX_LISTED_BYTES, End, Entry, ProtocolError, Request, Status, Trailer
 from forkserver.protocol.native import decode_number
@@ -28,6 +28,7 @@ class Enclosed(NamedTuple):
 
     content: memoryview
     digest: str
+    known: Known
     served: Served
 
 
@@ -88,18 +89,18 @@ def _described(session: Session, reply: Reply) -> metadata.Metadata:
         raise violation(error, served) from error
 
 
-def entries(
-    session: Session, name: bytes, *, recursive: bool, with_contents: bool = False, again: bool = False
-) -> Iterator[Listed]:
+def entries(session: Session, name: bytes, *, recursive: bool, with_contents: bool = False) -> Iterator[Listed]:
     """The entries of a directory as they arrive, one held at a time. Raises Failure, perhaps after some entries.
 
-    ``with_contents``: small files may come with them. ``again``: it was asked for before, and retries go on counting.
+    ``with_contents``: small files may come with them. Retries are not counted anew.
     """
     directory = _slashless(name)
     request = Request("LIST", directory, recursive=recursive)
     if with_contents:
         request.content, request.digest = MAX_LISTED_BYTES, DIGEST
-    reply = session.ask(request, again=again)
+    reply = session.ask_on(request)
+    if with_contents and reply.status is Status.BAD_REQUEST:  # of a server that has no contents in its listings
+        reply = session.ask_on(Request("LIST", directory, recursive=recursive))
     served = answered_by(session)
     if reply.status is not Status.OK:
         raise refusal(reply, served)
@@ -134,7 +135,8 @@ def _checked(entry: Entry, beneath: bytes, served: Served) -> Listed:
     if isinstance(entry.content, memoryview):
         if data.size != len(entry.content) or data.etag is None:
             raise ProtocolError(Status.BAD_REQUEST, "it listed a file with a content that is not the whole")
-        return Listed(name, data, False, None, Enclosed(entry.content, fields.get("digest", ""), served))
+        known = Known(Version(data.size, data.etag, data.mtime_ns, served.server), int(data.mode, 8))
+        return Listed(name, data, False, None, Enclosed(entry.content, fields.get("digest", ""), known, served))
     return Listed(name, data, fields.get("link") == "1", fields.get("error"))
 
 

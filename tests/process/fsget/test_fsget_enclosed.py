@@ -113,12 +113,14 @@ def test_a_child_killed_in_the_middle_costs_no_file_and_none_twice(begin, server
         time.sleep(0.01)
     (child,) = server.children()
     os.kill(child, signal.SIGKILL)
+    server.wait_for(f" died pid={child} ")
     out, err = run.communicate(timeout=30)
     assert (run.returncode, err) == (0, b"")
     assert files(place / "tree") == files(heavy)
     told = re.findall(rb'"name": ?"([^"]+)"', out)
     assert len(told) == len(set(told))
     assert len(told) == MANY
+    server.quiet()  # all lines are written
     assert asked(server).count("LIST") == 1, "the first was not answered to its end"
     assert 0 < asked(server).count("GET") < MANY
 
@@ -260,6 +262,60 @@ def test_after_a_lost_connection_everything_is_listed_again_and_the_rest_asked_f
     assert files(place) == {"tree/a": b"x" * 25, "tree/b": b"y"}
     assert server.requests[2] == b"LIST /tree recursive=1\n"
     assert len(server.requests) == 3 + len(missing)
+
+
+def test_what_was_told_before_a_connection_was_lost_is_not_told_again(fsget, lying_server, says, place, sha256sum):
+    told = [
+        enclosed(b"/tree/a", b"as it was"),
+        enclosed(b"/tree/bad", b"x", digest="0" * 64),
+        b"dir /tree/closed mtime=1.000000000 mode=700 error=forbidden\n",
+        b"dir /tree/link mtime=1.000000000 mode=755 link=1\n",
+    ]
+    plain = b"file /tree/a size=11 mtime=1624000001.000000000 mode=644 etag=e-2\n"
+    plain += b"file /tree/bad size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
+    again = [says.ask, says.directory + plain + b"".join(told[2:]) + b"FS1 END ok entries=4\n", says.hold]
+    server = lying_server([*listing(says, *told, end=b"file /tree/b")], again)
+    result = fsget("-s", server.address, "-r", "--manifest", "sums", "tree")
+    assert result.status == 6
+    assert len(result.err.splitlines()) == 2
+    assert "1 files, 9 bytes, " in result.out
+    assert "1 directories behind symbolic links left out, 2 failed" in result.out
+    assert files(place / "tree") == {"a": b"as it was"}
+    assert sha256sum(place, "--check", "--quiet", "sums").returncode == 0
+    assert len((place / "sums").read_text().splitlines()) == 1
+
+
+def test_after_a_lost_server_the_other_is_asked_only_for_what_is_missing(fsget, lying_server, says, place):
+    first = lying_server([*listing(says, enclosed(b"/tree/a", b"x"), end=b"file /tree/b")])
+    of_another = b"file /tree/%c size=1 mtime=1624000000.000000000 mode=644 etag=other-%c\n"
+    entries = b"".join(of_another % (char, char) for char in b"ab")
+    file = says.header(1, etag="other-b") + b"y" + says.end(b"y")
+    second = lying_server([says.ask, says.directory + entries + b"FS1 END ok entries=2\n", says.ask, file])
+    result = fsget("-s", first.address, "-s", second.address, "-r", "tree")
+    assert (result.status, result.err) == (0, "")
+    assert "2 files, 2 bytes, " in result.out
+    assert files(place / "tree") == {"a": b"x", "b": b"y"}
+    assert second.requests[1].startswith(b"GET /tree/b ")
+
+
+def test_a_server_that_knows_no_contents_in_listings_is_asked_without(fsget, lying_server, says, place):
+    refused = b'FS1 400 bad-request %s message="unknown field for this verb"\n' % says.who
+    entry = b"file /tree/a size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
+    again = [says.ask, says.directory + entry + b"FS1 END ok entries=1\n", *says.file(b"x")]
+    server = lying_server([says.ask, says.directory, says.ask, refused], again)
+    result = fsget("-s", server.address, "-r", "tree")
+    assert (result.status, result.err) == (0, "")
+    assert files(place / "tree") == {"a": b"x"}
+    assert server.requests[2] == b"LIST /tree recursive=1\n"
+
+
+def test_no_content_is_asked_for_where_the_target_is_a_link(fsget, lying_server, says, place):
+    (place / "elsewhere").mkdir()
+    (place / "tree").symlink_to("elsewhere")
+    server = lying_server([*listing(says), says.hold])
+    assert fsget("-s", server.address, "-r", "tree").status == 7
+    assert server.requests[1] == b"LIST /tree recursive=1\n"
+    assert os.listdir(place / "elsewhere") == []
 
 
 def test_a_listing_that_always_breaks_off_ends_the_run_after_the_retries(fsget, lying_server, says, place):
