@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 REPOSITORY = Path(__file__).parents[1]
+# What has passed here passes there: HYPOTHESIS_PROFILE=default or thorough looks for what nobody has met yet.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("thorough", max_examples=5000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # Begun in the background of a shell, the tests inherit that a Ctrl-C is ignored, and what they start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Under coverage the server runs through a front of its own, for the real master's isolation shuts coverage out.

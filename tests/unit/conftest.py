@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
 
-settings.register_profile("unit", max_examples=30)
-settings.load_profile("unit")
+if "HYPOTHESIS_PROFILE" not in os.environ:
+    settings.register_profile("unit", settings.get_profile("same"), max_examples=30)
+    settings.load_profile("unit")

@@ -43,10 +43,10 @@ def test_a_pattern_takes_what_a_shell_would_take(pattern, taken, left):
 
 
 @given(st.text("ab*?[]!-."), st.text("ab]!-."))
-def test_without_slashes_a_pattern_is_that_of_fnmatch(pattern, name):
+def test_without_slashes_a_pattern_is_that_of_fnmatch_but_for_dots(pattern, name):
     wanted = re.match(fnmatch.translate(pattern), name) is not None
     if pattern != "**":  # which stands for no empty component
-        assert (compile_path(pattern.encode()).fullmatch(name.encode()) is not None) == wanted
+        assert (compile_path(pattern.encode(), dots=True).fullmatch(name.encode()) is not None) == wanted
 
 
 @pytest.mark.parametrize(
