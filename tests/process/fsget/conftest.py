@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -178,6 +179,18 @@ def fsget(place: Path, environment: dict[str, str]) -> Callable[..., Result]:
         return Result(subprocess.run([*program(first), *arguments], capture_output=True, check=False, **options))  # type: ignore[call-overload]
 
     return run
+
+
+@pytest.fixture
+def server(serve: Callable[..., Any]) -> Any:
+    """A server of ``root``."""
+    return serve()
+
+
+@pytest.fixture
+def get(fsget: Callable[..., Result], server: Any) -> Callable[..., Result]:
+    """``fsget`` from that."""
+    return functools.partial(fsget, "-s", f"{server.host}:{server.port}")
 
 
 @pytest.fixture

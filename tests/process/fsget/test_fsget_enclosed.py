@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -14,17 +13,6 @@ from pathlib import Path
 import pytest
 
 MANY = 400
-
-
-@pytest.fixture
-def server(serve):
-    return serve()
-
-
-@pytest.fixture
-def get(fsget, server):
-    """``fsget`` from a server of ``root``."""
-    return functools.partial(fsget, "-s", f"{server.host}:{server.port}")
 
 
 @pytest.fixture

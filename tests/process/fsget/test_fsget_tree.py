@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import signal
@@ -50,17 +49,6 @@ def content(tree: Path) -> dict[str, bytes | None]:
         for path in tree.rglob("*")
         if not any(part.startswith(".") for part in path.relative_to(tree).parts)
     }
-
-
-@pytest.fixture
-def server(serve):
-    return serve()
-
-
-@pytest.fixture
-def get(fsget, server):
-    """``fsget`` from a server of ``root``."""
-    return functools.partial(fsget, "-s", f"{server.host}:{server.port}")
 
 
 @pytest.mark.parametrize("connections", ["1", "3"])
