@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
 # What has passed here passes there: HYPOTHESIS_PROFILE=default or thorough looks for what nobody has met yet.
@@ -126,6 +126,24 @@ class Server:
             with self._news:
                 self.lines.append(line.decode("ascii").rstrip("\n"))
                 self._news.notify_all()
+
+
+@contextlib.contextmanager
+def swapping(directory: Path) -> Iterator[None]:
+    """A process that makes ``swap`` what ``real`` is and what ``link`` is in turns, as fast as it can."""
+    pid = os.fork()
+    if not pid:
+        os.chdir(directory)
+        while True:
+            os.rename("real", "swap")
+            os.rename("swap", "real")
+            os.rename("link", "swap")
+            os.rename("swap", "link")
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 
 import pytest
 
 from forkserver.child.docroot import Docroot, Refusal, validator
 from forkserver.protocol.messages import Status
+from tests.conftest import swapping
 
 ROUNDS = 1000
 
@@ -22,24 +22,15 @@ def docroot(root):
 
 @pytest.fixture
 def flipper(root, tmp_path):
-    """A process that makes ``swap`` a directory and a link out of the root in turns, as fast as it can."""
+    """``swap`` is a directory and a link out of the root in turns."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("SECRET")
     (root / "real").mkdir()
     (root / "real" / "file").write_text("public")
     (root / "link").symlink_to(outside)
-    pid = os.fork()
-    if not pid:
-        os.chdir(root)
-        while True:
-            os.rename("real", "swap")
-            os.rename("swap", "real")
-            os.rename("link", "swap")
-            os.rename("swap", "link")
-    yield
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    with swapping(root):
+        yield
 
 
 @pytest.mark.usefixtures("flipper")

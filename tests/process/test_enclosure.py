@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import socket
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from forkserver.child.docroot import Docroot
 from forkserver.child.enclosure import Enclosure
 from forkserver.protocol.framing import ReplyStream
 from forkserver.protocol.messages import MAX_LISTED_BYTES, Entry, Reply, Request, Trailer
+from tests.conftest import swapping
 
 ROUNDS = 2000
 
@@ -214,15 +214,7 @@ def test_no_race_with_a_link_encloses_what_lies_outside(inside, tmp_path):
     (path / "real").write_bytes(b"public")
     (path / "link").symlink_to(tmp_path / "secret")
     seen = os.stat(path / "real")
-    pid = os.fork()
-    if not pid:
-        os.chdir(path)
-        while True:
-            os.rename("real", "swap")
-            os.rename("swap", "real")
-            os.rename("link", "swap")
-            os.rename("swap", "link")
-    try:
+    with swapping(path):
         met: set[bytes | memoryview | None] = set()
         rounds = 0
         while rounds < ROUNDS or met != {b"public", None}:
@@ -230,6 +222,3 @@ def test_no_race_with_a_link_encloses_what_lies_outside(inside, tmp_path):
             entry = enclosure.entry(b"/swap", directory, "swap", seen)
             met.add(entry.content if entry else None)
             assert met <= {b"public", None}
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)

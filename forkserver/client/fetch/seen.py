@@ -19,7 +19,7 @@ class Seen:
 
     def begin_anew(self) -> None:
         """From now on names come that may have come before."""
-        self._before = array("q", sorted([*self._before, *self._now]))
+        self._before = array("q", sorted(self._before + self._now))
         self._now = array("q")
 
     def before(self, name: bytes) -> bool:
