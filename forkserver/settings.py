@@ -39,8 +39,12 @@ if TYPE_CHECKING:
 
 FIELDS: dict[str, Field] = {
     "root": Field(".", 0, 0, "directory served; nothing outside it is"),
-    "bind": Field(("127.0.0.1",), 0, 0, "addresses to listen on: HOST, HOST:PORT or [HOST]:PORT"),
-    "port": Field(DEFAULT_PORT, 0, 65535, "port of the addresses that name none; 0: any free one"),
+    "bind": Field(
+        ("127.0.0.1",), 0, 0, "addresses to listen on, unless systemd passes sockets: HOST, HOST:PORT or [HOST]:PORT"
+    ),
+    "port": Field(
+        DEFAULT_PORT, 0, 65535, "port of the addresses that name none, unless systemd passes sockets; 0: any free one"
+    ),
     "spare": Field(0, 0, MAX_CHILDREN, "idle children kept forked ahead"),
     "connections_per_child": Field(1, 1, 1_000_000, "connections a child serves, one after the other, before it exits"),
     "max_children": Field(256, 1, MAX_CHILDREN, "most children at once; more connections wait in the backlog"),

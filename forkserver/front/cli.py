@@ -185,7 +185,19 @@ def check(config: str | None, user: str | None, **options: Any) -> int:
                 _settings(config, options)
     # As bytes: a configuration file is UTF-8 wherever it is written.
     click.echo(text.encode("utf-8"), nl=False)
+    if config is not None:
+        _warn_of_unused_addresses(settings, config)
     return 0
+
+
+def _warn_of_unused_addresses(settings: Settings, config: str) -> None:
+    """Warn where ``config``, the file of the service under systemd, names addresses: systemd passes the sockets."""
+    from forkserver.front import units as files  # noqa: PLC0415 - as in `serve`
+
+    named = [name for name in ("bind", "port") if getattr(settings, name) != FIELDS[name].default]
+    if named and files.passes_sockets(config):
+        remedy = "systemd passes the sockets of forkserver.socket; change those with `systemctl edit forkserver.socket`"
+        _complain(f"warning: {configfile.escape(config)}: not used by the service: {' and '.join(named)}: {remedy}")
 
 
 daemoncli.add_to(forkserver, _OptionsOnly, _settings_options)

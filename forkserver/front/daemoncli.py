@@ -100,7 +100,8 @@ def reload(pid: int | None, pid_file: str) -> int:
     if pid is None and (pid := pidfile.holder(pid_file)) is None:
         remedy = _service("reload", pid_file) or "give another, or --pid"
         raise OperatorError(f"{escape(pid_file)}: no server holds this PID file; {remedy}")
-    operator.ask(pid, operator.RELOAD, RELOAD_TIMEOUT_S)
+    if warning := operator.ask(pid, operator.RELOAD, RELOAD_TIMEOUT_S):
+        _warn(escape(warning))
     return 0
 
 
@@ -133,9 +134,13 @@ def _tell_start(order: lifecycle.Order, status: int, line: str) -> int:
     """And what should be otherwise, where a daemon was started."""
     _tell(status, line)
     for warning in order.warnings() if line.startswith("started") else ():
-        with contextlib.suppress(OSError):  # nobody left to tell
-            click.echo(f"forkserver: warning: {warning}", err=True)
+        _warn(warning)
     return status
+
+
+def _warn(warning: str) -> None:
+    with contextlib.suppress(OSError):  # nobody left to tell
+        click.echo(f"forkserver: warning: {warning}", err=True)
 
 
 def _tell(status: int, line: str) -> int:

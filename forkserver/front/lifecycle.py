@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from forkserver.errors import EX_BUG, OperatorError
 from forkserver.front import configfile, logfile, owner, pidfile, preflight
-from forkserver.supervisor import logsocket
+from forkserver.supervisor import logsocket, operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "detach.py")
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): PID, UID, GID
 _MAX_MESSAGE_BYTES = 65536
+_STATUS_TIMEOUT_S = 5.0
 _LAST_S = 15.0
 """Seconds the server has after the second SIGTERM: it takes five, and as many again where masters do not obey."""
 # What a service manager says to its service is not meant for a daemon that leaves it.
@@ -153,8 +154,8 @@ def start(order: Order) -> tuple[int, str]:
                     os.close(write_fd)
                 word = _Word(told.readline())
             if word.verb == "up" and _becomes_ready(int(word.rest), manager, told.fileno()):
-                # Without the count of its children, which says nothing yet.
-                return 0, f"started, PID {word.rest}, {configfile.escape(manager.status.rsplit(', ', 2)[0])}"
+                # Without version, generation and counts, which say nothing yet.
+                return 0, f"started, PID {word.rest}, {configfile.escape(manager.status.rsplit(', ', 4)[0])}"
         except KeyboardInterrupt:
             if word.verb == "up" and pidfile.holder(order.pid_path) == int(word.rest):
                 stop(order.pid_path, 0)
@@ -252,8 +253,16 @@ def status(path: str) -> tuple[int, str]:
     """Exit status, as the LSB gives them, and a line for people. Raises OperatorError."""
     pid = pidfile.holder(path)
     if pid is not None:
-        return 0, f"running, PID {pid}"
+        return 0, f"running, PID {pid}, {configfile.escape(_status_of(pid))}"
     pid = pidfile.written(path)
     if pid is not None:
         return 1, f"dead: it was PID {pid}, and its PID file {configfile.escape(path)} is still there"
     return 3, "not running"
+
+
+def _status_of(pid: int) -> str:
+    """Return what the supervisor ``pid`` says of itself, or why the supervisor cannot be asked."""
+    try:
+        return operator.ask(pid, operator.STATUS, _STATUS_TIMEOUT_S)
+    except OperatorError as error:
+        return f"but it tells no more: {error}"

@@ -75,6 +75,20 @@ def _write(path: str, text: str) -> None:
         raise OperatorError(f"{path}: cannot be written: {error.strerror}; see --prefix") from error
 
 
+def passes_sockets(config: str) -> bool:
+    """Whether the service that runs with the configuration file ``config`` gets its sockets from systemd.
+
+    The installed units tell, as ``write`` makes them. A unit that cannot be read tells nothing.
+    """
+    try:
+        with open(os.path.join("/", _UNITS, "forkserver.service"), encoding="utf-8") as file:
+            commands = [line for line in file if line.startswith("ExecStart=")]
+    except (OSError, ValueError):
+        return False
+    named = any(os.path.abspath(config) in command.split() for command in commands)
+    return named and os.path.exists(os.path.join("/", _UNITS, "forkserver.socket"))
+
+
 def warnings() -> list[str]:
     """What will keep the units from running this installation, a line each."""
     remedy = "install forkserver with the system's own Python (/usr/bin/python3 -m venv), beneath /opt for instance"

@@ -10,7 +10,7 @@ import socket
 
 from forkserver.control import MAX_LISTENERS
 from forkserver.errors import OperatorError
-from forkserver.settings import Settings
+from forkserver.settings import FIELDS, Settings
 from forkserver.supervisor import address
 
 TYPE_CHECKING = False
@@ -63,6 +63,32 @@ def adopt(passed: list[socket.socket]) -> Listeners:
     for listener in passed:
         _check(listener)
     return {(listener.family, listener.getsockname()): listener for listener in passed}
+
+
+def unused_addresses(settings: Settings, adopted: Listeners) -> str:
+    """Return a complaint where ``bind`` or ``port`` was set to something else than the ``adopted`` sockets listen on.
+
+    Sockets that were passed at the start win over the settings. Empty where the settings name no address of their own.
+    """
+    named = [name for name in ("bind", "port") if getattr(settings, name) != FIELDS[name].default]
+    if not named:
+        return ""
+    try:
+        places = {place for text in settings.bind for place in _resolve(text, settings.port)}
+    except OperatorError:
+        places = set()
+    if places == adopted.keys():
+        return ""
+    values = " and ".join(f"{name} = {_in_words(getattr(settings, name))}" for name in named)
+    have = ", ".join(map(describe, adopted.values()))
+    return (
+        f"{values}: not used, for the server was started with sockets on {have}; to listen elsewhere under systemd, "
+        "`systemctl edit forkserver.socket`; a daemon of `forkserver start` needs a restart"
+    )
+
+
+def _in_words(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _check(listener: socket.socket) -> None:

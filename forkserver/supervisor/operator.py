@@ -1,4 +1,7 @@
-"""The operator's channel: ``forkserver reload`` asks, and learns what came of it. Runs in supervisor and front.
+"""The operator's channel: ``forkserver reload`` and ``forkserver status`` ask here. Runs in supervisor and front.
+
+A question is one word, ``reload`` or ``status``. The answer is ``done``, or ``failed`` and a complaint. A text
+may follow ``done``: a warning about a reload that went well, or the status.
 
 A SOCK_SEQPACKET socket in the abstract namespace (unix(7)), named after the supervisor's PID: nothing to create,
 nothing to remove, nothing left behind. Who asks must be root or the server's own user, by SO_PEERCRED. Anybody may take
@@ -16,9 +19,17 @@ from forkserver.errors import OperatorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from typing import Protocol
+
+    class Answer(Protocol):
+        """Answer one question: with a complaint, or with what there is to say (``""``: nothing)."""
+
+        def __call__(self, error: OperatorError | None, text: str = "") -> None:
+            """Send the answer; an operator who no longer waits for it is no error."""
+
 
 RELOAD = b"reload"
+STATUS = b"status"
 _DONE = b"done"
 _FAILED = b"failed "
 _MAX_PACKET_BYTES = 4096
@@ -59,7 +70,7 @@ class OperatorSocket:
             for each in (self._listener, *self._asking):
                 poll.register(each, select.POLLIN)
 
-    def listen(self) -> list[tuple[bytes, Callable[[OperatorError | None], None]]]:
+    def listen(self) -> list[tuple[bytes, Answer]]:
         """What was asked since the last call, each with the function that answers it."""
         self._accept()
         asked = []
@@ -99,8 +110,11 @@ def _peer(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def ask(pid: int, word: bytes, timeout_s: float) -> None:
-    """Have the supervisor ``pid`` do ``word``, and wait until it is done. Raises OperatorError with its complaint."""
+def ask(pid: int, word: bytes, timeout_s: float) -> str:
+    """Have the supervisor ``pid`` do ``word``, and wait until it is done; return what it has to say, mostly nothing.
+
+    Raises OperatorError with the supervisor's complaint.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
         # Only the kernel's own timeout has connect(2) wait where the backlog is full; Python's fails with EAGAIN.
         timeval = struct.pack("ll", *divmod(int(timeout_s * 1_000_000), 1_000_000))
@@ -121,8 +135,10 @@ def ask(pid: int, word: bytes, timeout_s: float) -> None:
             raise OperatorError(f"cannot ask the server, PID {pid}: {error.strerror}; see its log") from error
     if answer.startswith(_FAILED):
         raise OperatorError(answer.removeprefix(_FAILED).decode("utf-8", "replace"))
-    if answer != _DONE:
+    done, _, text = answer.partition(b" ")
+    if done != _DONE:
         raise OperatorError(f"the server, PID {pid}, did not answer; only root and its own user may ask")
+    return text.decode("utf-8", "replace")
 
 
 def _check_who_listens(channel: socket.socket, pid: int) -> None:
@@ -156,12 +172,15 @@ def _why_nobody_listens(pid: int) -> str:
     return f"no forkserver of this machine has the PID {pid}; name its supervisor's"
 
 
-def _answer_to(channel: socket.socket) -> Callable[[OperatorError | None], None]:
-    def answer(error: OperatorError | None) -> None:
-        text = _FAILED + str(error).encode("utf-8", "surrogateescape") if error else _DONE
+def _answer_to(channel: socket.socket) -> Answer:
+    def answer(error: OperatorError | None, text: str = "") -> None:
+        if error:
+            packet = _FAILED + str(error).encode("utf-8", "surrogateescape")
+        else:
+            packet = _DONE + (b" " + text.encode("utf-8", "surrogateescape") if text else b"")
         with channel:
             try:
-                channel.send(text[:_MAX_PACKET_BYTES])
+                channel.send(packet[:_MAX_PACKET_BYTES])
             except OSError:
                 pass  # it did not wait
 

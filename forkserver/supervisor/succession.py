@@ -160,9 +160,11 @@ class Succession:
         children = sum(generation.children for generation in self._generations)
         served = sum(generation.served for generation in self._generations)
         addresses = ",".join(map(listener.describe, self._listeners.values()))
+        accepting = next((each for each in self._generations if each.ready and not each.retiring), None)
+        master = f"version {accepting.version}, generation {accepting.number}, " if accepting else ""
         return (
-            f"serving {self.settings.root} on {addresses}, {children} of {self.settings.max_children} children, "
-            f"{served:,} served"
+            f"serving {self.settings.root} on {addresses}, {master}"
+            f"{children} of {self.settings.max_children} children, {served:,} served"
         )
 
     def _begin(self, settings: Settings, listeners: Listeners) -> Generation:

@@ -18,7 +18,7 @@ from forkserver.signals import SignalPipe
 from forkserver.supervisor import journal, listener, systemd
 from forkserver.supervisor.ending import STOP_S, Ending
 from forkserver.supervisor.logsocket import LogSocket
-from forkserver.supervisor.operator import RELOAD, OperatorSocket
+from forkserver.supervisor.operator import RELOAD, STATUS, OperatorSocket
 from forkserver.supervisor.succession import Succession
 
 TYPE_CHECKING = False
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forkserver.settings import Settings
-    from forkserver.supervisor.succession import Answer
+    from forkserver.supervisor.listener import Listeners
+    from forkserver.supervisor.operator import Answer
 
 _MAX_WISHES = 64
 
@@ -43,7 +44,9 @@ def main(settings: Settings, load: Callable[[], Settings]) -> int:
     passed = systemd.passed_sockets()
     listeners = listener.adopt(passed) if passed else listener.bind(settings)
     masters = Succession(settings, listeners, log)
-    return Supervisor(masters, load, log, notifier, adopted=bool(passed)).run()
+    supervisor = Supervisor(masters, load, log, notifier, adopted=listeners if passed else None)
+    supervisor.warn_of_unused_addresses(settings)
+    return supervisor.run()
 
 
 def _open_standard_streams() -> None:
@@ -56,7 +59,10 @@ def _open_standard_streams() -> None:
 
 
 class Supervisor:
-    """Stops on SIGTERM or SIGINT, at once on the second; reloads on SIGHUP, or when an operator asks."""
+    """Stops on SIGTERM or SIGINT, at once on the second; reloads on SIGHUP, or when an operator asks.
+
+    ``adopted`` are the sockets that were passed at the start, None if the server bound its own.
+    """
 
     def __init__(
         self,
@@ -65,7 +71,7 @@ class Supervisor:
         log: Log,
         notifier: systemd.Notifier,
         *,
-        adopted: bool,
+        adopted: Listeners | None,
     ) -> None:
         self._masters = masters
         self._load = load
@@ -107,7 +113,7 @@ class Supervisor:
             self._heed(number, now)
         self._masters.listen(now)
         for word, answer in self._operators.listen():
-            self._wish(answer) if word == RELOAD else answer(OperatorError("only `reload` can be asked for"))
+            self._answer(word, answer)
         self._masters.bury(now)
         if self._wishes and not self._masters.reloading:
             self._reload()
@@ -115,9 +121,31 @@ class Supervisor:
         self._masters.speak()
         self._tell_manager(now)
 
+    def warn_of_unused_addresses(self, settings: Settings) -> str:
+        """Log a warning where the settings name addresses that are not used; return the warning, or an empty text."""
+        complaint = "" if self._adopted is None else listener.unused_addresses(settings, self._adopted)
+        if complaint:
+            self._log.event("warning", reason=complaint)
+        return complaint
+
+    def _answer(self, word: bytes, answer: Answer) -> None:
+        if word == RELOAD:
+            self._wish(answer)
+        elif word == STATUS:
+            answer(None, self._status)
+        else:
+            answer(OperatorError("only `reload` and `status` can be asked for"))
+
+    @property
+    def _status(self) -> str:
+        """One line for people: the status that the service manager shows, and `forkserver status`."""
+        if self._ending.moment is not None:
+            return f"draining, for {self._masters.settings.drain_s:.0f} s at most"
+        return self._masters.status if self._masters.serving else "starting a master"
+
     def _heed(self, number: int, now: float) -> None:
         if number == signal.SIGHUP:
-            self._wish(lambda _: None)
+            self._wish(lambda _error, _text="": None)
         elif number == signal.SIGCHLD:
             pass  # it woke us; every turn buries
         else:
@@ -129,7 +157,6 @@ class Supervisor:
             self._log.event("drain", reason=reason, drain_s=f"{drain_s:.1f}")
             self._notifier.stopping()
             self._notifier.extend_timeout(drain_s + 2 * STOP_S)
-            self._notifier.status(f"draining, for {drain_s:.0f} s at most", now)
         self._ending.begin(now, drain_s)
 
     def _wish(self, answer: Answer) -> None:
@@ -140,19 +167,24 @@ class Supervisor:
             answer(OperatorError("too many wait for a reload; try again when it has ended"))
 
     def _reload(self) -> None:
-        """Read the settings and start their master; who asked learn what became of it, and so does the log."""
+        """Read the settings and start their master. Operators who asked are told the result, and the log is."""
         answers, self._wishes = self._wishes, []
 
         def done(error: OperatorError | None) -> None:
+            warning = ""
             if error:
                 self._log.event("reload-failed", reason=str(error))
+            else:
+                warning = self.warn_of_unused_addresses(self._masters.settings)
+            # The status first: whoever is told that the reload is done may look at it at once.
+            self._notifier.status(self._status, time.monotonic(), at_once=True)
             self._notifier.ready()
             for answer in answers:
-                answer(error)
+                answer(error, warning)
 
         self._notifier.reloading()
         try:
-            self._masters.reload(self._load(), adopted=self._adopted, answer=done)
+            self._masters.reload(self._load(), adopted=self._adopted is not None, answer=done)
         except OperatorError as error:
             done(error)
 
@@ -166,11 +198,11 @@ class Supervisor:
         self._ending.keep_time(now)
 
     def _tell_manager(self, now: float) -> None:
-        if self._masters.serving and self._ending.moment is None:
-            self._notifier.status(self._masters.status, now)
-            if not self._announced:
-                self._announced = True
-                self._notifier.ready()
+        if self._masters.serving or self._ending.moment is not None:
+            self._notifier.status(self._status, now)
+        if self._masters.serving and not self._announced:
+            self._announced = True
+            self._notifier.ready()
         self._notifier.keep_time(now)
 
     def _timeout_ms(self, now: float) -> float:

@@ -83,9 +83,14 @@ class Notifier:
         if not self._stopping:
             self._say("READY=1")
 
-    def status(self, text: str, now: float) -> None:
-        """One line for people. Sent if it says something new, at most once a second, the last one certainly."""
+    def status(self, text: str, now: float, *, at_once: bool = False) -> None:
+        """Tell one line for people. Sent if it says something new, at most once a second unless ``at_once``.
+
+        The last line is always sent.
+        """
         if self._heard:
+            if at_once:
+                self._status_at = now
             # A line feed would begin another assignment, and the manager takes no other bytes than UTF-8.
             line = text.encode("utf-8", "backslashreplace").decode("utf-8")
             self._wanted = "".join([char if char.isprintable() else "?" for char in line])

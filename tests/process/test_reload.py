@@ -13,6 +13,7 @@ import sys
 
 import pytest
 
+from forkserver import __version__
 from forkserver.errors import OperatorError
 from forkserver.supervisor import operator
 
@@ -354,9 +355,33 @@ def test_without_a_server_that_holds_the_pid_file_nothing_is_reloaded(tmp_path):
     assert done.stderr.endswith("no server holds this PID file; give another, or --pid\n")
 
 
+def test_the_operator_learns_at_once_what_is_served_by_whom(serve, config, root):
+    server = serve("--config", config("max_children = 7\n"))
+
+    def told() -> str:
+        return operator.ask(server.process.pid, operator.STATUS, 20)
+
+    where = f"serving {root} on 127.0.0.1:{server.port}, version {__version__}"
+    assert told() == f"{where}, generation 1, 0 of 7 children, 0 served"
+    config("max_children = 9\n")
+    assert reload(server).returncode == 0
+    assert re.fullmatch(re.escape(f"{where}, generation 2, ") + r"0 of 9 children, \d+ served", told())
+
+
+def test_the_operator_learns_that_the_server_drains(serve, config, root):
+    (root / "big").write_bytes(bytes(1 << 26))
+    server = serve("--config", config("drain_s = 20\n"))
+    with server.connect() as connection:
+        connection.sendall(b"GET /big\n")
+        connection.recv(100)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for(" drain ")
+        assert operator.ask(server.process.pid, operator.STATUS, 20) == "draining, for 20 s at most"
+
+
 def test_what_is_no_word_of_the_operators_is_refused(serve):
     server = serve()
-    with pytest.raises(OperatorError, match="only `reload` can be asked for"):
+    with pytest.raises(OperatorError, match="only `reload` and `status` can be asked for"):
         operator.ask(server.process.pid, b"nonsense", 20)
 
 

@@ -50,6 +50,35 @@ def test_a_socket_passed_by_the_service_manager_is_served_and_outlives_the_serve
         pass
 
 
+def reload(server) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "forkserver.front.cli", "reload", "--pid", str(server.process.pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+
+
+def test_addresses_that_are_not_used_because_sockets_were_passed_are_told_of_at_start_and_reload(
+    serve, listener, tmp_path
+):
+    config = tmp_path / "forkserver.toml"
+    config.write_text('bind = ["127.0.0.1"]\n')
+    address = "{}:{}".format(*listener.getsockname())
+    server = serve("--config", str(config), "--port", "9999", **adopting(listener))
+    warning = server.wait_for("= 9999: not used")
+    assert f' warning reason="port = 9999: not used, for the server was started with sockets on {address}; ' in warning
+    config.write_text('bind = ["192.0.2.1", "::1"]\n')
+    said = reload(server).stderr
+    assert said.startswith("forkserver: warning: bind = 192.0.2.1, ::1 and port = 9999: not used, for the server ")
+    assert said.count("\n") == 1
+    assert ' reason="bind = 192.0.2.1, ::1 and port' in server.wait_for("= 9999: not used", 2)
+
+
+def test_settings_that_name_the_very_sockets_that_were_passed_draw_no_warning(serve, listener, tmp_path):
+    config = tmp_path / "forkserver.toml"
+    config.write_text(f'bind = ["127.0.0.1:{listener.getsockname()[1]}"]\n')
+    server = serve("--config", str(config), **adopting(listener))
+    assert reload(server).stderr == ""
+    assert not [line for line in server.log(" warning ") if "bind" in line]
+
+
 def test_the_variables_of_socket_activation_are_not_left_for_the_master(serve, listener):
     server = serve(**adopting(listener))
     with open(f"/proc/{server.master_pid}/environ", "rb") as file:

@@ -177,3 +177,15 @@ def test_of_a_service_that_stops_the_manager_hears_nothing_else(manager: Manager
     notifier.reloading()
     notifier.ready()
     assert manager.heard() == ["STOPPING=1"]
+
+
+def test_a_status_that_is_told_at_once_does_not_wait_for_its_second(manager: Manager) -> None:
+    notifier = Notifier(0.0)
+    notifier.status("one", 0.0)
+    notifier.status("two", 0.1)
+    assert manager.heard() == ["STATUS=one"]
+    notifier.status("three", 0.2, at_once=True)
+    notifier.ready()
+    assert manager.heard() == ["STATUS=three", "READY=1"]
+    notifier.status("four", 0.3)
+    assert manager.heard() == []

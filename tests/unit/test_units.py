@@ -107,3 +107,32 @@ def test_each_directive_has_its_reason() -> None:
             told = line.startswith("#") or (told and bool(line))
             header = line.startswith(("[", "Description=", "Documentation=")) or line in {"", "[Install]"}
             assert told or header or line.startswith(("WantedBy=", "Also=")), line
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Units as an operator has them installed; the configuration file that they name."""
+    units.write(str(tmp_path))
+    monkeypatch.setattr(units, "_UNITS", str(tmp_path / "etc/systemd/system"))
+    path = tmp_path / CONFIGURATION
+    service = tmp_path / SERVICE
+    service.write_text(service.read_text().replace("/etc/forkserver/forkserver.toml", str(path)))
+    return path
+
+
+def test_check_warns_where_the_service_s_file_names_addresses_for_systemd_passes_the_sockets(
+    installed: Path, tmp_path: Path, capfd
+) -> None:
+    installed.write_text(f'root = "{tmp_path}"\nport = 9999\n')
+    assert cli.run(["check", "--config", str(installed)]) == 0
+    said = capfd.readouterr()
+    assert "port = 9999\n" in said.out
+    warning = f"forkserver: warning: {installed}: not used by the service: port: systemd passes the sockets of "
+    assert said.err.startswith(warning)
+
+
+def test_check_does_not_warn_of_addresses_in_other_files(installed: Path, tmp_path: Path, capfd) -> None:
+    for path, text in ((installed, ""), (tmp_path / "other.toml", "port = 9999\n")):
+        path.write_text(f'root = "{tmp_path}"\n{text}')
+        assert cli.run(["check", "--config", str(path)]) == 0
+        assert capfd.readouterr().err == ""

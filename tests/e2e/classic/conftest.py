@@ -87,6 +87,13 @@ class Daemon:
         assert found, out
         self.pid, self.host, self.port = int(found[1]), found[2], int(found[3])
 
+    def running(self, pid: int | str) -> str:
+        """The beginning of what ``status`` says, if that is a whole line about the daemon ``pid``; else all it says."""
+        status, out, err = self.run("status")
+        line = rf"(forkserver: running, PID {pid}), serving \S+ on \S+:\d+, version \S+, generation \d+, "
+        found = re.fullmatch(line + r"\d+ of \d+ children, [\d,]+ served\n", out)
+        return found[1] if (status, err) == (0, "") and found else f"{status} {out}{err}"
+
     def connect(self) -> socket.socket:
         return socket.create_connection((self.host, self.port), 20)
 

@@ -31,7 +31,7 @@ def test_a_whole_life(server, eventually, state):
     (server.root / ".secret").write_text("s")
     assert server.run("status") == (3, "forkserver: not running\n", "")
     server.start("--config", str(config))
-    assert server.run("status") == (0, f"forkserver: running, PID {server.pid}\n", "")
+    assert server.running(server.pid) == f"forkserver: running, PID {server.pid}"
     assert server.pid_path.read_text() == f"{server.pid}\n"
     assert server.ask(b"GET /hello.txt\n").endswith(b"\nHello, world\nFS1 END ok\n")
     assert server.run("start", "--port", "0") == (0, f"forkserver: already running as PID {server.pid}\n", "")
@@ -153,13 +153,13 @@ def test_a_bad_configuration_does_not_stop_what_runs(roots):
     roots.start("--config", str(config))
     config.write_text("max_childern = 9\n")
     assert "did you mean max_children?" in complaint(roots, "restart", "--config", str(config))
-    assert roots.run("status") == (0, f"forkserver: running, PID {roots.pid}\n", "")
+    assert roots.running(roots.pid) == f"forkserver: running, PID {roots.pid}"
     assert roots.run("stop")[0] == 0
 
 
 def still_runs(made) -> bool:
-    told = made.run("status")[1]
-    return told == f"forkserver: running, PID {made.pid}\n" and b"Hello" in made.ask(b"GET /hello.txt\n")
+    told = made.running(made.pid)
+    return told == f"forkserver: running, PID {made.pid}" and b"Hello" in made.ask(b"GET /hello.txt\n")
 
 
 def test_a_restart_that_could_not_start_stops_nothing(roots):
@@ -275,7 +275,7 @@ def test_of_many_starts_at_once_exactly_one_wins(roots):
     assert sum(bool(found) for found in started) == 1
     assert sum(out == f"forkserver: already running as PID {winner}\n" for out, _ in results) == 5
     assert roots.log().count(" ready ") == 1
-    assert roots.run("status") == (0, f"forkserver: running, PID {winner}\n", "")
+    assert roots.running(winner) == f"forkserver: running, PID {winner}"
     assert roots.run("stop")[0] == 0
 
 
@@ -342,6 +342,8 @@ def test_another_user_s_daemon_can_be_neither_looked_at_nor_stopped(make):
     for verb in ("status", "stop", "reload"):
         assert "only root and its owner may look; ask as one of them" in complaint(other, verb)
     server.pid_path.chmod(0o644)  # by hand
-    assert other.run("status") == (0, f"forkserver: running, PID {server.pid}\n", "")
+    running = f"forkserver: running, PID {server.pid}, but it tells no more: "
+    why = f"the server, PID {server.pid}, did not answer; only root and its own user may ask\n"
+    assert other.run("status") == (0, running + why, "")
     assert "belongs to another user" in complaint(other, "stop")
     assert server.run("stop")[0] == 0

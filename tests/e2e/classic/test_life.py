@@ -41,7 +41,7 @@ def test_reloads_fail_no_fetch_and_a_transfer_spans_them_all(roots, fetchers, ge
     clients.stop()
     assert (clients.wrong, clients.unanswered) == ([], 0)
     assert len(masters) == RELOADS + 1
-    assert roots.run("status") == (0, f"forkserver: running, PID {roots.pid}\n", "")
+    assert roots.running(roots.pid) == f"forkserver: running, PID {roots.pid}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])

@@ -10,6 +10,7 @@ import mmap
 import os
 import socket
 import sys
+import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWUSER = 0x10000000
@@ -35,8 +36,11 @@ def fork():
         os._exit(0)
 
 
-def create(path):
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT))
+def create_in(directory):
+    """Make a file of a name that nobody else has, and remove it."""
+    path = f"{directory}/probe-{os.getpid()}-{time.monotonic_ns()}"
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    os.unlink(path)
 
 
 def read(path):
@@ -44,13 +48,13 @@ def read(path):
 
 
 ACTS = {
-    "write to the root": lambda: create("/srv/files/new"),
+    "write to the root": lambda: create_in("/srv/files"),
     "overwrite a file of the root": lambda: os.close(os.open("/srv/files/file", os.O_WRONLY)),
     "remove a file of the root": lambda: os.unlink("/srv/files/spare"),
     "change a mode in the root": lambda: os.chmod("/srv/files/file", 0o644),
-    "write to /etc": lambda: create("/etc/new"),
-    "write to /run": lambda: create("/run/new"),
-    "write to its own /tmp": lambda: create("/tmp/new"),
+    "write to /etc": lambda: create_in("/etc"),
+    "write to /run": lambda: create_in("/run"),
+    "write to its own /tmp": lambda: create_in("/tmp"),
     "read /etc/shadow": lambda: read("/etc/shadow"),
     "read what all may read": lambda: read("/etc/passwd"),
     "list /root": lambda: os.listdir("/root"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import socket
 import time
 
 import pytest
 
 STATUS = re.compile(
-    r"serving /srv/files on 0\.0\.0\.0:2057,\s?\[::\]:2057, \d+ of 256 children, [\d,]+ served(, .*)?\Z"
+    r"serving /srv/files on 0\.0\.0\.0:2057,\s?\[::\]:2057, version \S+, generation (\d+), "
+    r"\d+ of 256 children, [\d,]+ served(, .*)?\Z"
 )
 
 
@@ -53,6 +55,46 @@ def test_a_service_that_is_disabled_is_so_after_the_next_boot_too(service) -> No
 
 def test_the_status_is_a_sentence(service) -> None:
     assert STATUS.match(service.show("StatusText"))
+
+
+def test_when_a_reload_has_returned_the_status_is_that_of_the_new_generation(service) -> None:
+    for _ in range(5):
+        before = STATUS.match(service.show("StatusText"))
+        service.run("systemctl", "reload", "forkserver.service")
+        after = STATUS.match(service.show("StatusText"))
+        assert before
+        assert after
+        assert int(after[1]) == int(before[1]) + 1
+
+
+@pytest.fixture
+def configure(service):
+    """``configure(text)``: write the service's configuration file for one test."""
+    path = "/etc/forkserver/forkserver.toml"
+    before = service.run("cat", path).stdout
+
+    def write(text: str) -> None:
+        service.run("sh", "-c", f"printf %s {shlex.quote(text)} >{path}")
+
+    yield write
+    write(before)
+    service.run("systemctl", "reload", "forkserver.service")
+
+
+def test_an_address_in_the_settings_is_told_of_as_not_used_by_check_start_and_reload(service, configure) -> None:
+    configure('root = "/srv/files"\nport = 9999\n')
+    told = service.run("forkserver", "check", "--config", "/etc/forkserver/forkserver.toml")
+    assert "port = 9999\n" in told.stdout
+    assert "not used by the service: port: systemd passes the sockets" in told.stderr
+    began = service.now()
+    service.run("systemctl", "reload", "forkserver.service")
+    # Once as a line of the log, once as the answer to `forkserver reload`, which ExecReload= runs.
+    lines = service.journal(began, "--grep=port = 9999: not used").splitlines()
+    assert len(lines) == 2
+    began = service.now()
+    service.run("systemctl", "restart", "forkserver.service")
+    assert "port = 9999: not used" in service.journal(began, "--grep=^warning ")
+    assert pid_that_answers(service)
 
 
 def test_a_stop_ends_all_with_status_0(service) -> None:
