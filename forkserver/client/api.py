@@ -142,13 +142,22 @@ class Client:
             session.close()
 
     def fetch(
-        self, name: Name, path: Name | None = None, *, checksum: str | None = None, durable: Durable = Durable.DIR
+        self,
+        name: Name,
+        path: Name | None = None,
+        *,
+        checksum: str | None = None,
+        durable: Durable = Durable.DIR,
+        whole_digest: bool = True,
     ) -> Receipt:
         """Fetch a file, verified, to ``path``, by default to its own name in the working directory. Raises Failure.
 
         The file appears under its name when it is whole, or not at all; what was there before stays until then. What
         came of a long file before a Failure is kept beside it, and the next call goes on from there. ``checksum`` is
         what its SHA-256 must be, 64 hexadecimal digits, ``sha256:`` before them or not.
+
+        The receipt has the ``digest`` of the whole file. For a file of more than 4 MiB, which comes in pieces with a
+        digest each, the digest of the whole costs reading the file once more; without ``whole_digest`` it is None.
         """
         if checksum is not None:
             with _usage():
@@ -156,7 +165,7 @@ class Client:
         sendable = self._sendable(name)
         place = self._own_name(name) if path is None else os.fsencode(path)
         with local_file(place, "", durable) as target:
-            return self.fetch_into(target, sendable, checksum=checksum)
+            return self.fetch_into(target, sendable, checksum=checksum, whole_digest=whole_digest)
 
     def fetch_into(
         self,

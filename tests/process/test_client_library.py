@@ -35,6 +35,15 @@ def test_a_file_is_fetched_to_a_path_and_the_receipt_tells_who_sent_it(client, e
     assert events == [Progress(b"/hello.txt", 0, 13), Progress(b"/hello.txt", 13, 13)]
 
 
+def test_the_receipt_of_a_long_file_has_the_digest_of_the_whole_unless_that_is_not_wanted(client, root):
+    content = os.urandom(PIECE_BYTES + 1)
+    (root / "long").write_bytes(content)
+    digest = "sha256:" + hashlib.sha256(content).hexdigest()
+    assert client.fetch("long").digest == digest
+    assert client.fetch("long").digest == digest, "of one that is here unchanged, too"
+    assert client.fetch("long", "other", whole_digest=False).digest is None
+
+
 def test_without_a_path_a_file_keeps_its_name(client, tmp_path):
     client.fetch(b"/hello.txt")
     assert os.listdir(tmp_path / "place") == ["hello.txt"]

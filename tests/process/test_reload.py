@@ -50,6 +50,16 @@ def test_a_reload_takes_new_settings_over_and_keeps_socket_and_pid(serve, config
     assert not server.log("master-died")
 
 
+def test_a_reload_serves_the_directory_that_has_taken_the_place_of_the_root(serve, config, root):
+    server = serve("--config", config(""))
+    root.rename(root.with_name("before"))
+    root.mkdir()
+    (root / "new.txt").write_text("new")
+    assert server.ask(b"GET /new.txt\n").startswith(b"FS1 404 ")
+    assert reload(server).returncode == 0
+    assert server.ask(b"GET /new.txt\n").startswith(b"FS1 200 ")
+
+
 def test_a_hangup_reloads_too(serve, config):
     server = serve("--config", config("max_children = 5\n"))
     server.process.send_signal(signal.SIGHUP)
