@@ -56,7 +56,7 @@ def _stat(session: Session, request: Request, found: Found) -> None:
     if length > MAX_DIGESTED_BYTES:
         session.reply(Status.BAD_RANGE, fields, "a digest covers at most 16777216 bytes")
         return
-    session.receipt.part(length)
+    session.receipt.part(request.offset, length, found.info.st_size)
     try:
         digest = digest_of(found, request.offset, length, request.digest)
     except OSError:
@@ -101,6 +101,7 @@ def _part(session: Session, request: Request, found: Found, fields: dict[str, st
 def _send_content(session: Session, request: Request, found: Found, length: int, fields: dict[str, str]) -> None:
     pace = session.pace()
     transfer = Transfer(session.wire, session.slot, pace)
+    session.receipt.part(request.offset, length, found.info.st_size)
     session.receipt.promise(length, transfer)
     if session.dialect.unframed:
         # Each piece must leave on its own.

@@ -17,14 +17,15 @@ _BROKEN = {
     ExitStatus.PEER_TOO_SLOW: "peer-too-slow",
     ExitStatus.RETIRED: "draining",
 }
+_PARTIAL = "partial"
 
 
 class Receipt:
     """The requests of one connection, one after the other, a line each; a connection that made none has one line too.
 
     Parts of a file that are asked for one behind the other are one transfer, and have one line, and so have parts of
-    which only the digest is asked for. ``outcome`` is how the
-    content ended, ``listed_bytes`` how much of a listing was sent.
+    which only the digest is asked for. Such a line is written once it is known that no further part follows: its
+    ``outcome`` tells what became of the file, not of the last part. ``listed_bytes`` is how much of a listing was sent.
     """
 
     def __init__(self, log: Log, identity: Identity, peer: str) -> None:
@@ -36,6 +37,7 @@ class Receipt:
         self._request: Request | None
         self._transfer: Transfer | None
         self._goes_on_at: int | None
+        self._size_bytes: int | None
         self._reset()
 
     def begin(self, request: Request) -> None:
@@ -46,7 +48,7 @@ class Receipt:
                 self._request = request
                 self._goes_on_at = None
                 return
-            self._write()
+            self.settle()
         self._request = request
         self._began = clock.now()
 
@@ -56,13 +58,15 @@ class Receipt:
         self.outcome = status.word
 
     def promise(self, length_bytes: int, transfer: Transfer) -> None:
-        """A content of so many bytes begins; ``transfer`` knows how far it is."""
-        self.part(length_bytes)
+        """Note that a content of ``length_bytes`` begins: the last ``part``. ``transfer`` knows its progress."""
         self._promised_bytes += length_bytes
         self._transfer = transfer
 
-    def part(self, length_bytes: int) -> None:
-        """The request is about so many bytes of a file."""
+    def part(self, offset: int, length_bytes: int, size_bytes: int) -> None:
+        """Note that the request is about ``length_bytes`` from ``offset`` of a file of ``size_bytes``."""
+        if self._size_bytes is None:
+            self._offset = offset
+        self._size_bytes = size_bytes
         self._part_bytes = length_bytes
 
     def end(self, *, midway: bool = False) -> None:
@@ -76,14 +80,20 @@ class Receipt:
             self._write()
 
     def settle(self) -> None:
-        """Nothing goes on with the transfer that ended last: write its line."""
+        """Write the line of the transfer that stopped before the end of its file, if there is one: no part follows."""
         if self._goes_on_at is not None:
+            # A digest of a part is all that was asked for. Of a content, the rest of the file has not arrived.
+            if self._request and self._request.verb == "GET":
+                self.outcome = _PARTIAL
             self._write()
 
     def close(self, status: ExitStatus) -> None:
-        """The connection ended with ``status``: write the line of a broken request, or of a peer that made none."""
-        if self._goes_on_at is not None:
-            self._write()
+        """Write what is not yet written when the connection ends with ``status``.
+
+        That is the line of a broken request, of a file that was fetched in part, or of a peer that made no request.
+        """
+        if self._goes_on_at is not None and status not in _BROKEN:
+            self.settle()
         elif self._request or not self._lines:
             self.outcome = _BROKEN.get(status, "no-request")
             self.end()
@@ -101,6 +111,8 @@ class Receipt:
             outcome=self.outcome,
             sent=self._sent_bytes or self.listed_bytes,
             promised=max(self._promised_bytes, self.listed_bytes),
+            offset=self._offset if self._size_bytes is not None else "-",
+            size=self._size_bytes if self._size_bytes is not None else "-",
             ms=f"{(clock.now() - self._began) * 1000:.1f}",
         )
         self._lines += 1
@@ -110,7 +122,8 @@ class Receipt:
         self._request = None
         self._transfer = None
         self._goes_on_at = None
-        self._promised_bytes = self._sent_bytes = self._part_bytes = 0
+        self._promised_bytes = self._sent_bytes = self._part_bytes = self._offset = 0
+        self._size_bytes = None
         self._began = clock.now()
         self._status = "-"
         self.listed_bytes = 0

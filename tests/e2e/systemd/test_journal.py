@@ -10,7 +10,7 @@ CLIENTS = 190
 REAL_CLIENTS = 10
 END = re.compile(
     r"end pid=(?P<pid>\d+) start=\d+\.\d{6} peer=(?P<peer>\S+) request=GET path=/sized/(?P<number>\d+) "
-    r"status=200 outcome=ok sent=(?P<sent>\d+) promised=(?P<size>\d+) ms=[\d.]+\Z"
+    r"status=200 outcome=ok sent=(?P<sent>\d+) promised=(?P<size>\d+) offset=0 size=(?P=size) ms=[\d.]+\Z"
 )
 
 
