@@ -61,6 +61,8 @@ class Master:
         """Serve until told to drain or stop, and the last child is gone."""
         while not self._door.closed or self._nursery:
             self._turn()
+        self._orders.report_at = 0.0  # the last turn may have counted connections after its report
+        self._orders.report(self._nursery.state, time.monotonic())
 
     def _turn(self) -> None:
         now = time.monotonic()

@@ -113,7 +113,8 @@ class Generation:
         if packet.startswith(control.REPORT):
             self._missed_beats = 0
             self.counted = self._acknowledged or not self.retiring
-            self.children, self.served = control.heard_report(packet)
+            self.children, served = control.heard_report(packet)
+            self.served = max(self.served, served)
         elif packet.startswith(control.PEERS):
             peers = control.heard_peers(packet)
             control.note_peers(self.peers, peers)

@@ -44,6 +44,8 @@ class Succession:
         self._was_ready = False
         self._closed = False
         self._failed_starts = 0
+        self._served_before = 0
+        """Connections that generations which have ended served: the number that is told only rises."""
         self._sessions: set[int] = set()
         self.start_at: float | None = None
 
@@ -116,6 +118,7 @@ class Succession:
                 continue
             self._hear(generation)  # its last words; that it is ready counts no more
             self._generations.remove(generation)
+            self._served_before += generation.served
             census.owe(self._generations, generation.peers)
             generation.close()
             self._lose(generation, generation.complaint or f"it ended with {how}", now)
@@ -158,7 +161,7 @@ class Succession:
     def status(self) -> str:
         """One line for people."""
         children = sum(generation.children for generation in self._generations)
-        served = sum(generation.served for generation in self._generations)
+        served = self._served_before + sum(generation.served for generation in self._generations)
         addresses = ",".join(map(listener.describe, self._listeners.values()))
         accepting = next((each for each in self._generations if each.ready and not each.retiring), None)
         master = f"version {accepting.version}, generation {accepting.number}, " if accepting else ""

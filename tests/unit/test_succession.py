@@ -28,7 +28,7 @@ class Generation:
         self.ready = self.retiring = self.dead = self.says_ready = False
         self.counted = True
         self.nonsense = self.complaint = self.stuck = ""
-        self.children = 0
+        self.children = self.served = 0
         self.owed: set[str] = set()
         self.peers: dict[str, int] = {}
         self.words: list[bytes] = []
