@@ -32,6 +32,17 @@ class ExitStatus(enum.IntEnum):
     """An exception nobody expected; the child has logged it."""
 
 
+_ENDS = {status.value: status.name.lower().replace("_", "-") for status in ExitStatus}
+
+
+def name_end(code: int) -> str:
+    """Return the word for how a child ended, from its exit status, or the negative number of a signal.
+
+    ``done``, ``peer-gone`` and the like for an ``ExitStatus``, else as ``name_exit``.
+    """
+    return _ENDS.get(code) or name_exit(code)
+
+
 class OperatorError(Exception):
     """What the operator asked for cannot be done; the text is one line with the remedy."""
 

@@ -11,6 +11,7 @@ from forkserver.protocol.native import encode_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from forkserver.child.transfer import Transfer
+    from forkserver.slots import Slot
 
 _BROKEN = {
     ExitStatus.PEER_GONE: "peer-gone",
@@ -26,10 +27,13 @@ class Receipt:
     Parts of a file that are asked for one behind the other are one transfer, and have one line, and so have parts of
     which only the digest is asked for. Such a line is written once it is known that no further part follows: its
     ``outcome`` tells what became of the file, not of the last part. ``listed_bytes`` is how much of a listing was sent.
+
+    What has no line yet stands in the child's row of the shared table, for whoever finds the child killed.
     """
 
-    def __init__(self, log: Log, identity: Identity, peer: str) -> None:
+    def __init__(self, log: Log, identity: Identity, peer: str, slot: Slot) -> None:
         self._log = log
+        self._slot = slot
         self._identity = identity
         self._peer = peer
         self._lines = 0
@@ -51,6 +55,7 @@ class Receipt:
             self.settle()
         self._request = request
         self._began = clock.now()
+        self._slot.begin_request(request.verb, request.name if request.verb != "PING" else b"")
 
     def replied(self, status: Status) -> None:
         """The reply line of ``status`` is on its way."""
@@ -97,6 +102,7 @@ class Receipt:
         elif self._request or not self._lines:
             self.outcome = _BROKEN.get(status, "no-request")
             self.end()
+        self._slot.leave()
 
     def _write(self) -> None:
         request = self._request
@@ -115,6 +121,8 @@ class Receipt:
             size=self._size_bytes if self._size_bytes is not None else "-",
             ms=f"{(clock.now() - self._began) * 1000:.1f}",
         )
+        # Only now: a child that is killed before is to have a line of somebody else's.
+        self._slot.end_request()
         self._lines += 1
         self._reset()
 

@@ -30,7 +30,8 @@ def rehearse(settings: Settings) -> None:
     """Serve some connections in this process. To be called before it catches signals. Raises OSError."""
     root_fd = os.open(_DIRECTORY, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     log_fd = os.memfd_create("rehearsal")
-    stage = _Stage(settings, root_fd, SlotTable(1), _Nothing(), Log(log_fd, form=settings.log_format))
+    table = SlotTable(1)
+    stage = _Stage(settings, root_fd, table, _Nothing(), Log(log_fd, form=settings.log_format))
     for _ in range(_ROUNDS):
         for request in _REQUESTS:
             ours, theirs = socket.socketpair()
@@ -39,6 +40,7 @@ def rehearse(settings: Settings) -> None:
                 ours.shutdown(socket.SHUT_WR)
                 worker.work(stage, 0, 0, (theirs, 1, "192.0.2.1:65535"))
     gc.enable()  # a child disables it
+    table.close_file()
     os.close(log_fd)
     os.close(root_fd)
 

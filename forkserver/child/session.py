@@ -42,7 +42,7 @@ class Session:
         self.wire = wire
         self.docroot = docroot
         self.slot = slot
-        self.receipt = Receipt(log, identity, peer)
+        self.receipt = Receipt(log, identity, peer, slot)
         self.keep = True
         self.midway = False
         """The last answer was a part of a file, and not its last."""

@@ -89,14 +89,16 @@ def _serve(equipment: Equipment, child: int, slot_index: int, first: Taken | Non
     equipment.log.patience_s = CHILD_PATIENCE_S
     settings = equipment.settings
     equipment.drop(first)
-    slot = equipment.table.slot(slot_index)
-    slot.begin(start_ns // 1000, clock.now())
     identity = Identity(os.getpid(), start_ns)
+    # Each page of the table costs a child one fault if it writes to the page before it reads from there, else two.
+    equipment.table.forget_end(slot_index)
+    slot = equipment.table.slot(slot_index)
+    slot.begin(identity.pid, start_ns // 1000, clock.now())
     served = 0
     while taken := first or equipment.intake.take():
         first = None
         connection, number, peer = taken
-        slot.take(number)
+        slot.take(number, peer)
         wire = Wire(connection, equipment.tap)
         session = Session(
             wire,

@@ -78,6 +78,8 @@ def build(channel: socket.socket, log: Log) -> Master:
         listener.setblocking(False)
     root_fd = confine.open_root(values.root)
     table = SlotTable(values.max_children)
+    socket.send_fds(channel, [control.TABLE], [table.fd])
+    table.close_file()
     handover = Handover()
     rehearse(values)
     equipment = worker.Equipment(values, root_fd, table, handover.intake, log)

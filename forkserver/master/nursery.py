@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
+from forkserver.account import Life, account, account_of_cut
 from forkserver.errors import OperatorError
 from forkserver.handover import Handover
 from forkserver.logline import Log
 from forkserver.master import spawn
-from forkserver.master.account import account
 from forkserver.master.admission import Admission
 from forkserver.master.children import Children
 from forkserver.master.throttle import Throttle
@@ -128,11 +128,12 @@ class Nursery:
             child, connection = buried
             self._release(connection.peer if connection else None)
             verdict = judge(death.wait_status)
-            if verdict.ordinary:
-                if self._receipts:
-                    self._log.event("receipt", **account(death, verdict.word, child, now))
-            else:
-                self._log.event("died", **account(death, verdict.word, child, now))
+            life = Life(death.pid, verdict.word, child.slot, peer=child.last_peer, usage=death.usage, now=now)
+            if not verdict.ordinary:
+                self._log.event("died", **account_of_cut(life))
+            elif self._receipts:
+                self._log.event("receipt", **account(life))
+            child.slot.free()
             if child.slot.requests or child.slot.sent_bytes:
                 self._throttle.forgive()
             elif verdict.penalty:

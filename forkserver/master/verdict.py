@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from forkserver.errors import ExitStatus, name_exit
+from forkserver.errors import ExitStatus, name_end
 
 
 class Verdict:
@@ -19,7 +19,7 @@ class Verdict:
 
 
 _ORDINARY = {
-    status.value: Verdict(status.name.lower().replace("_", "-"), ordinary=True, penalty=False)
+    status.value: Verdict(name_end(status), ordinary=True, penalty=False)
     for status in ExitStatus
     if status is not ExitStatus.BUG
 }
@@ -28,7 +28,4 @@ _ORDINARY = {
 def judge(wait_status: int) -> Verdict:
     """The verdict on a status of wait(2)."""
     code = os.waitstatus_to_exitcode(wait_status)
-    if code in _ORDINARY:
-        return _ORDINARY[code]
-    word = "bug" if code == ExitStatus.BUG else name_exit(code)
-    return Verdict(word, ordinary=False, penalty=True)
+    return _ORDINARY.get(code) or Verdict(name_end(code), ordinary=False, penalty=True)

@@ -16,6 +16,8 @@ from forkserver import control
 from forkserver.errors import OperatorError, name_exit
 from forkserver.settings import Settings
 from forkserver.supervisor import journal
+from forkserver.supervisor.systemd import TABLE_PREFIX
+from forkserver.supervisor.tables import Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Generation:
         """Its connections of each peer, once it retires."""
         self.owed: set[str] = set()
         """Peers of whom it must be told how many connections others have now."""
+        self.table: Table | None = None
+        """What its children do, None where that is not known; the table is whose this generation's end is."""
         self.complaint = ""
         self.nonsense = ""
         """What it said that no master says; it is heard no more."""
@@ -132,9 +136,24 @@ class Generation:
 
     def _packet(self) -> bytes:
         try:
-            return self._channel.recv(control.MAX_PACKET_BYTES)
+            packet, fds, _, _ = socket.recv_fds(self._channel, control.MAX_PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, ConnectionResetError):
             return b""
+        for fd in fds:
+            if packet == control.TABLE and not self.table:
+                self._take_table(fd)
+            else:
+                os.close(fd)  # sent by no master of ours
+        return packet
+
+    def _take_table(self, fd: int) -> None:
+        """Own the shared table, if ``fd`` is one, and of a format that this version knows."""
+        try:
+            table = Table(fd, f"{TABLE_PREFIX}{os.getpid()}-{self.number}")
+        except ValueError:
+            os.close(fd)
+        else:
+            self.table = table
 
     def beat(self) -> str:
         """To be called every ``control.HEARTBEAT_S``; why it must be replaced, empty if it need not."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import signal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import resource
+    from collections.abc import Iterable
 
-def reap(masters: set[int]) -> list[tuple[int, int]]:
-    """Bury every dead child that is none of ``masters``; returns (PID, wait status) of each.
+
+def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:
+    """Reap every dead child that is none of ``masters``; returns PID, wait status and resource usage of each.
 
     Looks before it takes (WNOWAIT): a master's status belongs to the ``subprocess`` object that started it.
     """
-    buried: list[tuple[int, int]] = []
+    buried: list[tuple[int, int, resource.struct_rusage]] = []
     while True:
         try:
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -19,7 +24,24 @@ def reap(masters: set[int]) -> list[tuple[int, int]]:
             return buried
         if seen is None or seen.si_pid in masters:
             return buried
-        buried.append(os.waitpid(seen.si_pid, 0))
+        buried.append(os.wait4(seen.si_pid, 0))
+
+
+def children_among(pids: Iterable[int], session: int) -> set[int]:
+    """Return those of ``pids`` that are children of this process and in ``session``, dead ones not reaped included.
+
+    The kernel is asked about each, without /proc: systemd's ``ProtectProc=`` hides processes that cannot be inspected,
+    as masters and their children.
+    """
+    found = set()
+    for pid in pids:
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if os.getsid(pid) == session:
+                found.add(pid)
+        except (ChildProcessError, ProcessLookupError):
+            pass
+    return found
 
 
 def living(sessions: set[int], masters: set[int]) -> list[int]:
@@ -42,7 +64,7 @@ def living(sessions: set[int], masters: set[int]) -> list[int]:
     return children
 
 
-def send_signal(pids: list[int], number: signal.Signals) -> None:
+def send_signal(pids: Iterable[int], number: signal.Signals) -> None:
     """Signal children of this process. Only ``reap`` ends the life of such a PID: none can be a stranger's."""
     for pid in pids:
         os.kill(pid, number)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
-from forkserver.errors import OperatorError, name_exit
+from forkserver.account import Life, account_of_cut
+from forkserver.errors import OperatorError, name_end
 from forkserver.supervisor import census, journal, listener, orphans
 from forkserver.supervisor.backoff import Backoff
 from forkserver.supervisor.generation import Generation
+from forkserver.supervisor.tables import OrphanTables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Succession:
         self._served_before = 0
         """Connections that generations which have ended served: the number that is told only rises."""
         self._sessions: set[int] = set()
+        self._orphan_tables = OrphanTables()
         self.start_at: float | None = None
 
     def __bool__(self) -> bool:
@@ -121,9 +124,19 @@ class Succession:
             self._served_before += generation.served
             census.owe(self._generations, generation.peers)
             generation.close()
+            if generation.table:
+                left = orphans.children_among(generation.table.pids(), generation.pid)
+                # One that has not come so far as to have a row.
+                left.update(orphans.living({generation.pid}, self._pids()))
+                self._orphan_tables.add(generation.table, left)
             self._lose(generation, generation.complaint or f"it ended with {how}", now)
-        for pid, wait_status in orphans.reap(self._pids()):
-            self._log.event("orphan", pid=pid, cause=name_exit(os.waitstatus_to_exitcode(wait_status)))
+        for pid, wait_status, usage in orphans.reap(self._pids()):
+            slot, served = self._orphan_tables.remove(pid)
+            # Bounded, for an orphan that was taken over could say any number.
+            self._served_before += min(served, self.settings.connections_per_child)
+            cause = name_end(os.waitstatus_to_exitcode(wait_status))
+            life = Life(pid, cause, slot, peer=slot.peer if slot else "-", usage=usage, now=now)
+            self._log.event("orphan", **account_of_cut(life))
 
     def close(self, word: bytes) -> None:
         """Start no master any more, and tell those that live: DRAIN or STOP.
@@ -156,6 +169,12 @@ class Succession:
     def serving(self) -> bool:
         """Whether a master is there to accept."""
         return any(generation.ready and not generation.retiring for generation in self._generations)
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Name and descriptor of each table that tells of a living process, or may."""
+        tables = [generation.table for generation in self._generations if generation.table]
+        return {table.name: table.fd for table in [*tables, *self._orphan_tables.tables]}
 
     @property
     def status(self) -> str:
@@ -240,8 +259,8 @@ class Succession:
         self.start_at = now + delay_s
         self._log.event("master-died", pid=pid or "-", reason=complaint, restart_s=f"{delay_s:.1f}")
 
-    def _orphans(self) -> list[int]:
-        return orphans.living(self._sessions, self._pids())
+    def _orphans(self) -> set[int]:
+        return self._orphan_tables.pids | set(orphans.living(self._sessions, self._pids()))
 
     def _pids(self) -> set[int]:
         return {generation.pid for generation in self._generations}

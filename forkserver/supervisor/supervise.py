@@ -15,7 +15,7 @@ from forkserver.errors import OperatorError
 from forkserver.kernel import prctl
 from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.signals import SignalPipe
-from forkserver.supervisor import journal, listener, systemd
+from forkserver.supervisor import journal, listener, systemd, tables
 from forkserver.supervisor.ending import STOP_S, Ending
 from forkserver.supervisor.logsocket import LogSocket
 from forkserver.supervisor.operator import RELOAD, STATUS, OperatorSocket
@@ -40,8 +40,10 @@ def main(settings: Settings, load: Callable[[], Settings]) -> int:
     _open_standard_streams()
     log = Log(patience_s=LOOP_PATIENCE_S, form=journal.form(settings.log_format))
     prctl.set_child_subreaper()
-    notifier = systemd.Notifier(time.monotonic())
-    passed = systemd.passed_sockets()
+    passed, left = systemd.passed_descriptors()
+    notifier = systemd.Notifier(time.monotonic(), stored=[name for name, _ in left])
+    tables.log_cut(left, log)
+    notifier.store({})  # now, not with the first tables: a start that fails would tell it again
     listeners = listener.adopt(passed) if passed else listener.bind(settings)
     masters = Succession(settings, listeners, log)
     supervisor = Supervisor(masters, load, log, notifier, adopted=listeners if passed else None)
@@ -203,6 +205,7 @@ class Supervisor:
         if self._masters.serving and not self._announced:
             self._announced = True
             self._notifier.ready()
+        self._notifier.store(self._masters.tables)
         self._notifier.keep_time(now)
 
     def _timeout_ms(self, now: float) -> float:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import os
 import socket
+import stat
 import time
 
 from forkserver.errors import OperatorError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+TABLE_PREFIX = "table-"
+"""How the names of the tables begin that the manager keeps."""
 _FIRST_FD = 3
 _STATUS_PAUSE_S = 1.0
 _AGAIN_S = 1.0
@@ -16,35 +24,44 @@ _MAX_WAITING = 16
 """Words that a stuck manager has not taken. Of more the last ones tell it all: what was is of no interest."""
 
 
-def passed_sockets() -> list[socket.socket]:
-    """The sockets systemd passed to this very process; an empty list if it passed none.
+def passed_descriptors() -> tuple[list[socket.socket], list[tuple[str, int]]]:
+    """Return what systemd passed to this very process: sockets, and name and descriptor of an earlier one's tables.
 
-    Takes the variables out of the environment: a master must not think that they are meant for it. Raises OperatorError
-    for a descriptor that is no socket.
+    A table is a regular file whose name begins with ``TABLE_PREFIX``: only a descriptor that was stored is both. Takes
+    the variables out of the environment: a master must not think that they are meant for it. Raises OperatorError for
+    every other descriptor that is no socket.
     """
     pid = os.environ.pop("LISTEN_PID", "")
     count = os.environ.pop("LISTEN_FDS", "")
-    os.environ.pop("LISTEN_FDNAMES", None)
+    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
+    sockets: list[socket.socket] = []
+    tables: list[tuple[str, int]] = []
     if pid != str(os.getpid()) or not count.isdecimal():
-        return []
-    sockets = []
-    for fd in range(_FIRST_FD, _FIRST_FD + int(count)):
+        return sockets, tables
+    for number in range(int(count)):
+        fd = _FIRST_FD + number
+        name = names[number] if number < len(names) else ""
         try:
             os.set_inheritable(fd, False)
-            sockets.append(socket.socket(fileno=fd))
+            if name.startswith(TABLE_PREFIX) and stat.S_ISREG(os.fstat(fd).st_mode):
+                tables.append((name, fd))
+            else:
+                sockets.append(socket.socket(fileno=fd))
         except OSError as error:
             raise OperatorError(f"LISTEN_FDS: descriptor {fd} is no socket ({error.strerror}); unset it") from error
-    return sockets
+    return sockets, tables
 
 
 class Notifier:
     """Tells the service manager how the service is; says nothing where there is none. No call fails, and none waits.
 
-    Its making takes the variables out of the environment, as ``passed_sockets`` does. ``now`` is always the caller's
-    monotonic clock, in seconds. ``due`` is the moment when ``keep_time`` must be called, None: never.
+    Its making takes the variables out of the environment, as ``passed_descriptors`` does. ``stored`` are the names of
+    the descriptors that the manager has kept of an earlier process. ``now`` is always the caller's monotonic clock, in
+    seconds. ``due`` is the moment when ``keep_time`` must be called, None: never.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, stored: Iterable[str] = ()) -> None:
+        self._stored = set(stored)
         name = os.environ.pop("NOTIFY_SOCKET", "")
         usec = os.environ.pop("WATCHDOG_USEC", "")
         pid = os.environ.pop("WATCHDOG_PID", "")
@@ -111,6 +128,18 @@ class Notifier:
         """What goes on, be it the start or the stop, may take this long from now, whatever the unit file says."""
         self._say(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
+    def store(self, descriptors: dict[str, int]) -> None:
+        """Have the manager keep these descriptors by name, for the next process of the service, and forget all others.
+
+        To be called again and again: a manager that takes nothing just now is told the next time.
+        """
+        for name in self._stored - descriptors.keys():
+            if self._send(f"FDSTOREREMOVE=1\nFDNAME={name}"):
+                self._stored.remove(name)
+        for name in descriptors.keys() - self._stored:
+            if self._send(f"FDSTORE=1\nFDNAME={name}", [descriptors[name]]):
+                self._stored.add(name)
+
     def _say(self, message: str) -> None:
         """Send what must not be lost, now or as soon as the manager takes it, one after the other."""
         self._waiting.append(message)
@@ -120,13 +149,14 @@ class Notifier:
         while self._waiting and self._send(self._waiting[0]):
             self._waiting.popleft()
 
-    def _send(self, message: str) -> bool:
+    def _send(self, message: str, fds: Sequence[int] = ()) -> bool:
         """False: the manager takes nothing just now."""
         if not self._heard:
             return True
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-                manager.sendto(message.encode(), socket.MSG_DONTWAIT, self._address)
+                attached = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+                manager.sendmsg([message.encode()], attached, socket.MSG_DONTWAIT, self._address)
         except BlockingIOError:
             return False
         except OSError:

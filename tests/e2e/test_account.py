@@ -11,6 +11,9 @@ import socket
 
 import pytest
 
+from forkserver.kernel import libc
+
+PR_SET_CHILD_SUBREAPER = 36
 SIZE = 64 << 20
 PIECE = 4 << 20
 
@@ -25,10 +28,11 @@ def test_a_fetch_in_pieces_that_is_killed_is_not_told_as_ok(serve, root, begin, 
     server = serve()
     run = begin(server, "--limit-rate", "8M", "large")
 
-    def written() -> int:
-        return sum(each.stat().st_blocks * 512 for each in place.rglob("*") if each.is_file())
+    def verified() -> int:
+        # The list of the pieces that were verified has a line for each, and one at its head.
+        return max([0, *(each.read_bytes().count(b"\n") for each in place.glob(".fsget-*.sums"))]) - 1
 
-    eventually(lambda: written() > PIECE, "some pieces have come")
+    eventually(lambda: verified() >= 1, "a piece has come")
     run.process.kill()
     line = fields(server.wait_for(" end "))
     # Where nothing was on its way when it died the connection was closed, and not reset.
@@ -106,4 +110,128 @@ def test_the_number_of_connections_served_rises_when_a_master_is_killed(serve, f
     clients.stop()
     server.wait_until(lambda: " 0 of " in manager.hear(), "a status of a server that has nothing left to do")
     assert manager.served == sorted(manager.served)
+    # What the dead master had not reported yet is lost, one second's worth; what its children finished is counted.
     assert manager.served[-1] <= len(clients.whole) + clients.unanswered
+
+
+@pytest.fixture
+def slow(serve, root, get, large):
+    """A server with four transfers that stand still in the middle of their files, one of them with two pieces done."""
+    (root / "large file").write_bytes(large)
+    server = serve()
+    transfers = [get(server, b"GET /large%20file") for _ in range(3)]
+    transfers.append(get(server, b"GET /hello.txt length=5"))
+    assert transfers[-1].rest() == (b"Hello", b"FS1 END ok\n")
+    return server, transfers
+
+
+def peer_of(transfer) -> str:
+    return "{}:{}".format(*transfer.socket.getsockname())
+
+
+def test_orphans_that_are_killed_are_told_with_peer_file_and_bytes(slow):
+    server, transfers = slow
+    dead = server.master_pid
+    os.kill(dead, signal.SIGKILL)
+    server.wait_for(" ready ", 2)
+    for transfer in transfers:
+        os.kill(transfer.pid, signal.SIGKILL)
+        line = fields(server.wait_for(f" orphan pid={transfer.pid} "))
+        whole = transfer is transfers[-1]
+        expected = {
+            "cause": "SIGKILL",
+            "start": transfer.field("start"),
+            "peer": peer_of(transfer),
+            "connections": "1",
+            "request": "GET",
+            "path": "/hello.txt" if whole else "/large%20file",
+        }
+        assert {name: line[name] for name in expected} == expected
+        assert int(line["sent"]) == 5 if whole else 0 < int(line["sent"]) < transfer.length
+        assert int(line["wall_ms"]) >= 0
+        assert int(line["cpu_ms"]) >= 0
+        assert int(line["maxrss_kib"]) > 1000
+    assert not server.log(" end ")
+
+
+def test_orphans_that_end_in_order_have_their_line_themselves_and_are_told_as_done(slow, large):
+    server, transfers = slow
+    os.kill(server.master_pid, signal.SIGKILL)
+    server.wait_for(" ready ", 2)
+    for transfer in transfers[:3]:
+        assert transfer.rest() == (large, b"FS1 END ok\n")
+    for transfer in transfers:
+        transfer.close()
+        line = fields(server.wait_for(f" orphan pid={transfer.pid} "))
+        told = [line[name] for name in ("cause", "requests", "request", "path")]
+        assert told == ["done", "1", "-", "-"]
+        assert fields(server.log(f" end pid={transfer.pid} ")[0])["sent"] == line["sent"]
+
+
+def test_the_connections_of_orphans_count_as_served(serve, root, get, manager):
+    server = serve("--connections-per-child", "9", prefix=manager.prefix)
+    (root / "file").write_bytes(bytes(100))
+    for _ in range(3):
+        assert server.ask(b"PING\n")
+    server.wait_until(lambda: " 3 served" in manager.hear(), "three are counted")
+    transfers = [get(server, b"GET /file length=50") for _ in range(4)]
+    os.kill(server.master_pid, signal.SIGKILL)
+    server.wait_for(" ready ", 2)
+    for transfer in transfers:
+        transfer.close()
+    server.wait_for(" orphan ", len(transfers))
+    server.wait_until(lambda: " 7 served" in manager.hear(), "four more are counted")
+    assert manager.served == sorted(manager.served)
+
+
+def test_a_child_that_is_killed_is_told_with_its_file(slow):
+    server, transfers = slow
+    os.kill(transfers[0].pid, signal.SIGKILL)
+    line = fields(server.wait_for(f" died pid={transfers[0].pid} "))
+    assert (line["peer"], line["request"], line["path"]) == (peer_of(transfers[0]), "GET", "/large%20file")
+
+
+def test_a_long_path_is_cut_and_marked(serve, root, get):
+    path = root.joinpath(*["d" * 200] * 3)
+    path.mkdir(parents=True)
+    (path / "file").write_bytes(bytes(10))
+    server = serve()
+    name = "/".join(["", *["d" * 200] * 3, "file"])
+    transfer = get(server, f"GET {name} length=5".encode())
+    os.kill(transfer.pid, signal.SIGKILL)
+    told = fields(server.wait_for(f" died pid={transfer.pid} "))["path"]
+    assert told.endswith("...")
+    assert name.startswith(told.removesuffix("..."))
+    assert len(told) > 200
+
+
+@pytest.fixture
+def subreaper():
+    """Orphans of the supervisor become children of the test."""
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+@pytest.mark.usefixtures("subreaper")
+def test_where_nobody_keeps_the_tables_a_master_without_its_supervisor_tells_of_each_transfer(slow, large):
+    server, transfers = slow
+    master_pid, everybody = server.master_pid, [server.master_pid, *server.children()]
+    try:
+        server.process.kill()
+        server.wait_for(" drain reason=")
+        os.kill(transfers[0].pid, signal.SIGKILL)
+        line = fields(server.wait_for(f" died pid={transfers[0].pid} cause=SIGKILL "))
+        assert (line["peer"], line["request"], line["path"]) == (peer_of(transfers[0]), "GET", "/large%20file")
+        for transfer in transfers[1:]:
+            if transfer is not transfers[-1]:
+                assert transfer.rest() == (large, b"FS1 END ok\n")
+            transfer.close()
+            server.wait_for(f" end pid={transfer.pid} ")
+            server.wait_for(f" receipt pid={transfer.pid} ")
+        assert os.waitpid(master_pid, 0) == (master_pid, 0)
+    finally:
+        for pid in everybody:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    server.stop()

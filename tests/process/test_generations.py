@@ -14,6 +14,7 @@ from forkserver import control
 from forkserver.errors import OperatorError
 from forkserver.logline import Log
 from forkserver.settings import Settings
+from forkserver.slots import SlotTable
 from forkserver.supervisor import generation, listener
 from forkserver.supervisor.succession import Succession
 
@@ -396,3 +397,49 @@ def test_a_reload_waits_for_an_old_master_that_is_stopped_until_that_counts_as_s
     masters.succession.speak()
     assert (new.told(), masters.answers) == ([b"others 0"], [None])
     assert f"master-stuck pid={old.pid} " in capfd.readouterr().err
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_master_s_table_is_kept_while_the_master_lives(masters):
+    master = masters.first()
+    before = descriptors()
+    table = SlotTable(4)
+    socket.send_fds(master.channel, [control.TABLE], [table.fd])
+    table.close_file()
+    masters.turn()
+    ((name, fd),) = masters.succession.tables.items()
+    assert name == f"table-{os.getpid()}-1"
+    assert os.fstat(fd).st_size > 0
+    masters.kill(master)
+    assert masters.succession.tables == {}
+    del table
+    assert descriptors() < before, "neither the table nor the channel is left"
+
+
+def test_a_table_that_cannot_be_read_is_done_without(masters):
+    master = masters.first()
+    before = descriptors()
+    with open(os.devnull, "rb") as strange:
+        socket.send_fds(master.channel, [control.TABLE], [strange.fileno()])
+    master.say(control.TABLE)
+    masters.turn()
+    assert (masters.succession.tables, masters.succession.serving) == ({}, True)
+    assert descriptors() == before
+
+
+def test_descriptors_that_no_master_sends_are_not_kept(masters):
+    master = masters.first()
+    table = SlotTable(4)
+    socket.send_fds(master.channel, [control.TABLE], [table.fd])
+    masters.turn()
+    before = descriptors()
+    socket.send_fds(master.channel, [control.TABLE], [table.fd])
+    socket.send_fds(master.channel, [b"report 1 2"], [table.fd])
+    socket.send_fds(master.channel, [b"report 1 3"], [table.fd] * 9)
+    masters.turn()
+    assert ", 3 served" in masters.succession.status
+    assert descriptors() == before
+    table.close_file()

@@ -28,14 +28,19 @@ OPERATIONS = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
 FILE_PAGE = (REPOSITORY / "docs/man/forkserver.toml.5").read_text(encoding="utf-8")
 STATUSES = ["0", "1", "2", "3", str(EX_BUG), str(cli.EX_OUTPUT), str(EX_CONFIG), str(cli.EX_INTERRUPTED)]
 
-# The fields of a receipt are the keys of the one dictionary that account.py returns.
-ACCOUNT = {
-    str(ast.literal_eval(key))
-    for node in ast.walk(ast.parse((REPOSITORY / "forkserver/master/account.py").read_text(encoding="utf-8")))
-    if isinstance(node, ast.Dict)
-    for key in node.keys
-    if key
+# The fields of a receipt are the keys of the one dictionary that a function of account.py returns; another adds some.
+ACCOUNTS = {
+    function.name: {
+        str(ast.literal_eval(key))
+        for node in ast.walk(function)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if key
+    }
+    for function in ast.parse((REPOSITORY / "forkserver/account.py").read_text(encoding="utf-8")).body
+    if isinstance(function, ast.FunctionDef)
 }
+ACCOUNTS["account_of_cut"] |= ACCOUNTS["account"]
 LOG = COMMAND_PAGE.split("\n.Sh LOG\n")[1].split("\n.Sh ")[0]
 
 
@@ -48,8 +53,10 @@ def events() -> dict[str, set[str]]:
                 verb = node.args[0]
                 assert isinstance(verb, ast.Constant), f"{path}:{node.lineno}: a verb that only shows when it runs"
                 fields = {keyword.arg for keyword in node.keywords if keyword.arg}
-                if len(fields) < len(node.keywords):  # **account(...)
-                    fields |= ACCOUNT
+                for keyword in node.keywords:
+                    if not keyword.arg:  # **account(...)
+                        assert isinstance(keyword.value, ast.Call)
+                        fields |= ACCOUNTS[ast.unparse(keyword.value.func)]
                 found.setdefault(str(verb.value), set()).update(fields)
     return found
 

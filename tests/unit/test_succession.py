@@ -29,6 +29,7 @@ class Generation:
         self.counted = True
         self.nonsense = self.complaint = self.stuck = ""
         self.children = self.served = 0
+        self.table = None
         self.owed: set[str] = set()
         self.peers: dict[str, int] = {}
         self.words: list[bytes] = []

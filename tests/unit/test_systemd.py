@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,3 +192,101 @@ def test_a_status_that_is_told_at_once_does_not_wait_for_its_second(manager: Man
     assert manager.heard() == ["STATUS=three", "READY=1"]
     notifier.status("four", 0.3)
     assert manager.heard() == []
+
+
+def descriptors_heard(manager: Manager) -> list[tuple[str, list[int]]]:
+    """The datagrams since the last call, with the inode numbers of the files that came with each."""
+    datagrams: list[tuple[str, list[int]]] = []
+    while True:
+        try:
+            data, fds, _, _ = socket.recv_fds(manager._socket, 4096, 4)  # noqa: SLF001 - the test's own
+        except BlockingIOError:
+            return datagrams
+        datagrams.append((data.decode(), [os.fstat(fd).st_ino for fd in fds]))
+        for fd in fds:
+            os.close(fd)
+
+
+def test_a_descriptor_is_stored_once_and_forgotten_once(manager: Manager) -> None:
+    notifier = Notifier(0.0, stored=["table-1-1"])
+    fd = os.memfd_create("table")
+    inode = os.fstat(fd).st_ino
+    for _ in range(3):
+        notifier.store({"table-2-1": fd})
+    assert descriptors_heard(manager) == [
+        ("FDSTOREREMOVE=1\nFDNAME=table-1-1", []),
+        ("FDSTORE=1\nFDNAME=table-2-1", [inode]),
+    ]
+    for _ in range(3):
+        notifier.store({})
+    assert descriptors_heard(manager) == [("FDSTOREREMOVE=1\nFDNAME=table-2-1", [])]
+    os.close(fd)
+
+
+def test_a_manager_that_is_stuck_is_given_the_descriptors_later(manager: Manager) -> None:
+    notifier = Notifier(0.0, stored=["table-1-1"])
+    manager.get_stuck()
+    fd = os.memfd_create("table")
+    notifier.store({"table-2-1": fd, "table-2-2": fd})
+    assert set(manager.heard()) == {"x"}
+    notifier.store({"table-2-2": fd})
+    assert [text for text, _ in descriptors_heard(manager)] == [
+        "FDSTOREREMOVE=1\nFDNAME=table-1-1",
+        "FDSTORE=1\nFDNAME=table-2-2",
+    ]
+    os.close(fd)
+
+
+PASSED = """
+import os, socket, sys
+from forkserver.supervisor.systemd import passed_descriptors
+os.environ["LISTEN_PID"] = str(os.getpid())
+sockets, tables = passed_descriptors()
+print([each.fileno() for each in sockets], tables, [name for name in os.environ if name.startswith("LISTEN_")])
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds", "told"),
+    [
+        ("forkserver.socket:forkserver.socket", "ss", "[3, 4] []"),
+        ("forkserver.socket:table-9-1:table-9-2", "sff", "[3] [('table-9-1', 4), ('table-9-2', 5)]"),
+        ("table-9-1", "f", "[] [('table-9-1', 3)]"),
+        # What a socket unit is free to call its sockets.
+        ("table-9-1:x", "ss", "[3, 4] []"),
+        ("", "s", "[3] []"),
+    ],
+)
+def test_sockets_and_tables_are_told_apart_by_name_and_kind(names: str, kinds: str, told: str) -> None:
+    done = passed(names, kinds)
+    assert (done.stdout, done.returncode) == (f"{told} []\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("names", ["stored", "", "forkserver.socket"])
+def test_what_is_neither_a_socket_nor_a_table_is_refused(names: str) -> None:
+    done = passed(names, "f")
+    assert "LISTEN_FDS: descriptor 3 is no socket" in done.stderr
+
+
+def passed(names: str, kinds: str) -> subprocess.CompletedProcess[str]:
+    """Run ``PASSED`` with descriptors from 3 on: ``s`` a socket, ``f`` a file in memory."""
+    made = [socket.socket().detach() if kind == "s" else os.memfd_create("table") for kind in kinds]
+
+    def place() -> None:
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in made]
+        for number, fd in enumerate(high):
+            os.dup2(fd, 3 + number)
+
+    environment = {**os.environ, "LISTEN_FDS": str(len(kinds)), "LISTEN_FDNAMES": names}
+    done = subprocess.run(
+        [sys.executable, "-c", PASSED],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        close_fds=False,
+        preexec_fn=place,
+    )
+    for fd in made:
+        os.close(fd)
+    return done
