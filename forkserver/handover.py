@@ -8,10 +8,16 @@ a connection in the queue would otherwise wait for the slowest of them.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import sys
+import termios
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _RECORD_BYTES = 16
 _MAX_PACKET_BYTES = 256
@@ -65,6 +71,10 @@ class Intake:
             pass
 
 
+def _packet(number: int, peer: str) -> bytes:
+    return f"{number} {peer}".encode("ascii")
+
+
 class Handover:
     """The master's half. A child that waits longer than ``idle_s`` (whole seconds) ends: crowds leave none behind.
 
@@ -86,12 +96,27 @@ class Handover:
         """Queue a connection; the caller closes its own copy. False: the kernel took no more descriptors just now."""
         fd = connection.fileno().to_bytes(4, sys.byteorder)
         try:
-            self._queue.sendmsg([f"{number} {peer}".encode("ascii")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
+            self._queue.sendmsg([_packet(number, peer)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
         except OSError as error:
             # EAGAIN, ENOBUFS or ETOOMANYREFS: nothing was queued. A fork can still serve this connection.
             self.broken = isinstance(error, BrokenPipeError)
             return False
         return True
+
+    def taken(self, forwarded: Sequence[tuple[int, str]]) -> list[int]:
+        """Return the numbers of those connections that a child has taken from the queue.
+
+        ``forwarded`` are the number and the peer of each, in the order in which they were forwarded; connections that
+        surely were taken may be left out. After ``close`` all count as taken.
+        """
+        # FIONREAD is the sum of all queued packets. The queue gives the oldest packet first.
+        queue_fd = self.intake.descriptors()[0]
+        queued = 0 if queue_fd < 0 else int.from_bytes(fcntl.ioctl(queue_fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+        left = [number for number, _ in forwarded]
+        while left and queued > 0:
+            queued -= len(_packet(*forwarded[len(left) - 1]))
+            left.pop()
+        return left
 
     def dismiss(self) -> bool:
         """Queue the end of one idle child. False: the queue is full, so none is idle."""

@@ -5,6 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    _CType: TypeAlias = ctypes.c_int | ctypes.c_char_p
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -16,6 +23,13 @@ def syscall(number: int, *arguments: object) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def function(name: str, *argument_types: type[_CType]) -> Callable[..., int]:
+    """Return the function ``name``, which takes arguments of these ``ctypes`` and returns C's int, -1 for an error."""
+    found = _libc[name]  # by index: an object of its own, whose types apply to nobody else's calls
+    found.argtypes = argument_types
+    return found
 
 
 def prctl(option: int, argument: int) -> None:

@@ -18,10 +18,11 @@ class Child:
     """One live child. ``first`` is the connection it was forked for; 0, and it was made to wait.
 
     ``finished`` is the last connection it announced the end of, ``last_peer``, for the log, whom it served last,
-    ``born_at`` the moment of its birth by the loop's clock.
+    ``born_at`` the moment of its birth by the loop's clock. ``doom`` is the reason for which the master kills this
+    child, empty as long as there is none.
     """
 
-    __slots__ = ("born_at", "finished", "first", "last_peer", "number", "pid", "slot", "slot_index")
+    __slots__ = ("born_at", "doom", "finished", "first", "last_peer", "number", "pid", "slot", "slot_index")
 
     def __init__(self, number: int, slot_index: int, slot: Slot, first: int) -> None:
         self.number = number
@@ -32,22 +33,29 @@ class Child:
         self.last_peer = "-"
         self.first = first
         self.born_at = 0.0
+        self.doom = ""
 
     @property
     def connection(self) -> int:
         """The connection it has, or had last; 0: none yet."""
         return self.slot.connection if self.finished or not self.first else self.first
 
+    @property
+    def waits(self) -> bool:
+        """Whether the child has no connection, as far as it has noted and announced."""
+        return self.connection == self.finished
+
 
 class Connection:
-    """One admitted connection: whose it counts as, its address for the log, when it was opened."""
+    """One admitted connection: whose it counts as, its address for the log, when it was opened, if its client left."""
 
-    __slots__ = ("name", "opened", "peer")
+    __slots__ = ("client_left", "name", "opened", "peer")
 
     def __init__(self, peer: str, name: str, opened: float) -> None:
         self.peer = peer
         self.name = name
         self.opened = opened
+        self.client_left = False
 
 
 class Children:
@@ -60,6 +68,7 @@ class Children:
         self._by_number: dict[int, Child] = {}
         self._by_slot: list[Child | None] = [None] * capacity
         self._connections: dict[int, Connection] = {}
+        self._stopped: dict[int, Child] = {}
         self._written_off: set[int] = set()
         self._last_number = 0
         self._last_connection = 0
@@ -74,6 +83,11 @@ class Children:
     def pids(self) -> list[int]:
         """Of all live children."""
         return list(self._by_pid)
+
+    @property
+    def any_stopped(self) -> bool:
+        """Whether any child is stopped (SIGSTOP)."""
+        return bool(self._stopped)
 
     def ending(self) -> list[int]:
         """PIDs of the children that say they are about to end."""
@@ -151,12 +165,13 @@ class Children:
         child = self._by_pid.pop(pid, None)
         if child is None:
             return None
+        self._stopped.pop(pid, None)
         del self._by_number[child.number]
         self._by_slot[child.slot_index] = None
         self._table.forget_end(child.slot_index)
         self._free.append(child.slot_index)
         number = child.connection
-        if number == child.finished:
+        if child.waits:
             # It was waiting; or had only just received, and then it is counted out once too often: see `write_off`.
             if self._dismissed:
                 self._dismissed -= 1  # already counted out; if it died of something else, the next to die will be this
@@ -169,14 +184,61 @@ class Children:
             child.last_peer = connection.name
         return child, connection
 
+    def note_pause(self, pid: int, *, stopped: bool) -> None:
+        """Note that a child was stopped, or continued."""
+        child = self._by_pid.get(pid)
+        if child and stopped:
+            self._stopped[pid] = child
+        else:
+            self._stopped.pop(pid, None)
+
+    def note_hangup(self, connection: int) -> None:
+        """Note that the client of a connection is gone."""
+        if connection in self._connections:
+            self._connections[connection].client_left = True
+
+    def unclaimed(self) -> list[tuple[int, str]]:
+        """Return number and name of the connections that no child has noted as taken, oldest first."""
+        claimed = {child.connection for child in self._by_pid.values()}
+        return [(number, each.name) for number, each in self._connections.items() if number not in claimed]
+
+    def stopped_without_client(self, taken: list[int]) -> list[Child]:
+        """Return the stopped children that serve nobody, each once, with ``doom`` set. The caller kills them.
+
+        ``taken`` are those of the ``unclaimed`` connections that are no longer in the queue. A child that seems to wait
+        may have been stopped after it received one of them and before it noted its number: SIGSTOP itself wakes a child
+        that waits. As long as the client of such a connection is there, no child that seems to wait is among the
+        returned.
+
+        A stopped child that waits is counted in ``idle`` until ``died`` corrects that: then another child is forked for
+        what was forwarded meanwhile.
+        """
+        unseen = any(number in self._connections and not self._connections[number].client_left for number in taken)
+        ending = set(self.ending())
+        found = []
+        for pid, child in self._stopped.items():
+            if child.doom:
+                continue
+            connection = self._connections.get(child.connection)
+            if connection and connection.client_left:
+                child.doom = "it was stopped, and its client has left"
+            elif pid in ending or (child.waits and not unseen):
+                child.doom = "it was stopped while it had no client"
+            if child.doom:
+                found.append(child)
+        return found
+
     def write_off(self, before: float) -> list[str]:
         """Give up connections opened before that moment which no live child has; returns whose they were.
 
         A child killed in the few instructions between receiving a connection and noting its number takes it along
         unseen; it looked idle, and was counted out twice. To be asked only while the queue is empty.
+
+        As long as a child is stopped that seems to wait, nothing is given up: that child may have the connection.
         """
-        taken = {child.connection for child in self._by_pid.values()}
-        lost = [number for number, each in self._connections.items() if each.opened < before and number not in taken]
+        if any(child.waits for child in self._stopped.values()):
+            return []
+        lost = [number for number, _ in self.unclaimed() if self._connections[number].opened < before]
         self.idle += len(lost)
         self._written_off.update(lost)
         return [self._connections.pop(number).peer for number in lost]

@@ -47,6 +47,7 @@ class Master:
         self._orders = orders
         self._signals = signals
         self._nursery = nursery
+        self._hangups_polled = False
         self._refusals = refusals
         self._log = log
         self._poll = select.poll()
@@ -70,15 +71,27 @@ class Master:
         self._keep_time(now)
         self._nursery.replenish(now)
         self._door.want(wanted=self._may_accept(now))
+        self._poll_hangups(wanted=self._nursery.any_stopped)
         ready = dict(self._poll.poll(self._timeout_ms(now)))
         now = time.monotonic()
         signalled = self._signals.fd in ready and self._signals.drain()
         self._nursery.hear()  # before the burials: a child announces itself, then dies
         if signalled:
             self._nursery.bury(now)
+        if self._nursery.any_stopped:
+            self._nursery.end_stopped()
         if self._orders.fileno() in ready:
             self._obey(self._orders.hear(), now)
         self._admit(ready, now)
+
+    def _poll_hangups(self, *, wanted: bool) -> None:
+        if wanted is self._hangups_polled:
+            return
+        if wanted:
+            self._poll.register(self._nursery.hangups.fileno(), select.POLLIN)
+        else:
+            self._poll.unregister(self._nursery.hangups.fileno())
+        self._hangups_polled = wanted
 
     def _may_accept(self, now: float) -> bool:
         return self._told_others and now >= self._door.paused_until and self._nursery.has_place(now)

@@ -7,10 +7,12 @@ alone.
 from __future__ import annotations
 
 import os
+import signal
 
 from forkserver.account import Life, account, account_of_cut
 from forkserver.errors import OperatorError
 from forkserver.handover import Handover
+from forkserver.kernel.hangup import Hangups
 from forkserver.logline import Log
 from forkserver.master import spawn
 from forkserver.master.admission import Admission
@@ -21,7 +23,6 @@ from forkserver.slots import SlotTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     import socket
     from collections.abc import Callable, Iterator
 
@@ -44,11 +45,14 @@ class Nursery:
     """``work(child, slot_index, first)`` is what a child does. ``now`` is always the loop's clock, in seconds."""
 
     def __init__(self, settings: Settings, handover: Handover, table: SlotTable, work: Work, log: Log) -> None:
+        """Raises OSError where no descriptor can be had."""
         self._spare = settings.spare
         self._receipts = settings.receipts
         self._handover = handover
         self._table = table
         self._work = work
+        self.hangups = Hangups()
+        """For the poll set while ``any_stopped``. At other times each end of a connection would only wake the loop."""
         self._log = log
         self._children = Children(settings.max_children, table)
         self._throttle = Throttle()
@@ -96,12 +100,14 @@ class Nursery:
         number = self._children.open_connection(peer, now, name)
         if self._children.idle > 0 and self._handover.forward(connection, number, name):
             self._children.forwarded()
-            return True
-        if self._may_spawn(now) and self._spawn((connection, number, name), now):
-            return True
-        self._children.close_connection(number)
-        self.admission.release(peer)
-        return False
+        elif not (self._may_spawn(now) and self._spawn((connection, number, name), now)):
+            self._children.close_connection(number)
+            self.admission.release(peer)
+            return False
+        # Where the kernel has no room for it, the connection is served all the same. If its child is ever stopped, that
+        # child keeps its place.
+        self.hangups.watch(connection.fileno(), number)
+        return True
 
     def replenish(self, now: float) -> None:
         """Keep ``spare`` children idle. Below zero a forwarded connection waits for a child that died."""
@@ -117,41 +123,65 @@ class Nursery:
             self._release(self._children.available(number, connection))
 
     def bury(self, now: float) -> None:
-        """Reap the dead, give back what they had, write each one's receipt.
+        """Reap the dead, give back what they had, write each one's receipt. Note who was stopped or continued.
 
-        One that was killed has not said so. Where there are many it is looked for only once in a while.
+        A child that was killed or stopped has not said so. Where there are many, look at all only once in a while.
         """
-        for death in self._dead(now):
-            buried = self._children.died(death.pid)
-            if buried is None:
-                continue  # as PID 1 of a container we reap what we did not make
-            child, connection = buried
-            self._release(connection.peer if connection else None)
-            verdict = judge(death.wait_status)
-            life = Life(death.pid, verdict.word, child.slot, peer=child.last_peer, usage=death.usage, now=now)
-            if not verdict.ordinary:
-                self._log.event("died", **account_of_cut(life))
-            elif self._receipts:
-                self._log.event("receipt", **account(life))
-            child.slot.free()
-            if child.slot.requests or child.slot.sent_bytes:
-                self._throttle.forgive()
-            elif verdict.penalty:
-                self._pause("a child died before it served anything", now)
-            elif not child.first and self._serving and now - child.born_at < _TOO_SOON_S:
-                self._pause("a child that was to wait for connections did not wait", now)
+        for change in self._changes(now):
+            if isinstance(change, spawn.Pause):
+                self._children.note_pause(change.pid, stopped=change.stopped)
+            else:
+                self._bury(change, now)
 
-    def _dead(self, now: float) -> Iterator[spawn.Death]:
+    def _bury(self, death: spawn.Death, now: float) -> None:
+        buried = self._children.died(death.pid)
+        if buried is None:
+            return  # as PID 1 of a container we reap what we did not make
+        child, connection = buried
+        self._release(connection.peer if connection else None)
+        verdict = judge(death.wait_status)
+        life = Life(death.pid, verdict.word, child.slot, peer=child.last_peer, usage=death.usage, now=now)
+        if not verdict.ordinary:
+            reason = {"reason": child.doom} if child.doom else {}
+            self._log.event("died", **account_of_cut(life), **reason)
+        elif self._receipts:
+            self._log.event("receipt", **account(life))
+        child.slot.free()
+        if child.slot.requests or child.slot.sent_bytes:
+            self._throttle.forgive()
+        elif child.doom:
+            pass  # killed by this master: no sign that children cannot serve
+        elif verdict.penalty:
+            self._pause("a child died before it served anything", now)
+        elif not child.first and self._serving and now - child.born_at < _TOO_SOON_S:
+            self._pause("a child that was to wait for connections did not wait", now)
+
+    def _changes(self, now: float) -> Iterator[spawn.Death | spawn.Pause]:
         many = len(self._children) > _FEW
         if many:
             for pid in self._children.ending():
-                if death := spawn.reap_one(pid):
-                    yield death
+                if change := spawn.reap_one(pid):
+                    yield change
         if many and now < self._looked_at + _LOOK_EVERY_S:
             self.look_at = self._looked_at + _LOOK_EVERY_S
         else:
             self._looked_at, self.look_at = now, float("inf")
             yield from spawn.reap()
+
+    @property
+    def any_stopped(self) -> bool:
+        """Whether any child is stopped: then ``end_stopped`` is to be called whenever ``hangups`` is readable."""
+        return self._children.any_stopped
+
+    def end_stopped(self) -> None:
+        """Kill the stopped children whose client has left, or that have none. No other signal reaches such a child."""
+        for connection in self.hangups.read():
+            self._children.note_hangup(connection)
+        # First what children have noted, then what is queued: a child that takes a connection in between is suspected
+        # of hiding it until the next call. The other way round, one that hides a connection would not be.
+        unclaimed = self._children.unclaimed()
+        for child in self._children.stopped_without_client(self._handover.taken(unclaimed)):
+            os.kill(child.pid, signal.SIGKILL)
 
     def wish(self, wish: int) -> None:
         """Say what is wanted of the children; a signal must follow: a child reads the one when it feels the other."""

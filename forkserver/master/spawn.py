@@ -42,19 +42,36 @@ class Death:
         self.usage = usage
 
 
-def reap() -> Iterator[Death]:
-    """Yield every child that has ended. SIGCHLD coalesces: one signal may stand for many deaths.
+class Pause:
+    """One live child that was stopped (SIGSTOP) or, not ``stopped``, continued (SIGCONT)."""
+
+    __slots__ = ("pid", "stopped")
+
+    def __init__(self, pid: int, *, stopped: bool) -> None:
+        self.pid = pid
+        self.stopped = stopped
+
+
+def reap() -> Iterator[Death | Pause]:
+    """Yield every child that has ended, was stopped or continued. SIGCHLD coalesces: one may stand for many changes.
 
     The kernel looks at every child, dead or alive, for each one that it gives, and for finding none.
     """
-    while death := reap_one(-1):
-        yield death
+    while change := reap_one(-1):
+        yield change
 
 
-def reap_one(pid: int) -> Death | None:
-    """The child ``pid``, if it has ended; -1: any. The kernel finds a PID at once (since Linux 5.13)."""
+def reap_one(pid: int) -> Death | Pause | None:
+    """Return what became of the child ``pid``, if anything did; -1: any. The kernel finds a PID at once (Linux 5.13).
+
+    A child that was stopped and continued since the last call is only told as continued.
+    """
     try:
-        pid, wait_status, usage = os.wait4(pid, os.WNOHANG)
+        pid, wait_status, usage = os.wait4(pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
     except ChildProcessError:
         return None
-    return Death(pid, wait_status, usage) if pid else None
+    if not pid:
+        return None
+    if os.WIFSTOPPED(wait_status) or os.WIFCONTINUED(wait_status):
+        return Pause(pid, stopped=os.WIFSTOPPED(wait_status))
+    return Death(pid, wait_status, usage)
