@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _EVENT = struct.Struct("=IQ" if os.uname().machine == "x86_64" else "@IQ")
 _EPOLL_CTL_ADD = 1
 _MAX_EVENTS = 256
-_EVENTS = select.EPOLLET
+_EVENTS = select.EPOLLRDHUP | select.EPOLLET
 """EPOLLHUP and EPOLLERR are always reported. Edge-triggered, each is reported once and not as long as it lasts."""
 
 _epoll_ctl = libc.function("epoll_ctl", ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p)
@@ -53,14 +53,14 @@ class Hangups:
         event = _EVENT.pack(_EVENTS, number)
         return _epoll_ctl(self._fd, _EPOLL_CTL_ADD, fd, event) == 0
 
-    def read(self) -> Iterator[int]:
-        """Yield the number of each connection that was reset, timed out or closed by both sides since the last call.
+    def read(self) -> Iterator[tuple[int, bool]]:
+        """Yield the number of each connection whose peer has closed something since the last call, and what.
 
-        A peer that has only closed its sending side (EPOLLRDHUP) is not among them: the peer may wait for an answer.
+        True: the connection was reset, timed out, or closed by both sides. False: the peer has closed its sending side
+        (EPOLLRDHUP), and may still wait for an answer.
         """
         while count := _epoll_wait(self._fd, self._buffer, _MAX_EVENTS, 0):
             if count < 0:
                 return
             for events, number in _EVENT.iter_unpack(self._buffer.raw[: count * _EVENT.size]):
-                if events & (select.EPOLLHUP | select.EPOLLERR):
-                    yield number
+                yield number, bool(events & (select.EPOLLHUP | select.EPOLLERR))

@@ -47,15 +47,30 @@ class Child:
 
 
 class Connection:
-    """One admitted connection: whose it counts as, its address for the log, when it was opened, if its client left."""
+    """One admitted connection: whose it counts as, its address for the log, and when it was opened.
 
-    __slots__ = ("client_left", "name", "opened", "peer")
+    ``client_left``: its client is gone. ``client_done``: its client has closed its sending side.
+    """
+
+    __slots__ = ("client_done", "client_left", "name", "opened", "peer")
 
     def __init__(self, peer: str, name: str, opened: float) -> None:
         self.peer = peer
         self.name = name
         self.opened = opened
         self.client_left = False
+        self.client_done = False
+
+
+def _has_left(connection: Connection, child: Child) -> bool:
+    """Whether the client of a stopped child has left.
+
+    A client that sends no more may wait for an answer. It does not where the child has answered requests and has none
+    under way. Where the child has not answered any, the client's first request may lie unread in the socket.
+    """
+    if connection.client_left:
+        return True
+    return connection.client_done and child.slot.requests > 0 and child.slot.request == "-"
 
 
 class Children:
@@ -192,10 +207,11 @@ class Children:
         else:
             self._stopped.pop(pid, None)
 
-    def note_hangup(self, connection: int) -> None:
-        """Note that the client of a connection is gone."""
+    def note_hangup(self, connection: int, *, gone: bool) -> None:
+        """Note that the client of a connection is ``gone``, or, if not ``gone``, sends no more."""
         if connection in self._connections:
-            self._connections[connection].client_left = True
+            self._connections[connection].client_left |= gone
+            self._connections[connection].client_done = True
 
     def unclaimed(self) -> list[tuple[int, str]]:
         """Return number and name of the connections that no child has noted as taken, oldest first."""
@@ -220,7 +236,7 @@ class Children:
             if child.doom:
                 continue
             connection = self._connections.get(child.connection)
-            if connection and connection.client_left:
+            if connection and _has_left(connection, child):
                 child.doom = "it was stopped, and its client has left"
             elif pid in ending or (child.waits and not unseen):
                 child.doom = "it was stopped while it had no client"

@@ -142,8 +142,7 @@ class Nursery:
         verdict = judge(death.wait_status)
         life = Life(death.pid, verdict.word, child.slot, peer=child.last_peer, usage=death.usage, now=now)
         if not verdict.ordinary:
-            reason = {"reason": child.doom} if child.doom else {}
-            self._log.event("died", **account_of_cut(life), **reason)
+            self._log.event("died", **account_of_cut(life), reason=child.doom or "-")
         elif self._receipts:
             self._log.event("receipt", **account(life))
         child.slot.free()
@@ -175,8 +174,8 @@ class Nursery:
 
     def end_stopped(self) -> None:
         """Kill the stopped children whose client has left, or that have none. No other signal reaches such a child."""
-        for connection in self.hangups.read():
-            self._children.note_hangup(connection)
+        for connection, gone in self.hangups.read():
+            self._children.note_hangup(connection, gone=gone)
         # First what children have noted, then what is queued: a child that takes a connection in between is suspected
         # of hiding it until the next call. The other way round, one that hides a connection would not be.
         unclaimed = self._children.unclaimed()

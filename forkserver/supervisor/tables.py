@@ -136,7 +136,8 @@ def log_cut(tables: Iterable[tuple[str, int]], log: Log) -> None:
         try:
             for _, slot in Table(fd, name).rows():
                 if slot.connected:
-                    log.event("died", **account_of_cut(Life(slot.pid, "server-died", slot, peer=slot.peer)))
+                    life = Life(slot.pid, "server-died", slot, peer=slot.peer)
+                    log.event("died", **account_of_cut(life), reason="-")
         except ValueError as error:
             log.event("warning", reason=f"what the server did before it died is not known: {error}")
         os.close(fd)

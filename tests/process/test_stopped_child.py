@@ -35,11 +35,16 @@ def begin(server: Server) -> tuple[socket.socket, int]:
     return connection, int(found[1])
 
 
+def state(pid: int) -> bytes:
+    """One letter, by proc_pid_stat(5): ``S`` sleeps, ``T`` is stopped."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+
+
 def stop(pid: int) -> None:
     """Stop a process; returns once it stands still."""
     os.kill(pid, signal.SIGSTOP)
     deadline = time.monotonic() + 20
-    while Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"T":
+    while state(pid) != b"T":
         assert time.monotonic() < deadline
 
 
@@ -104,6 +109,18 @@ def test_a_client_that_sends_no_more_has_not_left(serve):
     os.kill(pid, signal.SIGCONT)
     with connection:
         assert read_all(connection).endswith(b"FS1 END ok\n")
+
+
+def test_a_client_that_closes_without_a_reset_when_all_is_answered_frees_its_place_at_once(serve):
+    server = serve("--max-children", "1")
+    with server.connect() as connection, connection.makefile("rb") as file:
+        connection.sendall(b"PING\n")
+        pid = int(file.readline().split()[3].removeprefix(b"pid="))
+        server.wait_for(f" end pid={pid} ")
+        server.wait_until(lambda: state(pid) == b"S", "a child that waits for the next request")
+        stop(pid)
+    server.wait_for(f" died pid={pid} ")
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
 
 
 def test_a_child_that_goes_on_and_ends_is_no_longer_a_stopped_one(serve):

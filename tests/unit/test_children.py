@@ -242,7 +242,7 @@ def test_a_stopped_child_has_no_client_once_its_connection_has_hung_up(children)
     child = fork(children, 100, connection)
     children.note_pause(100, stopped=True)
     assert pids_without_client(children) == []
-    children.note_hangup(connection)
+    children.note_hangup(connection, gone=True)
     assert pids_without_client(children) == [100]
     assert child.doom == "it was stopped, and its client has left"
     assert pids_without_client(children) == [], "it is killed once"
@@ -253,7 +253,7 @@ def test_a_stopped_child_has_no_client_once_its_connection_has_hung_up(children)
 def test_a_hangup_that_came_before_the_stop_counts(children):
     connection = children.open_connection("peer", 0.0)
     fork(children, 100, connection)
-    children.note_hangup(connection)
+    children.note_hangup(connection, gone=True)
     assert pids_without_client(children) == []
     children.note_pause(100, stopped=True)
     assert pids_without_client(children) == [100]
@@ -264,7 +264,7 @@ def test_a_child_that_goes_on_is_not_stopped(children):
     fork(children, 100, connection)
     children.note_pause(100, stopped=True)
     children.note_pause(100, stopped=False)
-    children.note_hangup(connection)
+    children.note_hangup(connection, gone=True)
     assert not children.any_stopped
     assert pids_without_client(children) == []
 
@@ -305,7 +305,7 @@ def test_a_stopped_child_that_may_have_taken_a_connection_unseen_is_left_alone_u
     assert children.unclaimed() == []
     child.slot.connection = 0
     children.note_pause(100, stopped=True)
-    children.note_hangup(connection)
+    children.note_hangup(connection, gone=True)
     assert pids_without_client(children, [connection]) == [100]
     children.died(100)
     assert children.write_off(before=9.9) == ["peer"]
@@ -323,5 +323,5 @@ def test_a_child_stopped_when_it_has_said_that_it_ends_has_no_client():
 
 def test_a_process_that_is_not_ours_and_a_connection_that_nobody_has_are_passed_over(children):
     children.note_pause(4711, stopped=True)
-    children.note_hangup(4711)
+    children.note_hangup(4711, gone=True)
     assert not children.any_stopped
