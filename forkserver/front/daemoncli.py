@@ -105,6 +105,15 @@ def reload(pid: int | None, pid_file: str) -> int:
     return 0
 
 
+def reopen(pid_file: str) -> int:
+    """Have the daemon reopen its log file, once that was renamed; returns when new connections are logged there."""
+    pid = pidfile.holder(pid_file)
+    if pid is None:
+        return _tell(0, "not running")
+    operator.ask(pid, operator.REOPEN, RELOAD_TIMEOUT_S)
+    return 0
+
+
 def status(pid_file: str) -> int:
     """Say whether the daemon runs: 0 if so, 1 if it died, 3 if not."""
     status, line = lifecycle.status(pid_file)

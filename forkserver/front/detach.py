@@ -85,7 +85,9 @@ def _run(order: dict[str, Any], pid_path: str, teller: Teller) -> int:
                 _pass_on(listener.bind(settings))
             user.become()
         teller.tell("up", str(os.getpid()))
-        return supervise.main(settings, functools.partial(_load, order))
+        log_path = order["log_file"]
+        reopen_log = None if log_path is None else functools.partial(logfile.reopen, log_path)
+        return supervise.main(settings, functools.partial(_load, order), reopen_log)
     finally:
         pidfile.release(pid_path, pid_fd)
 

@@ -15,8 +15,25 @@ if TYPE_CHECKING:
     from forkserver.settings import Settings
 
 
+_STDERR_FD = 2
+
+
 def open_to_append(path: str, user: Owner | None) -> int:
     """Open the log for appending; a new one belongs to the server's user. Raises OperatorError."""
+    return _open(path, user, "cannot write it", "name another file")
+
+
+def reopen(path: str) -> None:
+    """Put the file that is at ``path`` now, made where there is none, in the place of standard error.
+
+    Raises OperatorError; then standard error is as before.
+    """
+    fd = _open(path, None, "cannot reopen it", "the old file is still written; mend it and give `forkserver reopen`")
+    os.dup2(fd, _STDERR_FD)
+    os.close(fd)
+
+
+def _open(path: str, user: Owner | None, complaint: str, remedy: str) -> int:
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         try:
@@ -29,10 +46,10 @@ def open_to_append(path: str, user: Owner | None) -> int:
         state = os.fstat(fd)
     except OSError as error:
         reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise OperatorError(f"--log-file: {escape(path)}: cannot write it: {reason}; name another file") from error
+        raise OperatorError(f"--log-file: {escape(path)}: {complaint}: {reason}; {remedy}") from error
     if not stat.S_ISREG(state.st_mode):
         os.close(fd)
-        raise OperatorError(f"--log-file: {escape(path)}: is not a regular file; name another")
+        raise OperatorError(f"--log-file: {escape(path)}: {complaint}: it is not a regular file; {remedy}")
     os.set_blocking(fd, True)
     return fd
 

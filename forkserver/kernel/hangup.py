@@ -28,8 +28,8 @@ _MAX_EVENTS = 256
 _EVENTS = select.EPOLLRDHUP | select.EPOLLET
 """EPOLLHUP and EPOLLERR are always reported. Edge-triggered, each is reported once and not as long as it lasts."""
 
-_epoll_ctl = libc.function("epoll_ctl", ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p)
-_epoll_wait = libc.function("epoll_wait", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_int)
+_epoll_ctl = libc.function("epoll_ctl")
+_epoll_wait = libc.function("epoll_wait")
 
 
 class Hangups:

@@ -8,9 +8,6 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
-
-    _CType: TypeAlias = ctypes.c_int | ctypes.c_char_p
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -25,11 +22,13 @@ def syscall(number: int, *arguments: object) -> int:
     return result
 
 
-def function(name: str, *argument_types: type[_CType]) -> Callable[..., int]:
-    """Return the function ``name``, which takes arguments of these ``ctypes`` and returns C's int, -1 for an error."""
-    found = _libc[name]  # by index: an object of its own, whose types apply to nobody else's calls
-    found.argtypes = argument_types
-    return found
+def function(name: str) -> Callable[..., int]:
+    """Return the function ``name``, whose arguments are C's ints and pointers, and whose result is C's int.
+
+    For a call that the master makes once per fork. Each page that the master touches after a fork is copied; a call
+    without ``errno`` and declared argument types touches fewer pages.
+    """
+    return ctypes.CDLL(None)[name]
 
 
 def prctl(option: int, argument: int) -> None:

@@ -59,6 +59,8 @@ class Generation:
         """Peers of whom it must be told how many connections others have now."""
         self.table: Table | None = None
         """What its children do, None where that is not known; the table is whose this generation's end is."""
+        self.log_destination = journal.destination()
+        """What this master and its children write their log to."""
         self.complaint = ""
         self.nonsense = ""
         """What it said that no master says; it is heard no more."""

@@ -17,9 +17,15 @@ def form(log_format: str) -> str:
     """The form of the log's lines that the setting stands for: ``auto`` is ``journal``, ``syslog`` or ``plain``."""
     if log_format != "auto":
         return log_format
-    if _is_stream(_STDERR_FD):
+    if _is_stream():
         return "journal"
     return "syslog" if logline.is_datagram_socket(_STDERR_FD) else "plain"
+
+
+def destination() -> tuple[int, int]:
+    """Return device and inode of what standard error is now: the log of this process and of all that it starts."""
+    status = os.fstat(_STDERR_FD)
+    return status.st_dev, status.st_ino
 
 
 def decided(settings: Settings) -> Settings:
@@ -28,8 +34,8 @@ def decided(settings: Settings) -> Settings:
     return Settings(**{**values, "log_format": form(settings.log_format)})
 
 
-def _is_stream(fd: int) -> bool:
+def _is_stream() -> bool:
     # The variable alone says nothing: it is inherited by what has its standard error redirected, to a file or a pipe.
     named = os.environ.get("JOURNAL_STREAM", "")
-    status = os.fstat(fd)
-    return named == f"{status.st_dev}:{status.st_ino}"
+    device, inode = destination()
+    return named == f"{device}:{inode}"

@@ -1,7 +1,7 @@
-"""The operator's channel: ``forkserver reload`` and ``forkserver status`` ask here. Runs in supervisor and front.
+"""The operator's channel: ``forkserver reload``, ``reopen`` and ``status`` ask here. Runs in supervisor and front.
 
-A question is one word, ``reload`` or ``status``. The answer is ``done``, or ``failed`` and a complaint. A text
-may follow ``done``: a warning about a reload that went well, or the status.
+A question is one word, ``reload``, ``reopen`` or ``status``. The answer is ``done``, or ``failed`` and a complaint. A
+text may follow ``done``: a warning about a reload that went well, or the status.
 
 A SOCK_SEQPACKET socket in the abstract namespace (unix(7)), named after the supervisor's PID: nothing to create,
 nothing to remove, nothing left behind. Who asks must be root or the server's own user, by SO_PEERCRED. Anybody may take
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 RELOAD = b"reload"
+REOPEN = b"reopen"
 STATUS = b"status"
 _DONE = b"done"
 _FAILED = b"failed "

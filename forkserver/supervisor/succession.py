@@ -166,6 +166,12 @@ class Succession:
         return self._candidate is not None
 
     @property
+    def log_is_old(self) -> bool:
+        """Whether a master that accepts writes its log to another file than a master that is started now would."""
+        now = journal.destination()
+        return any(not each.retiring and each.log_destination != now for each in self._generations)
+
+    @property
     def serving(self) -> bool:
         """Whether a master is there to accept."""
         return any(generation.ready and not generation.retiring for generation in self._generations)

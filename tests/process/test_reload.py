@@ -391,7 +391,7 @@ def test_the_operator_learns_that_the_server_drains(serve, config, root):
 
 def test_what_is_no_word_of_the_operators_is_refused(serve):
     server = serve()
-    with pytest.raises(OperatorError, match="only `reload` and `status` can be asked for"):
+    with pytest.raises(OperatorError, match="only `reload`, `reopen` and `status` can be asked for"):
         operator.ask(server.process.pid, b"nonsense", 20)
 
 

@@ -42,7 +42,8 @@ class Daemon:
         self.host, self.port, self.pid = "", 0, 0
         self.modules = modules
         self._python = python
-        self._command = [*prefix, python, "-P", "-m", "forkserver.front.cli"]
+        self.command_line = [python, "-P", "-m", "forkserver.front.cli"]
+        self._command = [*prefix, *self.command_line]
         self._is_root = AS_ROOT and not prefix
         self._environment = {**os.environ, "PYTHONPATH": str(modules)}
 
