@@ -28,17 +28,22 @@ _MAX_EVENTS = 256
 _EVENTS = select.EPOLLRDHUP | select.EPOLLET
 """EPOLLHUP and EPOLLERR are always reported. Edge-triggered, each is reported once and not as long as it lasts."""
 
-_epoll_ctl = libc.function("epoll_ctl")
 _epoll_wait = libc.function("epoll_wait")
 
 
 class Hangups:
     """Watches connections. ``fileno`` is readable when ``read`` may have something to return."""
 
+    # The master calls ``watch`` once per fork. Each page that the call touches after a fork is copied, so what the call
+    # needs is kept together.
+    __slots__ = ("_buffer", "_control", "_epoll", "_fd", "_pack")
+
     def __init__(self) -> None:
         """Raises OSError where no descriptor can be had."""
         self._epoll = select.epoll()
         self._fd = self._epoll.fileno()
+        self._control = libc.function("epoll_ctl")
+        self._pack = _EVENT.pack
         self._buffer = ctypes.create_string_buffer(_EVENT.size * _MAX_EVENTS)
 
     def fileno(self) -> int:
@@ -50,8 +55,7 @@ class Hangups:
 
         False: the kernel has no room for more (``/proc/sys/fs/epoll/max_user_watches``).
         """
-        event = _EVENT.pack(_EVENTS, number)
-        return _epoll_ctl(self._fd, _EPOLL_CTL_ADD, fd, event) == 0
+        return self._control(self._fd, _EPOLL_CTL_ADD, fd, self._pack(_EVENTS, number)) == 0
 
     def read(self) -> Iterator[tuple[int, bool]]:
         """Yield the number of each connection whose peer has closed something since the last call, and what.
