@@ -29,6 +29,13 @@ MAX_EARLY_TRAILER_BYTES = 256
 """Longest trailer that may stand in for content; see "The content of a GET, and its trailer"."""
 
 
+_TRAILER = b"FS1 "
+"""What the line behind a content begins with, and no line of a listing."""
+_EARLY = b"FS1 END "
+"""What a trailer begins with that may stand in for the rest of a content."""
+_TOO_MUCH = "it sent more content than it promised"
+
+
 class RequestStream:
     """The server's half of the native dialect: requests in, reply lines out."""
 
@@ -208,7 +215,7 @@ class ReplyStream:
         Raises ProtocolError if the last answer is not complete, and no early trailer gives the reason.
         """
         if self._state == "content" and self._held == self._end - self._start:
-            self._end_early(self._end)
+            self._end_early(self._end, "the connection ended in the middle of the content")
             self._expected.clear()
         elif self._expected or self._state != "reply" or self._start != self._end:
             raise ProtocolError(Status.BAD_REQUEST, "the connection ended in the middle of an answer")
@@ -231,6 +238,8 @@ class ReplyStream:
 
     def _next_of_content(self) -> memoryview | Trailer | None:
         line_start = self._start + self._content_left
+        if line_start < self._end and not self._may_be_trailer(line_start):
+            raise ProtocolError(Status.BAD_REQUEST, _TOO_MUCH)
         line_end = self._line_end(line_start) if self._held == self._content_left else None
         if line_end is None:
             spare = self._held - MAX_EARLY_TRAILER_BYTES
@@ -240,13 +249,13 @@ class ReplyStream:
             self._end_content(self._content_left, native.decode_trailer(line), line_end)
         else:
             # Fewer bytes were missing than an early trailer has: its beginning has filled the content up.
-            self._end_early(line_end)
+            self._end_early(line_end, _TOO_MUCH)
         return self._ready.pop(0)
 
-    def _end_early(self, end: int) -> None:
-        """Find the early trailer before ``end``, which begins in what is held. Raises ProtocolError."""
+    def _end_early(self, end: int, complaint: str) -> None:
+        """Find the early trailer before ``end``, which begins in what is held. Raise ProtocolError if there is none."""
         tail = bytes(self._view[self._start : end])
-        size_bytes = tail.rfind(b"FS1 END ")
+        size_bytes = tail.rfind(_EARLY)
         if 0 <= size_bytes < self._held and tail.endswith(b"\n"):
             trailer = native.decode_trailer(tail[size_bytes:-1])
             sent = native.decode_number(trailer.fields.get("sent", ""))
@@ -254,7 +263,16 @@ class ReplyStream:
             if trailer.end is not End.OK and sent == self.content_seen - (self._held - size_bytes):
                 self._end_content(size_bytes, trailer, end)
                 return
-        raise ProtocolError(Status.BAD_REQUEST, "the connection ended in the middle of the content")
+        raise ProtocolError(Status.BAD_REQUEST, complaint)
+
+    def _may_be_trailer(self, line_start: int) -> bool:
+        """Whether the bytes behind the whole content, from ``line_start`` on, can be a trailer or end an early one."""
+        behind = bytes(self._view[line_start : min(line_start + len(_EARLY), self._end)])
+        if behind.startswith(_TRAILER) or _TRAILER.startswith(behind):
+            return True
+        # An early trailer begins within the content. As long as few bytes came, even its beginning is not complete.
+        begun = bytes(self._view[max(line_start - MAX_EARLY_TRAILER_BYTES, self._start) : line_start]) + behind
+        return _EARLY in begun or any(begun.endswith(_EARLY[:size]) for size in range(len(behind) + 1, len(_EARLY)))
 
     def _end_content(self, size_bytes: int, trailer: Trailer, end: int) -> None:
         """The last ``size_bytes`` of the content, and its trailer, which stands before ``end``."""

@@ -272,12 +272,12 @@ def test_end_of_file_in_the_middle_of_an_answer_is_an_error(data: bytes, verb: s
         (b"FS1 200 ok pid=1\n", "GET", "1 to 19 decimal digits"),
         (b"FS1 200 ok length=-1\n", "GET", "1 to 19 decimal digits"),
         (OK % 1 + b"xFS1 404 not-found\n", "GET", "a trailer was due"),
-        (OK % 1 + b"xjunk\n", "GET", "in the middle of the content"),
+        (OK % 1 + b"xjunk\n", "GET", "more content than it promised"),
         (b"FS1 200 ok pid=1\njunk\n", "LIST", "an entry of a listing was due"),
         (b"FS1 200 ok pid=1\nFS1 200 ok pid=1\n", "LIST", "a trailer was due"),
         (b"x" * MAX_REPLY_BYTES, "PING", "longer than 16384"),
         (b"FS1 200 ok pid=1\n" + b"x" * MAX_REPLY_BYTES, "LIST", "longer than 16384"),
-        (OK % 1 + b"x" + b"y" * MAX_REPLY_BYTES, "GET", "longer than 16384"),
+        (OK % 1 + b"x" + b"y" * MAX_REPLY_BYTES, "GET", "more content than it promised"),
     ],
 )
 def test_a_server_that_does_not_keep_to_the_protocol(data: bytes, verb: str, complaint: str) -> None:

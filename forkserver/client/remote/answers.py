@@ -119,7 +119,13 @@ def verify(digest: str, trailer: Trailer, served: Served) -> None:
 
 
 def check_digest(found: str, sent: str, served: Served) -> None:
-    """Whether what came has the digest that was sent for it, each with the name of its kind. Raises Failure."""
+    """Raise Failure where a content arrived with another digest than was ``sent``, or without a digest.
+
+    Each digest has the name of its kind before it.
+    """
+    if not sent:
+        reason = f"the server sent no {DIGEST} with the content, although it was asked for; the content is not kept"
+        raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)
     if sent.lower() != found:
         reason = f"the content arrived damaged: its {DIGEST} is not the one the server sent"
         raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)

@@ -38,7 +38,12 @@ def test_a_wrong_digest_is_a_damaged_content(failing, says):
 
 
 def test_a_trailer_without_a_digest_is_not_believed(failing, says):
-    assert failing([says.ask, says.header(5) + b"helloFS1 END ok\n"]).status == 6
+    result = failing([says.ask, says.header(5) + b"helloFS1 END ok\n"])
+    assert result.status == 6
+    assert result.err == (
+        "fsget: big.log: the server sent no sha256 with the content, although it was asked for; the content is not "
+        "kept (served by PID 4711)\n"
+    )
 
 
 def test_a_file_modified_meanwhile_is_told(failing, says):
@@ -86,10 +91,21 @@ def test_a_reset_in_mid_content_is_a_lost_connection(failing, says):
     assert failing([says.ask, says.header(5) + b"hel", says.reset]).status == 5
 
 
-def test_more_content_than_was_promised_breaks_the_protocol(failing, says):
-    result = failing([says.ask, says.header(5) + b"hello, world" + says.end(b"hello")])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        pytest.param(b", world" + b"FS1 END ok\n", id="then-a-trailer"),
+        pytest.param(b", world", id="then-the-end-of-the-connection"),
+        pytest.param(b"!", id="a-single-byte"),
+        pytest.param(b"x" * 20_000, id="without-end"),
+    ],
+)
+def test_more_content_than_was_promised_breaks_the_protocol(failing, says, behind):
+    result = failing([says.ask, says.header(5) + b"hello" + behind])
     assert result.status == 6
-    assert "the server broke the protocol" in result.err
+    assert result.err == (
+        "fsget: big.log: the server broke the protocol: it sent more content than it promised (served by PID 4711)\n"
+    )
 
 
 def test_less_content_than_the_file_has_is_not_all_of_it(failing, says):
