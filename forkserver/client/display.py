@@ -45,6 +45,28 @@ def count(size: int) -> str:
     return f"{size:,}"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return ``number`` with its noun: ``1 file``, ``1,204 files``. ``plural`` is needed where it is not noun and s."""
+    return f"{count(number)} {noun if number == 1 else plural or noun + 's'}"
+
+
+def rate(bytes_a_second: float) -> str:
+    """Return a rate with three or more digits that tell something: ``812 B/s``, ``38.6 kB/s``, ``1,204.5 MB/s``."""
+    return f"{_scaled(bytes_a_second)}/s"
+
+
+def amount(size: int) -> str:
+    """Return a size in bytes for a quick look: ``812 B``, ``38.6 kB``, ``2.0 MB``."""
+    return _scaled(size)
+
+
+def _scaled(size: float) -> str:
+    # Decide by what is shown after rounding: 999.96 kB would be shown as 1,000.0 kB.
+    if size < 999.5:  # noqa: PLR2004 - as the comment says
+        return f"{size:.0f} B"
+    return f"{size / 1e3:.1f} kB" if size < 999_950 else f"{size / 1e6:,.1f} MB"  # noqa: PLR2004 - likewise
+
+
 def local_time(word: str) -> str:
     """A time of the wire in the user's time zone, ``2021-06-18 09:06:40``; as it is where the calendar ends.
 
@@ -70,5 +92,5 @@ def processes(served: Iterable[Served], most: int = 1000) -> str:
     among = list(dict.fromkeys((each.pid, each.server) for each in served))
     several = len({server for _, server in among}) > 1
     shown = ", ".join(f"{pid} of {server}" if several else str(pid) for pid, server in among[:most])
-    more = f" and {len(among) - most} others" if len(among) > most else ""
+    more = f" and {counted(len(among) - most, 'other')}" if len(among) > most else ""
     return f"PID{'s' if len(among) > 1 else ''} {shown}{more}"

@@ -20,7 +20,7 @@ class Exit(enum.IntEnum):
     INTEGRITY = 6
     LOCAL_DISK = 7
     INTERRUPTED = 130
-    """128 and SIGINT. Other signals give 128 and their number, as in a shell."""
+    """128 and SIGINT, as a shell shows it. The process dies of the signal and exits so only where it cannot."""
     BROKEN_PIPE = 141
     """128 and SIGPIPE: who read our standard output has gone."""
 
@@ -73,11 +73,13 @@ class Failure(Exception):
 
 
 class Interrupted(BaseException):
-    """A signal asks us to end. No Exception, so that nothing in the middle takes it for a failure."""
+    """A signal asks the run to end. Not an Exception, so that nothing in the middle takes the signal for a failure."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
         self.signal_number = signal_number
+        self.notice = "interrupted"
+        """The line that the user reads at the end. Whatever was interrupted replaces it by a more exact one."""
 
 
 _SENTENCES = {

@@ -87,3 +87,17 @@ def test_the_local_name_is_the_last_component():
 def test_a_name_that_would_leave_the_directory_is_refused(name):
     with pytest.raises(ValueError, match="this names no file"):
         local_name(located(name))
+
+
+@pytest.mark.parametrize(
+    ("shown", "written"),
+    [
+        (b"a", b"a b"),
+        (b"/a", b"/a b"),
+        (b"/", b"a b"),
+        (b"fs://h:1/a", b"fs://h:1/a%20b"),
+        (b"FS://h", b"FS://h/a%20b"),
+    ],
+)
+def test_a_name_of_a_directory_is_shown_the_way_the_directory_was_written(shown, written):
+    assert parse_location(shown, HERE).written(b"/a b") == written

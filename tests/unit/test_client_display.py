@@ -6,7 +6,8 @@ import unicodedata
 
 import pytest
 
-from forkserver.client.display import escape, local_time, permissions
+from forkserver.client.display import counted, escape, local_time, permissions, processes, rate
+from forkserver.client.outcome import Served
 from forkserver.protocol.messages import ProtocolError
 
 
@@ -48,3 +49,26 @@ def test_permissions_look_as_in_ls():
 def test_what_is_no_mode_is_refused(word):
     with pytest.raises(ProtocolError):
         permissions("file", word)
+
+
+def test_a_number_has_its_noun_in_the_right_number():
+    assert [counted(number, "file") for number in (0, 1, 2, 1204)] == ["0 files", "1 file", "2 files", "1,204 files"]
+    assert [counted(number, "directory", "directories") for number in (1, 2)] == ["1 directory", "2 directories"]
+
+
+def test_of_several_processes_the_rest_are_counted():
+    served = [Served(pid, "1.0") for pid in range(1, 5)]
+    assert processes(served, most=2) == "PIDs 1, 2 and 2 others"
+    assert processes(served, most=3) == "PIDs 1, 2, 3 and 1 other"
+
+
+def test_a_rate_has_a_unit_in_which_it_is_more_than_nothing():
+    for bytes_a_second, shown in (
+        (0, "0 B/s"),
+        (812.4, "812 B/s"),
+        (999.6, "1.0 kB/s"),
+        (38_600, "38.6 kB/s"),
+        (999_960, "1.0 MB/s"),
+        (1_234_567_890, "1,234.6 MB/s"),
+    ):
+        assert rate(bytes_a_second) == shown

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from forkserver import __version__
-from forkserver.client.command import config, interrupt, parameters
+from forkserver.client.command import config, interrupt, parameters, usage
 from forkserver.client.command.report import complain
 from forkserver.client.command.run import Options, Run
 from forkserver.client.display import escape
@@ -276,7 +277,7 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
         if options.action == "list":
             return [parse_location(b"/", *options.servers)]
         if sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError("name at least one file, as in: fsget NAME")
+            raise usage.NoName("name at least one file, as in: fsget NAME")
         return None
     locations = []
     taken: dict[bytes, bytes] = {}
@@ -295,17 +296,24 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
 
 
 def main() -> NoReturn:
-    """Run ``fsget`` with the arguments of this process, and exit. No traceback reaches the user."""
+    """Run ``fsget`` with the arguments of this process, and exit. No traceback reaches the user.
+
+    A run that a signal has interrupted dies of that signal after it has cleaned up.
+    """
+    killed_by = None
     try:
         status: int = _main()
         with output_complaints():
             if sys.stdout is not None:
                 sys.stdout.flush()
     except Interrupted as interruption:
-        interrupt.heeded()
-        status = 128 + interruption.signal_number
-    except (KeyboardInterrupt, click.Abort):
-        status = Exit.INTERRUPTED
+        interrupt.ignore()
+        killed_by = interruption.signal_number
+        if interruption.notice:
+            complain(interruption.notice)
+    except (KeyboardInterrupt, click.Abort):  # before the run has begun
+        interrupt.ignore()
+        killed_by = signal.SIGINT
     except BrokenPipeError:
         status = Exit.BROKEN_PIPE
     except Failure as failure:
@@ -315,6 +323,9 @@ def main() -> NoReturn:
         _confess(error)
         status = Exit.BUG
     _let_go_of_output()
+    if killed_by is not None:
+        interrupt.die(killed_by)
+        status = 128 + killed_by
     sys.exit(status)
 
 
@@ -334,8 +345,8 @@ def _main() -> int:
                 check_output()
                 return parsed
     except click.ClickException as error:
-        with contextlib.suppress(OSError):  # nobody left to tell
-            error.show()
+        for line in usage.explain(error, sys.argv[1:]):
+            complain(line)
         return Exit.USAGE
     interrupt.catch()
     return _act(*parsed)

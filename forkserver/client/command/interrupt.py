@@ -39,10 +39,19 @@ def catch() -> None:
     threading.Thread(target=_insist, args=(read_fd, threading.get_ident()), daemon=True).start()
 
 
-def heeded() -> None:
-    """From now on such signals are ignored: the run has ended."""
+def ignore() -> None:
+    """From now on ignore the signals that end a run: the run has ended."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def die(number: int) -> None:
+    """End this process by the signal ``number``, so that a shell sees the interruption and ends its loop or script.
+
+    Return only where the kernel does not deliver the signal: a process with PID 1 does not die of its own signals.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
@@ -61,8 +70,7 @@ def _is_ending() -> bool:
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if isinstance(error, Interrupted):  # after the run, where nobody catches it any more
-        signal.signal(error.signal_number, signal.SIG_DFL)
-        signal.raise_signal(error.signal_number)
+        die(error.signal_number)
     sys.__excepthook__(kind, error, trace)
 
 

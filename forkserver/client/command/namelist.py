@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from forkserver.client.display import escape
-from forkserver.client.local.target import reason_of
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.remote.address import parse_location
 from forkserver.protocol.messages import MAX_REQUEST_BYTES
@@ -65,7 +64,7 @@ def _names(path: bytes, end: bytes, shown: str) -> Iterator[list[bytes]]:
                     )
             yield [rest]
     except OSError as error:
-        raise Failure(Exit.USAGE, "usage", f"{shown}: cannot be read: {reason_of(error)}") from error
+        raise Failure(Exit.USAGE, "usage", f"{shown}: cannot be read: {error.strerror}") from error
 
 
 @contextlib.contextmanager

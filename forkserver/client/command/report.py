@@ -63,7 +63,7 @@ class Report:
         if self._as_json:
             self._object(name, None, "would-fetch", {"path": display.decode(path), "size": size})
         elif not self._quiet:
-            self._line(f"{display.escape(path)}: {display.count(size)} bytes, would be fetched")
+            self._line(f"{display.escape(path)}: {display.counted(size, 'byte')}, would be fetched")
 
     def deleted(self, path: bytes, *, dry: bool) -> None:
         """Something that the server does not have was deleted here, or, in a dry run, would be."""
@@ -101,7 +101,7 @@ class Report:
         if self._as_json:
             self._object(location.shown, served, "ok", _facts(data))
         else:
-            size = "directory" if data.size is None else f"{display.count(data.size)} bytes"
+            size = "directory" if data.size is None else display.counted(data.size, "byte")
             etag = f"etag {data.etag}, " if data.etag else ""
             self._line(
                 f"{display.escape(location.shown)}: {size}, modified {display.local_time(data.mtime)}, "
@@ -109,8 +109,11 @@ class Report:
             )
         self.flush()
 
-    def entry(self, entry: Listed, served: Served) -> None:
-        """An entry of a listing. One that could not be read makes the run a failure, but does not end the listing."""
+    def entry(self, location: Location, entry: Listed, served: Served) -> None:
+        """Tell an entry of the listing of ``location``; people read its name the way they wrote that of ``location``.
+
+        An entry that could not be read makes the run a failure, but does not end the listing.
+        """
         if self._as_json:
             facts = _facts(entry.data) | ({"link": True} if entry.link else {})
             self._object(entry.name, served, entry.error or "ok", facts)
@@ -119,18 +122,18 @@ class Report:
             mark = "/" if entry.data.kind == "dir" else ""
             mark += " (link)" if entry.link else ""
             mark += f" [{entry.error}]" if entry.error else ""
-            time, name = display.local_time(entry.data.mtime), display.escape(entry.name)
+            time, name = display.local_time(entry.data.mtime), display.escape(location.written(entry.name))
             self._line(f"{entry.data.permissions} {size:>15} {time} {name}{mark}")
         if entry.error:
             self.worst = max(self.worst, Exit.REFUSED)
 
-    def failed(self, shown: bytes, failure: Failure, seconds: float) -> None:
-        """A name could not be fetched, described or listed."""
+    def failed(self, name: bytes, failure: Failure, seconds: float, shown: bytes | None = None) -> None:
+        """Tell that a name could not be fetched, described or listed. People read ``shown`` instead, if it is given."""
         self.worst = max(self.worst, failure.exit_status)
         self.flush()
-        complain(f"{display.escape(shown)}: {failure}")
+        complain(f"{display.escape(name if shown is None else shown)}: {failure}")
         if self._as_json:
-            self._object(shown, failure.served, failure.word, {"seconds": round(seconds, 6), "message": failure.reason})
+            self._object(name, failure.served, failure.word, {"seconds": round(seconds, 6), "message": failure.reason})
             self.flush()
 
     def flush(self) -> None:
@@ -170,7 +173,7 @@ def _told(receipt: Receipt) -> dict[str, object]:
 
 
 def _in_words(receipt: Receipt) -> str:
-    size = f"{display.count(receipt.size)} bytes"
+    size = display.counted(receipt.size, "byte")
     if receipt.unchanged:
         asked = f" (asked {display.processes(receipt.served[:1])})" if receipt.served else ""
         return f"{size}, unchanged, nothing fetched{asked}"

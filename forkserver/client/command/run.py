@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from forkserver.client.api import Client
 from forkserver.client.command.progress import Progress, Waiting
 from forkserver.client.command.report import Report, complain
-from forkserver.client.display import count, escape
+from forkserver.client.display import count, counted, escape
 from forkserver.client.fetch.pattern import is_pattern
-from forkserver.client.local.output import StandardOutput
+from forkserver.client.local.output import PassingOn, StandardOutput, Stream, is_stream
 from forkserver.client.local.target import Durable, LocalFile, local_file
 from forkserver.client.outcome import Exit, Failure, Interrupted
 from forkserver.client.remote.address import Address, Location, local_name, parse_location, tree_name
 from forkserver.client.remote.answers import answered_by
-from forkserver.client.remote.listing import describe, entries
+from forkserver.client.remote.listing import check_is_no_directory, describe, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,7 +79,7 @@ class Options(NamedTuple):
         if self.action != "fetch" or self.output is not None:
             return None
         if not self.may_be_many(location):
-            return local_name(location)
+            return None if location.is_directory else local_name(location)
         name = None
         if self.recursive and (location.is_url or not is_pattern(location.name)):
             name = tree_name(location)
@@ -144,8 +144,7 @@ class Run:
                 return self._report.worst
             try:
                 location = parse_location(written, *self._options.servers)
-                if self._options.action == "fetch":
-                    local_name(location)
+                self._options.own_name(location)
             except ValueError as error:
                 self._report.failed(written, Failure(Exit.USAGE, "usage", str(error)), 0)
                 continue
@@ -154,7 +153,8 @@ class Run:
     def _together_with(self, location: Location) -> tuple[Address, ...]:
         """The servers that it may be asked of together with others; none where it is to be asked for alone."""
         options = self._options
-        alone = options.action != "fetch" or options.dry or options.may_be_many(location)
+        # A directory has no local name, and is to be refused by itself.
+        alone = options.action != "fetch" or options.dry or options.may_be_many(location) or location.is_directory
         return () if alone else location.servers
 
     def _several(self, servers: tuple[Address, ...], locations: list[Location]) -> None:
@@ -186,7 +186,7 @@ class Run:
             else:
                 client.session.renew()
                 for entry in entries(client.session, location.name, recursive=self._options.recursive):
-                    self._report.entry(entry, answered_by(client.session))
+                    self._report.entry(location, entry, answered_by(client.session))
                 self._report.flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
@@ -249,7 +249,7 @@ class Run:
         except BaseException as error:
             tally.tell(done=False)
             if isinstance(error, Interrupted):
-                complain(f"{escape(location.shown)}: interrupted; the same command goes on with what is missing")
+                error.notice = f"{escape(location.shown)}: interrupted; the same command goes on with what is missing"
             raise
         tally.tell(done=True)
 
@@ -263,8 +263,9 @@ class Run:
             whole_digest=self._options.as_json or self._note is not None,
         )
         try:
+            check_is_no_directory(client.session, location.name)
             if self._options.output == b"-":
-                receipt, place = get(StandardOutput()), None
+                receipt, place = _pass_on(StandardOutput(), location, get), None
             else:
                 receipt, place = self._into_file(location, get)
         finally:
@@ -276,6 +277,9 @@ class Run:
         output = self._options.output
         name = local_name(location) if output is None else output
         path = os.path.join(self._options.directory, name)
+        if output is not None and is_stream(path):
+            with Stream(path) as stream:
+                return _pass_on(stream, location, get), path
         remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
         durable = self._options.file_durable
         with local_file(path, remedy, durable) as target, _telling_what_is_kept(location, target):
@@ -307,14 +311,25 @@ def _telling_what_is_kept(location: Location, target: LocalFile) -> Iterator[Non
         if target.kept:
             failure.reason += f"; {_kept(target)}"
         raise
-    except Interrupted:
+    except Interrupted as interruption:
+        interruption.notice = f"{escape(location.shown)}: interrupted"
         if target.kept:
-            complain(f"{escape(location.shown)}: interrupted; {_kept(target)}")
+            interruption.notice += f"; {_kept(target)}"
+        raise
+
+
+def _pass_on(target: PassingOn, location: Location, get: Callable[[Target], Receipt]) -> Receipt:
+    try:
+        return get(target)
+    except Interrupted as interruption:
+        were = "byte of it was" if target.here == 1 else "bytes of it were"
+        interruption.notice = f"{escape(location.shown)}: interrupted; {count(target.here)} {were} passed on"
         raise
 
 
 def _kept(target: LocalFile) -> str:
-    return f"{count(target.kept)} bytes of it are kept, and the same command goes on from there"
+    are = "is" if target.kept == 1 else "are"
+    return f"{counted(target.kept, 'byte')} of it {are} kept, and the same command goes on from there"
 
 
 def _ask_person() -> bytes:
@@ -322,6 +337,7 @@ def _ask_person() -> bytes:
         sys.stderr.write(PROMPT)
         sys.stderr.flush()
         return sys.stdin.buffer.readline()
-    except Interrupted:
+    except Interrupted as interruption:
         sys.stderr.write("\n")
+        interruption.notice = ""
         raise

@@ -6,7 +6,6 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from forkserver.client.command.report import complain
 from forkserver.client.fetch.grove import fetch_named
 from forkserver.client.fetch.watcher import Counter
 from forkserver.client.local.partial import PIECE_BYTES
@@ -69,9 +68,9 @@ class Several(Counter):
         except Failure as failure:
             for name in list(self._waiting):
                 self.failed(name, failure)
-        except Interrupted:
+        except Interrupted as interruption:
             self._clear()
-            complain("interrupted; the same command goes on with what is missing")
+            interruption.notice = "interrupted; the same command goes on with what is missing"
             raise
 
     def was_here(self, item: Item, size: int) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from forkserver.client.command.report import complain
 from forkserver.client.display import decode, escape
 from forkserver.client.remote.peek import peek
-from forkserver.protocol.native import encode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,7 +46,7 @@ class Suggester:
         names = peek(location.server, directory or b"/", self._left_s, choose)
         self._left_s -= time.monotonic() - started
         if names:
-            complain(_question([_as_written(location, name) for name in names]))
+            complain(_question([location.written(directory + b"/" + name) for name in names]))
 
 
 def close_names(asked: bytes, names: Iterable[bytes]) -> list[bytes]:
@@ -67,13 +66,6 @@ def _closeness(asked: str, name: str) -> float:
     # An extension in common makes a.txt no closer to b.txt than a is to b.
     matcher = SequenceMatcher(None, *((stem, asked_stem) if extension == asked_extension else (name, asked)))
     return matcher.ratio() if matcher.quick_ratio() >= _CLOSE else 0.0
-
-
-def _as_written(location: Location, name: bytes) -> bytes:
-    """``name`` in the place of the last part of what the user wrote."""
-    head = location.shown.rstrip(b"/").rpartition(b"/")
-    is_url = location.shown.lower().startswith(b"fs://")
-    return head[0] + head[1] + (encode_name(name).encode("ascii") if is_url else name)
 
 
 def _question(names: list[bytes]) -> str:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from forkserver.client import display
-from forkserver.client.display import count, escape
+from forkserver.client.display import count, counted, escape
 from forkserver.client.fetch.watcher import Counter
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ class Tally(Counter):
         """Tell it, and make the run a failure."""
         super().failed(name, failure)
         self._progress.clear()
-        self._report.failed(name, failure, time.monotonic() - self._started)
+        self._report.failed(name, failure, time.monotonic() - self._started, self._location.written(name))
 
     def skipped(self, name: bytes) -> None:
         """A link: its directory can be fetched by its own name."""
         super().skipped(name)
         if self._verbose:
             self._progress.clear()
-            self._report.note(f"{escape(name)}: a symbolic link to a directory, not followed")
+            self._report.note(f"{escape(self._location.written(name))}: a symbolic link to a directory, not followed")
 
     def wanted(self, item: Item) -> None:
         """Of a dry run every file is told: that is what it is for."""
@@ -99,15 +99,15 @@ class Tally(Counter):
             self._tell_plan()
             return
         seconds = time.monotonic() - self._started
-        parts = [f"{count(self._files)} files", f"{count(self._size)} bytes"]
+        parts = [counted(self._files, "file"), counted(self._size, "byte")]
         if self._unchanged:
             parts.append(
                 f"{count(self._unchanged)} of them unchanged" if self._unchanged < self._files else "unchanged"
             )
         if self._received:
-            parts += ["sha256 verified", f"{seconds:.2f} s", f"{self._received / max(seconds, 0.001) / 1e6:,.1f} MB/s"]
+            parts += ["sha256 verified", f"{seconds:.2f} s", display.rate(self._received / max(seconds, 0.001))]
         if self._skipped:
-            parts.append(f"{count(self._skipped)} directories behind symbolic links left out")
+            parts.append(_left_out(self._skipped))
         if self._failed:
             parts.append(f"{count(self._failed)} failed")
         if self._pids:
@@ -117,11 +117,17 @@ class Tally(Counter):
         self._report.summary(self._location, ", ".join(parts))
 
     def _tell_plan(self) -> None:
-        parts = [f"{count(self._planned)} files with {count(self._planned_size)} bytes would be fetched"]
+        parts = [f"{counted(self._planned, 'file')} with {counted(self._planned_size, 'byte')} would be fetched"]
         if self._unchanged:
-            parts.append(f"{count(self._unchanged)} are here and unchanged")
+            parts.append(f"{count(self._unchanged)} {'is' if self._unchanged == 1 else 'are'} here and unchanged")
         if self._deleted:
             parts.append(f"{count(self._deleted)} would be deleted here")
         if self._failed:
             parts.append(f"{count(self._failed)} failed")
         self._report.summary(self._location, ", ".join(parts))
+
+
+def _left_out(links: int) -> str:
+    if links == 1:
+        return "1 directory behind a symbolic link left out"
+    return f"{count(links)} directories behind symbolic links left out"

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from forkserver.client.display import count, escape
+from forkserver.client.display import count, counted, escape
 from forkserver.client.local import checksums
 from forkserver.client.local.target import reason_of
 from forkserver.client.outcome import Exit, Failure
@@ -100,8 +100,8 @@ def _check(root: bytes, name: bytes, digest: str) -> None:
 def _in_words(files: int, found: collections.Counter[str]) -> str:
     right = files - found.total()
     if right == files:
-        return f"{count(files)} files, all as in the list" if files > 1 else "1 file, as in the list"
-    parts = [f"{count(right)} of {count(files)} files as in the list"]
+        return f"{counted(files, 'file')}, {'all ' if files > 1 else ''}as in the list"
+    parts = [f"{count(right)} of {counted(files, 'file')} as in the list"]
     differ, missing = found.pop("checksum-mismatch", 0), found.pop("missing", 0)
     for number, what in ((differ, "different"), (missing, "missing"), (found.total(), "not read")):
         if number:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkserver.client.display import count
+from forkserver.client.display import count, counted
 from forkserver.client.fetch.job import Job
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.outcome import Exit, Failure, Served
@@ -164,9 +164,9 @@ class _Puller:
         job = self._job
         before = job.here - self._came_bytes
         if self._known and failure.exit_status is Exit.UNREACHABLE:
-            failure.reason += f" after {count(before + self._session.received_bytes)} of {count(job.size)} bytes"
+            failure.reason += f" after {count(before + self._session.received_bytes)} of {counted(job.size, 'byte')}"
         elif failure.word in _BROKEN_OFF and job.here < job.size:
-            failure.reason += f" after {count(job.here)} of {count(job.size)} bytes"
+            failure.reason += f" after {count(job.here)} of {counted(job.size, 'byte')}"
         passing = failure.word in PASSING or (self._lost and failure.word == "unreachable")
         self._lost = self._lost or (passing and self._known is not None)
         return passing and self._lost
@@ -188,7 +188,7 @@ class _Puller:
             if known.version.size == self._job.size:
                 self._known = known
                 return
-            reason = f"{self._session.address} has another file of that name, of {count(known.version.size)} bytes"
+            reason = f"{self._session.address} has another file of that name, of {counted(known.version.size, 'byte')}"
             if not self._session.exclude():
                 raise Failure(Exit.INTEGRITY, Status.CHANGED.word, reason, self._session.served)
 

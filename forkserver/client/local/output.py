@@ -1,15 +1,17 @@
-"""Standard output: what goes there, and what to say where it cannot. Runs at the user's."""
+"""Outputs that are passed on and cannot be taken back: standard output, FIFOs, devices. Runs at the user's."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 import sys
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from forkserver.client.local.partial import PIECE_BYTES
+from forkserver.client.local.target import complaints, local_failure
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.remote.answers import Version
 from forkserver.protocol.messages import Status
@@ -20,11 +22,8 @@ if TYPE_CHECKING:
     from forkserver.client.remote.answers import Known
 
 
-class StandardOutput:
-    """Passes on what is verified, piece by piece; where that cannot go on, only the exit status tells it.
-
-    A reader that has gone raises BrokenPipeError.
-    """
+class PassingOn:
+    """Passes on what is verified, piece by piece; where that cannot go on, only the exit status tells it."""
 
     discarded = False
     takes_any_order = False
@@ -65,9 +64,11 @@ class StandardOutput:
             return
         self.here += length
         self._hash.update(self._piece)
-        with output_complaints():
-            check_output()
-            write_all(sys.stdout.fileno(), memoryview(self._piece))
+        self._put(memoryview(self._piece))
+
+    def _put(self, piece: memoryview) -> None:
+        """Pass on a whole piece. Raises Failure."""
+        raise NotImplementedError
 
     def vouch_by(self, version: Version) -> None:
         """Note it."""
@@ -92,6 +93,60 @@ class StandardOutput:
     def digest(self) -> str:
         """Of all that was passed on."""
         return self._hash.hexdigest()
+
+
+class StandardOutput(PassingOn):
+    """Standard output. A reader that has gone raises BrokenPipeError."""
+
+    def _put(self, piece: memoryview) -> None:
+        with output_complaints():
+            check_output()
+            write_all(sys.stdout.fileno(), piece)
+
+
+class Stream(PassingOn):
+    """A FIFO or a character device at ``path``, as ``is_stream`` finds it. A context manager.
+
+    Entering opens it, and waits until a FIFO has a reader. Raises Failure.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__()
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        with complaints(self._path):
+            # Without O_CREAT and O_TRUNC: a file that has taken the place meanwhile is not harmed.
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        if not _takes_a_stream(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            raise local_failure(self._path, "was replaced while it was being opened")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def _put(self, piece: memoryview) -> None:
+        try:
+            with complaints(self._path):
+                write_all(self._fd, piece)
+        except Failure as failure:
+            if isinstance(failure.__cause__, BrokenPipeError):
+                raise local_failure(self._path, "its reader has gone") from failure.__cause__
+            raise
+
+
+def is_stream(path: bytes) -> bool:
+    """Whether ``path`` leads to a FIFO or a character device: these are written to, and not replaced."""
+    try:
+        return _takes_a_stream(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _takes_a_stream(mode: int) -> bool:
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def check_output() -> None:

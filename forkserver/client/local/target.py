@@ -11,7 +11,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Self
 
-from forkserver.client.display import count, escape
+from forkserver.client.display import counted, escape
 from forkserver.client.local import checksums, partial, validator
 from forkserver.client.local.partial import PIECE_BYTES, BeingFetched, Partial
 from forkserver.client.outcome import Exit, Failure
@@ -244,7 +244,7 @@ class LocalFile:
             if self._partial is not None:
                 self._partial.remove()
             if needed_bytes:
-                reason += f"; {count(needed_bytes)} bytes are needed"
+                reason += f"; {counted(needed_bytes, 'byte')} {'is' if needed_bytes == 1 else 'are'} needed"
         return local_failure(self._path, reason, error)
 
     def _failure(self, reason: str) -> Failure:

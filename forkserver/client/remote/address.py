@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from forkserver.client.display import escape
 from forkserver.protocol.messages import MAX_REQUEST_BYTES, ProtocolError, Request
-from forkserver.protocol.native import decode_name, encode_request
+from forkserver.protocol.native import decode_name, encode_name, encode_request
 from forkserver.settings import DEFAULT_PORT
 
 _URL = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)\Z", re.DOTALL)
 _MAX_PORT = 65535
+_SERVER_FORM = "a server is HOST, HOST:PORT or [IPV6]:PORT"
 
 
 class Address(NamedTuple):
@@ -41,10 +42,27 @@ class Location(NamedTuple):
         """The one to ask first."""
         return self.servers[0]
 
+    def written(self, name: bytes) -> bytes:
+        """Return ``name``, another name on this server, the way the user wrote this location.
+
+        ``name`` begins with a slash. The result is an ``fs://`` address if the user wrote an ``fs://`` address. The
+        result begins with a slash only if the user wrote a name that does. A single ``/`` does not count, because the
+        root cannot be written without a slash.
+        """
+        url = _URL.match(self.shown)
+        if url is not None:
+            return url[1] + b"://" + url[2] + encode_name(name).encode("ascii")
+        return name if self.shown.startswith(b"/") and self.shown.strip(b"/") else name.removeprefix(b"/")
+
     def elsewhere(self, path: bytes) -> bytes | None:
         """Where ``path`` is, to be told; None: it is the file's own name, in this directory."""
         place = os.path.normpath(path)
         return None if place == self.name.rpartition(b"/")[2] else place
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the name ends in a slash: then it can only be that of a directory."""
+        return self.name.endswith(b"/")
 
     @property
     def is_url(self) -> bool:
@@ -54,6 +72,11 @@ class Location(NamedTuple):
 
 def parse_server(text: str) -> Address:
     """Read ``HOST``, ``HOST:PORT``, ``[IPV6]``, ``[IPV6]:PORT`` or a bare IPv6 address."""
+    url = _URL.match(os.fsencode(text))
+    host, slash, _ = os.fsdecode(url[2]).partition("/") if url else text.partition("/")
+    if url or slash:
+        remedy = f"; write {escape(host)}" if host else ""
+        raise ValueError(f"{_SERVER_FORM}, {'not a URL' if url else 'without a slash'}{remedy}")
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or not (rest == "" or rest.startswith(":")):
@@ -64,7 +87,7 @@ def parse_server(text: str) -> Address:
     else:
         host, colon, port = text.partition(":")
     if not host or not host.isprintable() or set(host) & set(" /@[]"):
-        raise ValueError("a server is HOST or HOST:PORT")
+        raise ValueError(_SERVER_FORM)
     return Address(host, _port(port) if colon else DEFAULT_PORT)
 
 
@@ -117,5 +140,5 @@ def _sendable(name: bytes) -> bytes:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_PORT)) and 0 < int(text) <= _MAX_PORT):
-        raise ValueError(f"a port is a number from 1 to {_MAX_PORT}")
+        raise ValueError(f"a port is a number from 1 to {_MAX_PORT}; {_SERVER_FORM}")
     return int(text)

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
+from forkserver.client.display import counted
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.client.remote import banner
 from forkserver.client.remote.dial import NoAnswer, connect
@@ -350,7 +351,7 @@ class Session:
         if seconds >= self._timeout_s:
             if self._counted_bytes < MIN_RATE * seconds:
                 self.close()
-                why = f"{self.address} sent only {self._counted_bytes} bytes in {seconds:.0f} s"
+                why = f"{self.address} sent only {counted(self._counted_bytes, 'byte')} in {seconds:.0f} s"
                 raise Failure(Exit.UNREACHABLE, "timeout", why, self.served)
             self._counted_from, self._counted_bytes = now, 0
 

@@ -10,14 +10,13 @@ from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.client.remote import metadata
 from forkserver.client.remote.answers import DIGEST, ENDINGS, Known, Version, answered_by, may_pass
 from forkserver.client.remote.connection import WINDOW, violation
-from forkserver.protocol.messages import MAX_LISTED_BYTES, End, Entry, ProtocolError, Request, Status, Trailer
+from forkserver.protocol.messages import MAX_LISTED_BYTES, End, Entry, ProtocolError, Reply, Request, Status, Trailer
 from forkserver.protocol.native import decode_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from forkserver.client.remote.connection import Session
-    from forkserver.protocol.messages import Reply
 
 
 class Enclosed(NamedTuple):
@@ -49,6 +48,15 @@ class Listed(NamedTuple):
 def describe(session: Session, name: bytes) -> metadata.Metadata:
     """Metadata of a file or directory. Raises Failure."""
     return _described(session, session.ask(Request("STAT", _slashless(name))))
+
+
+def check_is_no_directory(session: Session, name: bytes) -> None:
+    """Raise Failure where ``name`` ends in a slash, which no name of a file does: tell what the server has there."""
+    if name.endswith(b"/"):
+        if describe(session, name).kind == "dir":
+            raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session))
+        reason = "is a file and no directory; leave out the slash behind its name"
+        raise Failure(Exit.REFUSED, Status.NOT_A_DIRECTORY.word, reason, answered_by(session))
 
 
 def describe_all(session: Session, names: Iterable[bytes]) -> Iterator[tuple[bytes, metadata.Metadata | Failure]]:

@@ -208,7 +208,7 @@ def test_a_name_full_of_commands_is_fetched_and_none_of_them_run(shell, root, pl
     (root / EVIL).write_bytes(b"x")
     for quote in ("", '"', "'"):
         shell.type(f"fsget --stat {quote}evi\t", "pwned")
-        shell.type("\n", "1 bytes")
+        shell.type("\n", "1 byte")
     shell.type("fsget evi\t", "pwned")
     shell.type("\n", "verified")
     assert os.listdir(place) == [EVIL]

@@ -75,7 +75,13 @@ def test_a_file_named_takes_the_place_of_the_usual_one(fsget, lying_server, says
     ("content", "complaint"),
     [
         ("server = 5", "server: must be a string, or a list of strings; mend it, or take it out"),
-        ('server = "host:port"', "server: 'host:port': a port is a number from 1 to 65535; mend it, or take it out"),
+        (
+            'server = "host:port"',
+            (
+                "server: 'host:port': a port is a number from 1 to 65535; a server is HOST, HOST:PORT or [IPV6]:PORT; "
+                "mend it, or take it out"
+            ),
+        ),
         ("timeout = true", "timeout: must be a number; mend it, or take it out"),
         ("timeout = nan", "timeout: must be more than 0 and at most 86400 seconds; mend it, or take it out"),
         ("retries = 1.5", "retries: must be a whole number; mend it, or take it out"),

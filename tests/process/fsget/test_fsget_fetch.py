@@ -7,6 +7,8 @@ import os
 import socket
 import stat
 
+import pytest
+
 CONTENT = b"All of it, \x00 to \xff.\n" * 1000
 
 
@@ -63,6 +65,34 @@ def test_a_refusal_says_why_in_the_servers_words(fsget, lying_server, says):
     assert (result.status, result.err) == (4, f"fsget: reports: is a directory; {advice} (asked PID 4711)\n")
 
 
+@pytest.mark.parametrize(("name", "asked"), [("reports/", "/reports"), ("/", "/"), ("fs://SERVER/", "/")])
+def test_a_directory_named_with_a_slash_is_refused_as_one_without(fsget, lying_server, says, name, asked):
+    for options in ((), ("-o", "x"), ("-o", "-")):
+        server = lying_server([says.ask, says.directory])
+        shown = name.replace("SERVER", server.address)
+        result = fsget("-s", server.address, *options, shown)
+        advice = "-r fetches it, --list shows what is in it"
+        assert (result.status, result.err) == (4, f"fsget: {shown}: is a directory; {advice} (asked PID 4711)\n")
+        assert server.requests == [f"STAT {asked}\n".encode()]
+
+
+def test_a_file_named_with_a_slash_is_told_to_be_one(get, root):
+    (root / "f").touch()
+    result = get("f/", "none/")
+    assert result.status == 4
+    assert "fsget: f/: is a file and no directory; leave out the slash behind its name (asked PID " in result.err
+    assert "fsget: none/: does not exist on the server (asked PID " in result.err
+
+
+def test_a_directory_with_a_slash_in_a_list_does_not_keep_the_files_from_being_fetched(get, root, place):
+    (root / "d").mkdir()
+    for name in "ab":
+        (root / name).touch()
+    result = get("-i", "-", stdin=None, input=b"a\nd/\nb\n")
+    assert (result.status, result.err.startswith("fsget: d/: is a directory; -r fetches it")) == (4, True)
+    assert sorted(os.listdir(place)) == ["a", "b"]
+
+
 def test_a_fifo_on_the_server_is_not_taken_for_a_directory(fsget, lying_server, says):
     server = lying_server([says.ask, b'FS1 409 not-a-file %s message="is no regular file"\n' % says.who])
     assert fsget("-s", server.address, "f").err == "fsget: f: is no regular file (asked PID 4711)\n"
@@ -73,7 +103,7 @@ def test_a_name_of_any_bytes_is_asked_for_and_shown_harmless(fsget, lying_server
     name = b"\xff\x1b[31m \xe2\x80\xaeel%20if"
     result = fsget("-s", server.address, name)
     assert server.requests == [b"GET /%FF%1B%5B31m%20%E2%80%AEel%2520if length=4194304 digest=sha256\n"]
-    assert result.out.startswith(r"\xff\x1b[31m \u202eel%20if: 1 bytes")
+    assert result.out.startswith(r"\xff\x1b[31m \u202eel%20if: 1 byte")
     assert os.listdir(os.fsencode(place)) == [name]
 
 
@@ -106,10 +136,10 @@ def test_output_and_directory_choose_the_place(fsget, lying_server, says, place)
 def test_the_line_tells_where_a_file_went_unless_it_has_its_own_name_here(fsget, lying_server, says, place):
     (place / "evil\x1b").mkdir()
     for options, beginning in (
-        (["-o", "x.txt", "sub/s.txt"], "sub/s.txt -> x.txt: 1 bytes"),
-        (["-o", "./s.txt", "sub/s.txt"], "sub/s.txt: 1 bytes"),
-        (["-d", ".", "sub/s.txt"], "sub/s.txt: 1 bytes"),
-        (["-d", "evil\x1b/", "s.txt"], "s.txt -> evil\\x1b/s.txt: 1 bytes"),
+        (["-o", "x.txt", "sub/s.txt"], "sub/s.txt -> x.txt: 1 byte"),
+        (["-o", "./s.txt", "sub/s.txt"], "sub/s.txt: 1 byte"),
+        (["-d", ".", "sub/s.txt"], "sub/s.txt: 1 byte"),
+        (["-d", "evil\x1b/", "s.txt"], "s.txt -> evil\\x1b/s.txt: 1 byte"),
     ):
         server = lying_server(says.file(b"x"))
         result = fsget("-s", server.address, *options)

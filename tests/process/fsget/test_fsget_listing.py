@@ -14,8 +14,8 @@ def test_a_listing_has_a_line_an_entry_with_names_made_harmless(fsget, lying_ser
     result = fsget("-s", server.address, "--list", "reports/")
     assert (result.status, result.err) == (0, "")
     assert result.out == (
-        "-rw-r--r--      73,400,320 2021-06-18 07:06:40 /reports/tax law.pdf\n"
-        "drwxr-xr-x               - 2021-06-18 07:06:40 /reports/\\x1b]0;owned\\x07\\xff/ (link)\n"
+        "-rw-r--r--      73,400,320 2021-06-18 07:06:40 reports/tax law.pdf\n"
+        "drwxr-xr-x               - 2021-06-18 07:06:40 reports/\\x1b]0;owned\\x07\\xff/ (link)\n"
     )
     assert server.requests == [b"LIST /reports\n"]
 
@@ -53,7 +53,7 @@ def test_a_directory_that_could_not_be_read_is_shown_and_makes_the_run_a_failure
     server = lying_server([says.ask, says.directory + CLOSED + FILE + b"FS1 END ok entries=2\n"])
     result = fsget("-s", server.address, "--list", "-r", "reports")
     assert result.status == 4
-    assert "/reports/private/ [forbidden]\n" in result.out
+    assert " reports/private/ [forbidden]\n" in result.out
     assert len(result.out.splitlines()) == 2
 
 
@@ -76,7 +76,7 @@ def test_a_listing_that_is_not_complete_is_told(fsget, lying_server, says):
         server = lying_server([says.ask, says.directory + FILE + end])
         result = fsget("-s", server.address, "--list", "reports")
         assert result.status == status
-        assert result.out.endswith("/reports/tax law.pdf\n")
+        assert result.out.endswith(" reports/tax law.pdf\n")
         assert result.err.endswith(" (served by PID 4711)\n")
 
 

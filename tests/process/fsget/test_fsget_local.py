@@ -7,11 +7,15 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
+
+from forkserver.client.local.partial import PIECE_BYTES
 
 GENEROUS_S = 20
 
@@ -89,6 +93,46 @@ def test_standard_output_may_be_named_by_its_path(fsget, lying_server, says):
     result = fsget("-s", lying_server(says.file(b"new")).address, "-o", "/dev/stdout", "f")
     assert (result.status, result.output) == (0, b"new")
     assert os.lstat("/dev/stdout").st_ino == before
+
+
+def test_what_goes_to_dev_null_is_fetched_and_discarded(fsget, lying_server, says, place):
+    result = fsget("-s", lying_server(says.file(b"new")).address, "-o", "/dev/null", "f")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("f -> /dev/null: 3 bytes, sha256 verified, ")
+    assert os.listdir(place) == []
+
+
+def test_a_full_device_is_a_local_failure(fsget, lying_server, says):
+    result = fsget("-s", lying_server(says.file(b"new")).address, "-o", "/dev/full", "f")
+    assert (result.status, result.err) == (7, "fsget: f: local file /dev/full: no space left on the device\n")
+
+
+def test_a_fifo_that_is_named_gets_the_content(begin, lying_server, says, place):
+    os.mkfifo(place / "pipe")
+    (place / "link").symlink_to("pipe")
+    process = begin("-s", lying_server(says.file(b"new")).address, "-q", "-o", "link", "f")
+    assert (place / "pipe").read_bytes() == b"new"
+    assert process.wait() == 0
+
+
+def test_a_fifo_whose_reader_has_gone_is_a_local_failure(begin, lying_server, says, place):
+    os.mkfifo(place / "pipe")
+    asked = threading.Event()
+    content = says.file(b"new")
+    server = lying_server([*content[:1], asked, *content[1:]])
+    process = begin("-s", server.address, "-o", "pipe", "f", stderr=subprocess.PIPE)
+    with open(place / "pipe", "rb"):
+        wait_until(lambda: server.requests)
+    asked.set()
+    assert process.stderr.read() == b"fsget: f: local file ./pipe: its reader has gone\n"
+    assert process.wait() == 7
+
+
+def test_a_socket_and_a_directory_that_are_named_are_left_as_they_are(fsget, place):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place / "socket"))
+        result = fsget("-o", "socket", "f")
+    assert (result.status, "is not a regular file, and is left as it is" in result.err) == (7, True)
 
 
 def test_a_file_system_that_is_read_only_is_told_and_the_other_files_are_tried(fsget, lying_server, says, tiny_disk):
@@ -171,9 +215,52 @@ def test_a_signal_ends_the_run_and_removes_the_temporary_file(begin, lying_serve
     (temporary,) = place.iterdir()
     assert temporary.stat().st_mode & 0o777 == 0o600
     process.send_signal(number)
-    assert process.wait() == 128 + number
-    assert process.stderr.read() == b""
+    assert process.wait() == -number
+    assert process.stderr.read() == b"fsget: f: interrupted\n"
     assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize("options", [["-o", "-"], ["-o", "/dev/null"]])
+def test_a_signal_tells_how_much_was_passed_on(begin, lying_server, says, options):
+    size = PIECE_BYTES + 9
+    piece = bytes(PIECE_BYTES)
+    server = lying_server([says.ask, says.header(size) + piece + says.end(piece), says.ask, says.hold])
+    process = begin("-s", server.address, *options, "f", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_until(lambda: len(server.requests) == 2)
+    # The second piece is asked for before the first has come: wait until that is written.
+    wait_until(lambda: written_bytes(process) >= PIECE_BYTES)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.read() == b"fsget: f: interrupted; 4,194,304 bytes of it were passed on\n"
+    assert process.wait() == -signal.SIGINT
+
+
+def written_bytes(process) -> int:
+    """Return how many bytes the process has passed to write(2)."""
+    with open(f"/proc/{process.pid}/io", encoding="ascii") as file:
+        return int(dict(line.split(": ") for line in file)["wchar"])
+
+
+def test_a_signal_during_a_listing_is_told_too(begin, lying_server, says):
+    server = lying_server([says.ask, says.directory, says.hold])
+    process = begin("-s", server.address, "--list", stderr=subprocess.PIPE)
+    wait_until(lambda: server.requests)
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.read() == b"fsget: interrupted\n"
+    assert process.wait() == -signal.SIGTERM
+
+
+def test_a_loop_of_a_shell_ends_with_the_run_that_is_interrupted(lying_server, says, place, environment):
+    server = lying_server([says.ask, says.hold])
+    fsget = f"{sys.executable} -m forkserver.client"
+    loop = f"for each in 1 2 3; do {fsget} -s {server.address} -q f; done; echo survived"
+    # As on a terminal: the signal goes to the shell, too, which ends its loop only if the program died of the signal.
+    shell = ["env", "--default-signal=INT", "bash", "-c", loop]
+    options = {"cwd": place, "env": environment, "stdout": subprocess.PIPE, "start_new_session": True}
+    with subprocess.Popen(shell, **options) as process:
+        wait_until(lambda: server.requests)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate() == (b"", None)
+        assert process.returncode == -signal.SIGINT
 
 
 def test_an_ignored_signal_stays_ignored(begin, lying_server, says, place):
@@ -234,7 +321,7 @@ def test_on_a_terminal_ctrl_c_ends_the_asking_and_the_line(begin, terminal):
     terminal.see(b"on the server: ")
     process.send_signal(signal.SIGINT)
     terminal.see(b"on the server: \r\n")
-    assert process.wait() == 130
+    assert process.wait() == -signal.SIGINT
 
 
 def test_on_a_terminal_end_of_file_ends_the_asking(begin, terminal):
@@ -251,7 +338,7 @@ def test_on_a_terminal_a_long_transfer_shows_how_far_it_is(begin, lying_server, 
     process = begin("-s", server.address, "f", stderr=terminal.program, stdout=subprocess.DEVNULL)
     terminal.see(b"f  [----")
     process.send_signal(signal.SIGINT)
-    assert process.wait() == 130
+    assert process.wait() == -signal.SIGINT
 
 
 def test_on_a_terminal_a_server_that_stays_busy_is_told_and_the_line_taken_away(begin, lying_server, says, terminal):

@@ -167,7 +167,7 @@ def test_an_interrupted_run_says_how_to_go_on(begin, lying_server, says, place):
     wait_for_a_piece(place)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == -signal.SIGINT
     assert err == (b"fsget: f: interrupted; 4,194,304 bytes of it are kept, and the same command goes on from there\n")
 
 
@@ -177,7 +177,7 @@ def test_what_is_here_and_unchanged_is_not_fetched_again(fsget, lying_server, sa
     assert fsget("-s", server.address, "f").status == 0
     result = fsget("-s", server.address, "f")
     assert (result.status, result.err) == (0, "")
-    assert result.out == "f: 1 bytes, unchanged, nothing fetched (asked PID 4711)\n"
+    assert result.out == "f: 1 byte, unchanged, nothing fetched (asked PID 4711)\n"
     assert server.requests[1].endswith(b" unless-etag=e-1\n")
 
 
@@ -208,7 +208,7 @@ def test_two_runs_do_not_fetch_one_file_at_the_same_time(fsget, begin, lying_ser
     assert result.status == 7
     assert result.err.endswith("f: another fsget is fetching it\n")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 143
+    assert process.wait(20) == -signal.SIGTERM
 
 
 def test_bytes_behind_the_end_of_a_part_do_not_become_the_file(fsget, lying_server, says, place, left):

@@ -19,17 +19,14 @@ from forkserver import __version__
         (["-s", "host:port", "a"], "'host:port': a port is a number"),
         (["-s", "127.0.0.1:", "a"], "'127.0.0.1:': a port is a number"),
         (["-s", "", "a"], ": the name is empty\n"),
-        (["a", ""], "Error: a name is empty\n"),
+        (["a", ""], "fsget: a name is empty\n"),
         (["http://h/x"], "http://h/x: only fs:// URLs are known"),
         (["fs:///x"], "fs:///x: no server between fs:// and /"),
-        (["sub/"], "sub/: this names no file; to see a directory: fsget --list sub/\n"),
-        (["/"], "to see a directory: fsget --list /\n"),
         (["--timeout", "nan", "a"], "must be more than 0"),
         (["--timeout", "0", "a"], "must be more than 0"),
         (["--retries", "-1", "a"], "x>=0"),
-        (["fs://host/"], "names no file"),
         (["a/.."], "names no file"),
-        (["a\x1b/"], r"a\x1b/: this names no file"),
+        (["a\x1b/.."], r"a\x1b/..: this names no file"),
         (["a/x", "b/x"], "the same local file"),
         (["x" * 9000], "too long"),
         (["--checksum", "sha256:abc", "a"], "must be sha256: and 64 hexadecimal digits, or these alone"),
@@ -51,6 +48,42 @@ def test_a_wrong_command_line(fsget, arguments, remedy):
     result = fsget(*arguments)
     assert (result.status, result.out) == (2, "")
     assert remedy.replace("x>=0", "0<=x") in result.err
+
+
+ADVICE = "fsget: try 'fsget --help' for help\n"
+FORM = "a server is HOST, HOST:PORT or [IPV6]:PORT"
+RESUMES = "fsget resumes by itself, the same command goes on where the last run ended"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "name at least one file, as in: fsget NAME"),
+        (["-s", "http://h:80/x", "a"], f"--server: 'http://h:80/x': {FORM}, not a URL; write h:80"),
+        (["-s", "h:1/", "a"], f"--server: 'h:1/': {FORM}, without a slash; write h:1"),
+        (["-s", "h:x", "a"], f"--server: 'h:x': a port is a number from 1 to 65535; {FORM}"),
+        (["--resume", "a"], f"--resume: there is no such option; {RESUMES}"),
+        (["--continue", "a"], f"--continue: there is no such option; {RESUMES}"),
+        (["--recurse", "a"], "--recurse: there is no such option; did you mean --recursive?"),
+        (["--dry", "a"], "--dry: there is no such option; did you mean --dry-run?"),
+        (["-dash"], "name at least one file, as in: fsget NAME; {}: fsget -- -dash"),
+        (["-xyz", "a"], "-x: there is no such option; {}: fsget -- -xyz"),
+        (["--nonsense", "a"], "--nonsense: there is no such option; {}: fsget -- --nonsense"),
+        (["-o"], "option '-o' requires an argument"),
+        (["--json=1", "a"], "option '--json' does not take a value"),
+        (["--fsync", "x", "a"], "--fsync: 'x' is not one of 'none', 'file', 'dir'"),
+        (["--timeout", "x", "a"], "--timeout: 'x' is not a valid float"),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_the_prefix_of_all_lines(fsget, arguments, line):
+    result = fsget(*arguments)
+    assert result.status == 2
+    assert result.err == f"fsget: {line.format('a name that begins with a dash goes behind --')}\n{ADVICE}"
+
+
+def test_a_value_from_the_environment_is_told_to_be_from_there(fsget, environment):
+    result = fsget("a", env=environment | {"FSGET_SERVER": "h:x"})
+    assert result.err == f"fsget: FSGET_SERVER: 'h:x': a port is a number from 1 to 65535; {FORM}\n{ADVICE}"
 
 
 def test_help_and_version_are_there(fsget):
