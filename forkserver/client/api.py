@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from forkserver.client.remote.content import Target
     from forkserver.client.remote.listing import Listed
     from forkserver.client.remote.metadata import Metadata
+    from forkserver.client.remote.patience import Retry
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -233,8 +234,8 @@ class _Patience(Watcher):
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self._on_event = on_event
 
-    def again(self, text: str) -> None:
-        self._on_event(Waiting(text))
+    def again(self, retry: Retry) -> None:
+        self._on_event(Waiting(retry.text(), retry.wait_s))
 
 
 @contextlib.contextmanager

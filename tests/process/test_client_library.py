@@ -117,7 +117,9 @@ def test_a_server_that_is_asked_again_is_told(serve, tmp_path, events):
 
     with Client(f"{server.host}:{server.port}", on_event=release) as client:
         client.fetch("hello.txt", tmp_path / "here")
-    assert any(isinstance(event, Waiting) and "is busy, asking again" in event.text for event in events)
+    waited = [event for event in events if isinstance(event, Waiting)]
+    assert waited
+    assert all("is busy, asking again (" in event.text and event.wait_s > 0 for event in waited)
 
 
 def test_a_client_needs_a_server_that_can_be_one():

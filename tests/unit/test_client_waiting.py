@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+from typing import TextIO
 
-from forkserver.client.command.progress import Progress, Waiting
+import pytest
+
+from forkserver.client.command.cells import cells, shorten
+from forkserver.client.command.progress import Progress, Speed, Waiting
+from forkserver.client.command.report import complain
+from forkserver.client.command.statusline import StatusLine
 from forkserver.client.outcome import Served
-from forkserver.client.remote.patience import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
+from forkserver.client.remote.patience import FIRST_WAIT_S, LONGEST_WAIT_S, Retry, backoff
 
 
 def test_waits_double_up_to_a_cap_and_differ_by_chance():
@@ -27,13 +35,25 @@ class Terminal(io.StringIO):
         return True
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def status_line(terminal: TextIO | None = None) -> tuple[StatusLine, Clock]:
+    clock = Clock()
+    return StatusLine(terminal or Terminal(), clock, ticking=False), clock
+
+
 def shown_at(*moments: float, before: int = 0) -> str:
     terminal = Terminal()
-    now = [0.0]
-    progress = Progress(b"big\x1b.log", terminal, lambda: [Served(4711, "1.0")], lambda: now[0])
+    line, clock = status_line(terminal)
+    progress = Progress(b"big\x1b.log", line, lambda: [Served(4711, "1.0")])
     progress(before, 4_000_000 + before)
     for moment in moments:
-        now[0] = moment
+        clock.now = moment
         progress(before + int(moment * 1_000_000), 4_000_000 + before)
     progress.clear()
     return terminal.getvalue()
@@ -62,34 +82,144 @@ def test_the_last_byte_is_always_told():
     assert "100%" in shown_at(2.0, 3.99, 4.0)
 
 
-def test_the_terminal_gets_its_cursor_and_a_fresh_line_back():
-    assert shown_at(2.0).endswith("\x1b[?25h\n")
+def test_the_terminal_keeps_its_cursor_and_gets_a_fresh_line_back():
+    shown = shown_at(2.0)
+    assert shown.endswith("\n")
+    assert "\x1b[?25" not in shown
 
 
 def test_how_much_there_is_may_be_known_only_later():
     terminal = Terminal()
-    now = [0.0]
-    progress = Progress(b"tree", terminal, lambda: [Served(4711, "1.0")], lambda: now[0])
+    line, clock = status_line(terminal)
+    progress = Progress(b"tree", line, lambda: [Served(4711, "1.0")])
     for moment, size in ((0.5, None), (2.0, None), (3.0, None), (4.0, 10_000_000), (5.0, 10_000_000)):
-        now[0] = moment
+        clock.now = moment
         progress.at(b"tree/name", int(moment * 1_000_000), size)
     progress.clear()
-    before, after = terminal.getvalue().split("\r\x1b[K")
-    assert "1.0 MB/s  2.0 MB so far  PID 4711" in before
+    *_, before, _, after = terminal.getvalue().replace("\x1b[K", "").split("\r")
+    assert "1.0 MB/s  3.0 MB so far  PID 4711" in before
     assert "%" not in before
     assert "tree/name" in after
     assert " 50%" in after
     assert "1.0 MB/s  0:00:05  PID 4711" in after
 
 
-def told_at(*moments: float) -> str:
+def test_the_rate_is_that_of_the_last_seconds():
+    speed = Speed()
+    for second in range(60):
+        speed.note(second, second * 1000)
+    for second in range(60, 66):
+        speed.note(second, 60_000 + (second - 60) * 50)
+    assert speed.per_second() == 50
+
+
+def test_a_time_in_which_the_process_was_stopped_does_not_count():
+    speed = Speed()
+    for second in range(5):
+        speed.note(second, second * 1000)
+    assert speed.per_second() == 1000
+    speed.note(3600, 4000)
+    assert speed.per_second() is None
+    speed.note(3601, 5000)
+    assert speed.per_second() == 1000
+
+
+def test_a_transfer_that_stalls_gets_slower():
     terminal = Terminal()
-    now = [5.0]
-    waiting = Waiting(terminal, lambda: now[0])
-    waiting.begin()
+    line, clock = status_line(terminal)
+    progress = Progress(b"f", line)
+    for second in range(4):
+        clock.now = second
+        progress(second * 1_000_000, 9_000_000)
+    for second in range(4, 10):
+        clock.now = second
+        line.tick()
+    assert terminal.getvalue().rpartition("\r")[2] == f"f  [{'#' * 19}{'-' * 40}]   33%  0 B/s\x1b[K"
+
+
+@pytest.mark.parametrize("columns", [20, 38, 80, 200])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "f",
+        "backup-of-a-long-name-2026-11-25.tar.zst",
+        "文書の一覧と報告書の控え.pdf",
+        "\x1b[31m\xff.log",
+        "e\u0301" * 30,
+        "❤️" * 20,
+    ],
+)
+def test_a_line_never_reaches_the_last_column(columns, name, monkeypatch):
+    # The size of the terminal is the kernel's to tell.
+    monkeypatch.setattr(os, "get_terminal_size", lambda _fd: os.terminal_size((columns, 24)))
+    terminal = Terminal()
+    terminal.fileno = lambda: 1  # type: ignore[method-assign]
+    line, clock = status_line(terminal)
+    progress = Progress(
+        os.fsencode(name), line, lambda: [Served(4711, "1.0"), Served(4712, "1.0"), Served(4713, "1.0")]
+    )
+    waiting = Waiting(line)
+    for second in range(8):
+        clock.now = second
+        progress.at(os.fsencode(name), second * 1_000_000, None if second < 4 else 9_000_000)
+    clock.now = 20.0
+    waiting.again(retry(7, 1.9, 30.0))
+    drawn = re.split(r"\r|\x1b\[K|\n", terminal.getvalue())
+    assert len(drawn) > 12
+    assert all(cells(text) <= columns - 3 for text in drawn)
+
+
+def drawn_in(room: int, name: bytes = b"backup.tar") -> str:
+    line, clock = status_line()
+    progress = Progress(name, line, lambda: [Served(4711, "1.0")])
+    for second in range(3):
+        clock.now = second
+        progress(second * 1_000_000, 4_000_000)
+    return progress.text(room, clock.now) or ""
+
+
+def test_where_there_is_little_room_the_least_important_is_left_out_first():
+    assert drawn_in(60) == "backup.tar  [#####------]   50%  1.0 MB/s  0:00:02  PID 4711"
+    assert drawn_in(50) == "backup.tar   50%  1.0 MB/s  0:00:02  PID 4711"
+    assert drawn_in(40) == "backup.tar   50%  1.0 MB/s  0:00:02"
+    assert drawn_in(30) == "backup.tar   50%  1.0 MB/s"
+    assert drawn_in(17) == "backup.tar   50%"
+    assert drawn_in(14) == "back…tar   50%"
+    assert drawn_in(5) == " 50%"
+
+
+def test_a_long_name_is_cut_in_the_middle_and_leaves_room_for_the_rest():
+    name = b"backup-of-everything-there-is-at-home-2026-11-25.tar"
+    assert drawn_in(77, name) == "backup-of-everything-…-home-2026-11-25.tar   50%  1.0 MB/s  0:00:02  PID 4711"
+    assert cells(shorten("文書の一覧と報告書", 8, "…")) == 7
+
+
+def test_a_terminal_that_lacks_characters_gets_escapes_that_fit():
+    buffer = io.BytesIO()
+    terminal = io.TextIOWrapper(buffer, encoding="ascii", errors="backslashreplace")
+    line, clock = status_line(terminal)
+    progress = Progress("文書の一覧と報告書の控え".encode() * 3, line)
+    for second in range(3):
+        clock.now = second
+        progress(second * 1_000_000, 4_000_000)
+    terminal.flush()
+    drawn = buffer.getvalue().decode("ascii")
+    assert r"\u6587" in drawn
+    assert "..." in drawn
+    assert all(len(text) <= 77 for text in drawn.replace("\x1b[K", "").split("\r"))
+
+
+def retry(number: int, wait_s: float, lasting_s: float) -> Retry:
+    return Retry("h:1 is busy", "again", number, 10, wait_s, lasting_s)
+
+
+def told_at(*moments: float, wait_s: float = 0.0) -> str:
+    terminal = Terminal()
+    line, clock = status_line(terminal)
+    waiting = Waiting(line)
     for number, moment in enumerate(moments, 1):
-        now[0] = 5.0 + moment
-        waiting.again(f"h:1 is busy, asking again ({number} of 10)")
+        clock.now = moment
+        waiting.again(retry(number, wait_s, moment))
     waiting.clear()
     waiting.clear()
     return terminal.getvalue()
@@ -104,16 +234,76 @@ def test_a_server_busy_for_longer_is_one_line_that_is_taken_away():
     assert told_at(0.7, 1.0, 2.5) == f"{first}\x1b[K{second}\x1b[K\r\x1b[K"
 
 
-def test_a_line_about_waiting_never_wraps():
+def test_a_wait_is_told_before_it_and_counted_down_until_the_answer():
     terminal = Terminal()
-    waiting = Waiting(terminal, iter([0.0, 0.0, 2.0]).__next__)
-    waiting.begin()
-    waiting.again("x" * 200)
-    assert len(terminal.getvalue()) == len("\r\x1b[K") + 79
+    line, clock = status_line(terminal)
+    waiting = Waiting(line)
+    waiting.again(retry(6, 1.8, 4.0))
+    for now in (0.5, 1.0, 1.5, 2.0):
+        clock.now = now
+        line.tick()
+    seconds = re.findall(r"asking again( in \d s)? \(6 of 10\)", terminal.getvalue())
+    assert seconds == [" in 2 s", " in 1 s", ""]
+    waiting.clear()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_an_answer_that_does_not_come_is_told_after_a_second_although_the_wait_was_short():
+    terminal = Terminal()
+    line, clock = status_line(terminal)
+    Waiting(line).again(retry(1, 0.1, 0.0))
+    clock.now = 0.9
+    line.tick()
+    assert terminal.getvalue() == ""
+    clock.now = 1.0
+    line.tick()
+    assert terminal.getvalue() == "\rfsget: h:1 is busy, asking again (1 of 10)\x1b[K"
+
+
+def test_the_bar_gives_way_to_the_notice_while_nothing_comes_and_is_shown_again_after_it():
+    terminal = Terminal()
+    line, clock = status_line(terminal)
+    progress, one, other = Progress(b"f", line), Waiting(line), Waiting(line)
+
+    def last() -> str:
+        return terminal.getvalue().rpartition("\r")[2]
+
+    for second in range(3):
+        clock.now = second
+        progress(second, 4)
+    one.again(retry(2, 3.0, 5.0))
+    assert last().startswith("f  [")  # another connection may still get something
+    clock.now = 2.6
+    line.tick()
+    assert last() == "fsget: h:1 is busy, asking again in 3 s (2 of 10)\x1b[K"
+    other.again(retry(3, 1.0, 5.0))
+    assert last() == "fsget: h:1 is busy, asking again in 1 s (3 of 10); 1 other connection waits\x1b[K"
+    clock.now = 2.7
+    progress(3, 4)
+    assert last().startswith("f  [")
+    one.clear()
+    other.clear()
+    progress.clear()
+    assert last().startswith("f  [")
+    assert last().endswith("\n")
+
+
+def test_other_lines_do_not_meet_the_status_line(capfd):
+    with open(1, "w", encoding="utf-8", closefd=False) as terminal:
+        line, _ = status_line(terminal)
+        waiting = Waiting(line)
+        waiting.again(retry(6, 0.0, 4.0))
+        complain("something else")
+        line.close()
+    assert capfd.readouterr().out == "\rfsget: h:1 is busy, asking again (6 of 10)\x1b[K\r\x1b[K"
 
 
 def test_without_a_terminal_waiting_is_silent():
-    waiting = Waiting(None, iter([0.0, 0.0, 2.0]).__next__)
-    waiting.begin()
-    waiting.again("x")
+    line = StatusLine(None)
+    waiting = Waiting(line)
+    waiting.again(retry(6, 0.0, 4.0))
     waiting.clear()
+    progress = Progress(b"f", line)
+    progress(1, 2)
+    progress.clear()
+    line.close()

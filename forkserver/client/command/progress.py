@@ -1,112 +1,144 @@
-"""How far a transfer is, and what a run waits for, on a terminal. Runs at the user's."""
+"""How far a transfer is, and what a run waits for, in the status line of a terminal. Runs at the user's."""
 
 from __future__ import annotations
 
-import itertools
-import os
-import time
-from typing import TYPE_CHECKING, TextIO
+import math
+from collections import deque
+from typing import TYPE_CHECKING
 
-import click
-
-from forkserver.client.display import escape, processes
+from forkserver.client.command.cells import cells, shorten
+from forkserver.client.display import amount, counted, escape, processes, rate
 from forkserver.client.remote.patience import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from click._termui_impl import ProgressBar
-
+    from forkserver.client.command.statusline import StatusLine
     from forkserver.client.outcome import Served
+    from forkserver.client.remote.patience import Retry
 
 FIRST_AFTER_S = 1.0
 EVERY_S = 0.1
-_NAME_CHARS = 30
+_NAME_CELLS = 30
+_LEAST_BAR_CELLS = 10
 _MOST_PIDS = 2
-_USUAL_COLUMNS = 80
+_BETWEEN = "  "
+
+
+class Speed:
+    """The rate of the last seconds, in bytes a second. A time in which this process was stopped does not count."""
+
+    WINDOW_S = 5.0
+    GAP_S = 2.5
+    """Far more than between two samples of a process that runs: this process was stopped, or the machine suspended."""
+    LEAST_S = 0.5
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def note(self, now: float, received: int) -> None:
+        """Add a sample: until ``now``, in seconds, ``received`` bytes have come."""
+        if self._samples and now - self._samples[-1][0] > self.GAP_S:
+            self._samples.clear()
+        self._samples.append((now, received))
+        while now - self._samples[0][0] > self.WINDOW_S:
+            self._samples.popleft()
+
+    def per_second(self) -> float | None:
+        """Return the rate; None: too little is known."""
+        if not self._samples:
+            return None
+        (began, before), (ended, received) = self._samples[0], self._samples[-1]
+        return max(received - before, 0) / (ended - began) if ended - began >= self.LEAST_S else None
 
 
 class Progress:
-    """Says nothing of what is done within a second. Called with how much is here, and how much there is.
+    """The bar of a transfer: shows nothing of what is done within a second.
 
-    ``terminal`` is None where nobody watches. ``serving`` tells whose processes are at work. ``clock`` gives seconds
-    that never go back.
+    ``serving`` gives the processes that are at work.
     """
 
-    def __init__(
-        self,
-        name: bytes,
-        terminal: TextIO | None,
-        serving: Callable[[], list[Served]] = list,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._name = escape(name)
-        self._terminal = terminal
+    def __init__(self, name: bytes, line: StatusLine, serving: Callable[[], list[Served]] = list) -> None:
+        self._line = line
+        self._name = line.printable(escape(name))
         self._serving = serving
-        self._clock = clock
-        self._started = clock()
-        self._next = self._started + FIRST_AFTER_S
-        self._bar: ProgressBar[int] | None = None
-        self._size: int | None = 0
+        self._serving_now = ""
+        self._speed = Speed()
+        self._started = self._next = self.changed = line.clock()
+        self._here = 0
+        self._size: int | None = None
         self._before: int | None = None
-        self._shown = False
 
     def __call__(self, here: int, size: int | None) -> None:
         """``here`` of ``size`` bytes are here, the first time those from before; ``size`` is not 0, None: unknown."""
         if self._before is None:
             self._before = here
-        if self._terminal is None:
+        self._here, self._size = here, size
+        if not self._line.watched:
             return
-        if self._bar is None or (self._size is None and size is not None):
-            self._bar = self._new_bar(self._terminal, size)
-        self._size = size
-        now = self._clock()
-        if now >= self._next or (self._shown and here == size):
-            self._next = now + EVERY_S
-            self._shown = True
-            self._bar.update(here - self._bar.pos, here)
-
-    def _new_bar(self, terminal: TextIO, size: int | None) -> ProgressBar[int]:
-        if self._shown:
-            terminal.write("\r\x1b[K")
-        return click.progressbar(
-            itertools.repeat(0) if size is None else None,
-            length=size,
-            label=self._name if self._bar is None else self._bar.label,
-            bar_template="%(label)s  [%(bar)s]  %(info)s" if size is not None else "%(label)s  %(info)s",
-            item_show_func=self._facts,
-            show_eta=False,
-            width=0,
-            file=terminal,
-        )
+        self.changed = self._line.clock()
+        if self.changed >= self._next or here == size:
+            self._next = self.changed + EVERY_S
+            serving = self._serving()
+            self._serving_now = processes(serving, most=_MOST_PIDS) if serving else ""
+            self._line.draw(self)
 
     def was_here(self, size: int) -> None:
-        """Of several files, so many bytes more were here before."""
+        """Of several files, ``size`` bytes more were here before."""
         self._before = (self._before or 0) + size
+        self._here += size
 
-    def at(self, name: bytes, received: int, size: int | None) -> None:
-        """The same of several files, of which ``name`` is the one in work."""
-        if self._bar is not None:
-            self._bar.label = escape(name)[-_NAME_CHARS:]
+    def at(self, name: bytes, here: int, size: int | None) -> None:
+        """As a call, of several files, of which ``name`` is the one in work."""
+        if self._line.watched:
+            self._name = shorten(self._line.printable(escape(name)), _NAME_CELLS, self._line.ellipsis)
         self._before = self._before or 0  # ``was_here`` tells those from before
-        self(received, size)
+        self(here, size)
 
     def clear(self) -> None:
-        """The transfer is over, well or not: give the terminal its cursor and a fresh line."""
-        if self._bar is not None and self._shown:
-            self._bar.render_finish()
-            self._shown = False
+        """The transfer is over, well or not: give the terminal a fresh line."""
+        self._line.finish(self)
 
-    def _facts(self, here: int | None) -> str:
-        # The bar's own guess of the time left takes what was here before for speed.
-        here = here or 0
-        rate = max(here - (self._before or 0), 0) / max(self._clock() - self._started, 0.001)
+    def note(self, now: float) -> None:
+        """Take a sample for the rate."""
+        self._speed.note(now, self._here - (self._before or 0))
+
+    def text(self, room: int, now: float) -> str | None:
+        """Return the line, in at most ``room`` cells; None in the first second.
+
+        Where there is little room, the bar, the processes, the time left, half of a long name, and the rate are left
+        out in this order.
+        """
+        if now - self._started < FIRST_AFTER_S:
+            return None
+        facts = self._facts()
+        while True:
+            parts = [fact for fact in facts if fact]
+            rest = room - sum(cells(part) + len(_BETWEEN) for part in parts)
+            if rest >= min(cells(self._name), room // 2) or len(facts) == 1:
+                break
+            facts.pop()
+        name = shorten(self._name, max(rest, 0), self._line.ellipsis)
+        bar_cells = rest - cells(name) - len(_BETWEEN + "[]")
+        if self._size is not None and bar_cells >= _LEAST_BAR_CELLS:
+            parts.insert(0, f"[{self._bar(bar_cells)}]")
+        return _BETWEEN.join([name, *parts] if name else parts)
+
+    def _bar(self, bar_cells: int) -> str:
+        return ("#" * int(bar_cells * self._share)).ljust(bar_cells, "-")
+
+    @property
+    def _share(self) -> float:
+        return min(self._here / self._size, 1.0) if self._size else 0.0
+
+    def _facts(self) -> list[str]:
+        """What is told behind the bar, the most important first."""
+        speed = self._speed.per_second()
+        fast = "" if speed is None else rate(speed)
         if self._size is None:
-            rest = f"  {here / 1e6:,.1f} MB so far"
-        else:
-            rest = f"  {_duration((self._size - here) / rate)}" if rate and here < self._size else ""
-        serving = self._serving()
-        return f"{rate / 1e6:,.1f} MB/s{rest}" + (f"  {processes(serving, most=_MOST_PIDS)}" if serving else "")
+            return [fast, f"{amount(self._here)} so far", self._serving_now]
+        left = _duration((self._size - self._here) / speed) if speed and self._here < self._size else ""
+        return [f"{int(self._share * 100):3}%", fast, left, self._serving_now]
 
 
 def _duration(seconds: float) -> str:
@@ -116,42 +148,45 @@ def _duration(seconds: float) -> str:
 
 
 class Waiting(Watcher):
-    """One line about a server that must be asked again, from the first retry after a second on.
+    """What one connection tells in the status line of a server that must be asked again.
 
-    ``terminal`` is None where nobody watches. ``clock`` gives seconds that never go back.
+    The notice is shown when the retries take longer than a second in all.
     """
 
-    def __init__(self, terminal: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._terminal = terminal
-        self._clock = clock
-        self._started = clock()
-        self._shown = False
+    def __init__(self, line: StatusLine) -> None:
+        self._line = line
 
-    def begin(self) -> None:
-        """A request is about to be made: its time runs."""
-        self._started = self._clock()
-
-    def again(self, text: str) -> None:
-        """It is made again; ``text`` takes the place of what was told before."""
-        if self._clock() - self._started >= FIRST_AFTER_S:
-            self._show(f"fsget: {text}")
-            self._shown = True
+    def again(self, retry: Retry) -> None:
+        """Show the notice, in the place of an earlier one."""
+        if self._line.watched:
+            self._line.notify(self, Asking(retry, self._line))
 
     def clear(self) -> None:
-        """It is answered, or given up: take the line away."""
-        if self._shown:
-            self._shown = False
-            self._show("")
-
-    def _show(self, text: str) -> None:
-        if self._terminal is not None:
-            # A line that wraps could not be taken away.
-            self._terminal.write(f"\r{text[: _columns(self._terminal) - 1]}\x1b[K")
-            self._terminal.flush()
+        """The server has answered, or is given up: take the notice away."""
+        self._line.withdraw(self)
 
 
-def _columns(terminal: TextIO) -> int:
-    try:
-        return os.get_terminal_size(terminal.fileno()).columns or _USUAL_COLUMNS
-    except OSError:
-        return _USUAL_COLUMNS
+class Asking:
+    """The notice of one retry: counts down until the server is asked, and stays until it has answered."""
+
+    def __init__(self, retry: Retry, line: StatusLine) -> None:
+        now = line.clock()
+        self._retry = retry
+        self._line = line
+        self.asks_at = now + retry.wait_s
+        # A wait that will be shown is shown from its beginning.
+        short_s = FIRST_AFTER_S - retry.lasting_s
+        self.due = now if retry.wait_s >= short_s else now + short_s
+
+    def text(self, room: int, now: float, others: int) -> str:
+        """Return the line, in at most ``room`` cells: as much of the notice as there is room for."""
+        retry = self._retry
+        left_s = math.ceil(self.asks_at - now)
+        soon = f" in {left_s} s" if left_s > 0 else ""
+        whole = f"fsget: {self._line.printable(retry.text(soon))}"
+        rest = f"; {counted(others, 'other connection')} {'waits' if others == 1 else 'wait'}" if others else ""
+        asking = f"asking again{soon}"
+        for text in (whole + rest, whole, f"{asking} ({retry.number} of {retry.most})" if retry.number else asking):
+            if cells(text) <= room:
+                return text
+        return shorten(asking, room, self._line.ellipsis)

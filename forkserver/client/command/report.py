@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
 from forkserver.client import display
+from forkserver.client.command import statusline
 from forkserver.client.local.output import check_output, output_complaints
 from forkserver.client.outcome import Exit, Failure
 
@@ -20,11 +22,9 @@ if TYPE_CHECKING:
 def complain(text: str) -> None:
     """One line on standard error, if anybody still reads it."""
     if sys.stderr is not None:
-        try:
+        with contextlib.suppress(OSError), statusline.aside():
             sys.stderr.write(f"fsget: {text}\n")
             sys.stderr.flush()
-        except OSError:
-            pass
 
 
 class Report:
@@ -157,7 +157,8 @@ class Report:
                 check_output()
             stream = sys.stderr if self._to_stderr else sys.stdout
             if stream is not None:
-                stream.write(text + "\n")
+                with statusline.aside():
+                    stream.write(text + "\n")
 
 
 def _told(receipt: Receipt) -> dict[str, object]:

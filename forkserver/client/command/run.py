@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from forkserver.client.api import Client
 from forkserver.client.command.progress import Progress, Waiting
 from forkserver.client.command.report import Report, complain
+from forkserver.client.command.statusline import StatusLine
 from forkserver.client.display import count, counted, escape
 from forkserver.client.fetch.pattern import is_pattern
 from forkserver.client.local.output import PassingOn, StandardOutput, Stream, is_stream
@@ -108,7 +109,7 @@ class Run:
         self._clients: dict[tuple[Address, ...], Client] = {}
         self._names: Names | None = None
         watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
-        self._terminal = sys.stderr if watched else None
+        self._line = StatusLine(sys.stderr if watched else None)
         self._suggester: Suggester | None = None
 
     def names(self, locations: list[Location], more: Iterable[list[Location]] = ()) -> Exit:
@@ -167,7 +168,7 @@ class Run:
         client = self._client(servers)
 
         def progress(location: Location) -> Progress:
-            return Progress(location.shown, self._terminal, client.serving)
+            return Progress(location.shown, self._line, client.serving)
 
         several = Several(locations, self._options, self._report, progress, self._note)
         several.fetch(client, self._names)
@@ -205,7 +206,7 @@ class Run:
                 retries=options.retries,
                 connections=options.connections,
                 rate=options.rate,
-                waiting=lambda: Waiting(self._terminal),
+                waiting=lambda: Waiting(self._line),
             )
         return client
 
@@ -227,7 +228,7 @@ class Run:
         from forkserver.client.fetch.pattern import Filter  # noqa: PLC0415 - likewise
 
         options = self._options
-        progress = Progress(location.shown, self._terminal, client.serving)
+        progress = Progress(location.shown, self._line, client.serving)
         tally = Tally(location, self._report, progress, self._note, verbose=options.verbose, dry=options.dry)
         wanted = Wanted(
             location.name,
@@ -254,7 +255,7 @@ class Run:
         tally.tell(done=True)
 
     def _fetch_file(self, client: Client, location: Location) -> None:
-        progress = Progress(location.shown, self._terminal, client.serving)
+        progress = Progress(location.shown, self._line, client.serving)
         get = functools.partial(
             client.fetch_into,
             name=location.name,
@@ -301,6 +302,7 @@ class Run:
         for client in self._clients.values():
             client.close()
         self._clients.clear()
+        self._line.close()
 
 
 @contextlib.contextmanager

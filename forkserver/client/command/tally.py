@@ -68,14 +68,12 @@ class Tally(Counter):
     def failed(self, name: bytes, failure: Failure) -> None:
         """Tell it, and make the run a failure."""
         super().failed(name, failure)
-        self._progress.clear()
         self._report.failed(name, failure, time.monotonic() - self._started, self._location.written(name))
 
     def skipped(self, name: bytes) -> None:
         """A link: its directory can be fetched by its own name."""
         super().skipped(name)
         if self._verbose:
-            self._progress.clear()
             self._report.note(f"{escape(self._location.written(name))}: a symbolic link to a directory, not followed")
 
     def wanted(self, item: Item) -> None:
@@ -87,7 +85,6 @@ class Tally(Counter):
     def deleted(self, path: bytes) -> None:
         """Every one is told."""
         self._deleted += 1
-        self._progress.clear()
         self._report.deleted(path, dry=self._dry)
 
     def tell(self, *, done: bool) -> None:

@@ -18,9 +18,10 @@ class Progress(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A server is asked again, or another is: ``text`` tells which and why."""
+    """A server is asked again, or another is, after ``wait_s`` seconds: ``text`` tells which and why."""
 
     text: str
+    wait_s: float = 0.0
 
 
 class Fetched(NamedTuple):

@@ -13,7 +13,7 @@ from forkserver.client.display import counted
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.client.remote import banner
 from forkserver.client.remote.dial import NoAnswer, connect
-from forkserver.client.remote.patience import Watcher, backoff
+from forkserver.client.remote.patience import Retry, Watcher, turns
 from forkserver.protocol.framing import ReplyStream
 from forkserver.protocol.messages import Entry, ProtocolError, Reply, Request, Status, Trailer
 from forkserver.protocol.native import decode_number, encode_request
@@ -68,6 +68,7 @@ class Session:
         """Who gave the last answer."""
         self._identified: tuple[str | None, str | None] | None = None
         self._waits: Iterator[tuple[int, float]] | None = None
+        self._failing_since = 0.0
         self._unasked = 0
         """Servers that were not asked since something last succeeded."""
         self._interrupted = threading.Event()
@@ -145,7 +146,6 @@ class Session:
         """The first line of the next answer, as ``ask`` gives it. Raises Failure; then that is still to be answered."""
         if self._mid_answer:
             self.close()
-        self._waiting.begin()
         try:
             return self._reply_patiently()
         finally:
@@ -159,19 +159,23 @@ class Session:
     def wait(self, failure: Failure, state: str) -> None:
         """Turn to the next server because of ``failure``; when all were asked, wait. Raises it after too many times."""
         if self._waits is None:
-            self._waits = self._turns()
+            self._waits = turns(len(self._addresses) - 1, self._retries)
+            self._failing_since = time.monotonic()
         turn = next(self._waits, None)
         if turn is None or self._interrupted.is_set():
             raise failure
         number, wait_s = turn
-        if self._interrupted.wait(wait_s):
-            raise failure
         before = self.address
         self.close()
         self._addresses.rotate(-1)
         self._unasked = max(self._unasked - 1, 0)
-        again = "again" if self.address == before else str(self.address)
-        self._waiting.again(f"{before} {state}, asking {again}" + (f" ({number} of {self._retries})" if number else ""))
+        asks = "again" if self.address == before else str(self.address)
+        lasting_s = time.monotonic() - self._failing_since
+        # Tell before waiting: the notice counts down, and stays until ``reply`` has an answer.
+        self._waiting.again(Retry(f"{before} {state}", asks, number, self._retries, wait_s, lasting_s))
+        if self._interrupted.wait(wait_s):
+            self._waiting.clear()
+            raise failure
 
     def exclude(self) -> bool:
         """Do not ask the present server any more. Gives whether there is another."""
@@ -181,13 +185,6 @@ class Session:
             self._addresses.popleft()
             return True
         return False
-
-    def _turns(self) -> Iterator[tuple[int, float]]:
-        """The number of the retry, and how long to wait before, for every turn to the next server."""
-        others = len(self._addresses) - 1
-        yield from [(0, 0.0)] * others
-        for number, wait_s in enumerate(backoff(self._retries), 1):
-            yield from [(number, wait_s), *[(number, 0.0)] * others]
 
     def _reply_patiently(self) -> Reply:
         while True:

@@ -344,7 +344,7 @@ def test_on_a_terminal_a_long_transfer_shows_how_far_it_is(begin, lying_server, 
 def test_on_a_terminal_a_server_that_stays_busy_is_told_and_the_line_taken_away(begin, lying_server, says, terminal):
     server = lying_server(*[[says.ask, says.busy]] * 6)
     process = begin("-s", server.address, "--retries", "5", "f", stderr=terminal.program, stdout=subprocess.DEVNULL)
-    terminal.see(f"\rfsget: {server.address} is busy, asking again (".encode())
+    terminal.see(f"\rfsget: {server.address} is busy, asking again in ".encode())
     terminal.see(b"(5 of 5)\x1b[K\r\x1b[Kfsget: f: the server is busy; try again later, or ")
     assert process.wait() == 4
 

@@ -1,0 +1,216 @@
+"""The last line of the terminal, rewritten in place: progress, or what a run waits for. Runs at the user's.
+
+Whatever has news draws the line, in any thread. A thread of its own draws the line several times a second, too, so
+that a notice counts down and a stalled transfer gets slower while nothing else happens.
+
+The cursor is never hidden, and the line never reaches the last column: a process that is stopped (Ctrl-Z, SIGSTOP) or
+killed leaves nothing behind that the shell would have to mend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+TICK_S = 0.25
+_AGAIN_S = 1.0
+"""The same text is written again after so long: a shell may have written over it."""
+_QUIET_S = 0.5
+"""A transfer of which nothing came for so long gives way to a notice: none of its connections gets anything."""
+_USUAL_COLUMNS = 80
+_ECHO_CELLS = 3
+"""Left free at the end of the line: the terminal echoes ^C and ^Z there, and must not wrap."""
+_current: StatusLine | None = None
+
+
+class Bar(Protocol):
+    """The progress of a transfer. ``changed`` is when something last came of it."""
+
+    changed: float
+
+    def note(self, now: float) -> None:
+        """Remember how far the transfer is, for the rate."""
+
+    def text(self, room: int, now: float) -> str | None:
+        """Return the line, in at most ``room`` cells; None: there is nothing to show yet."""
+
+
+class Notice(Protocol):
+    """A server that one connection asks again."""
+
+    due: float
+    """When the notice is shown: a short wait is not."""
+    asks_at: float
+    """When the server is asked."""
+
+    def text(self, room: int, now: float, others: int) -> str:
+        """Return the line, in at most ``room`` cells. ``others`` is how many connections wait besides."""
+
+
+class StatusLine:
+    """The status line of a run. All methods may be called by any thread.
+
+    The bar is shown as long as something comes, be it over one of several connections. Where nothing comes and servers
+    are asked again, the notice of the connection that asks first takes the place of the bar.
+
+    ``terminal`` is None where nobody watches. ``clock`` gives seconds that never go back. ``ticking``: draw by a
+    thread, too, until ``close``.
+    """
+
+    def __init__(
+        self, terminal: TextIO | None, clock: Callable[[], float] = time.monotonic, *, ticking: bool = True
+    ) -> None:
+        self.clock = clock
+        self._terminal = terminal
+        self._encoding = getattr(terminal, "encoding", None) or "utf-8"
+        self._ticking = ticking
+        self._ticker: threading.Thread | None = None
+        self._over = threading.Event()
+        self._lock = threading.RLock()
+        self._bar: Bar | None = None
+        self._notices: dict[object, Notice] = {}
+        self._shown = ""
+        self._shown_at = 0.0
+        self.ellipsis = "…" if self.printable("…") == "…" else "..."
+
+    @property
+    def watched(self) -> bool:
+        """Whether there is a terminal."""
+        return self._terminal is not None
+
+    def printable(self, text: str) -> str:
+        """Return ``text`` as the terminal gets it, with escapes for characters that its encoding lacks."""
+        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+
+    def draw(self, bar: Bar) -> None:
+        """Draw the line: there is news of ``bar``, which from now on is the bar of the line."""
+        if self._terminal is not None:
+            with self._lock:
+                self._bar = bar
+                self._go_on()
+
+    def finish(self, bar: Bar) -> None:
+        """The transfer is over, well or not: let the bar stay as it is now, and begin a fresh line."""
+        with self._lock:
+            if self._terminal is None or self._bar is not bar:
+                return
+            self._bar = None
+            text = bar.text(self._room(), self.clock())
+            if text is not None:
+                if text != self._shown:
+                    self._show(text)
+                self._write("\n")
+                self._shown = ""
+
+    def notify(self, who: object, notice: Notice) -> None:
+        """Show ``notice`` in the place of an earlier notice of the connection ``who``."""
+        if self._terminal is not None:
+            with self._lock:
+                self._notices[who] = notice
+                self._go_on()
+
+    def withdraw(self, who: object) -> None:
+        """The connection ``who`` does not wait any more."""
+        with self._lock:
+            if self._notices.pop(who, None) is not None:
+                self._draw()
+
+    def close(self) -> None:
+        """Take the line away, and stop to draw it by itself. The line may be used again."""
+        global _current  # noqa: PLW0603 - a process has one terminal
+        with self._lock:
+            self._notices.clear()
+            self._bar = None
+            self._draw()
+            ticker, self._ticker = self._ticker, None
+            self._over.set()
+            if _current is self:
+                _current = None
+        if ticker is not None:
+            ticker.join()
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take the line away, and keep it away while the caller writes to the terminal."""
+        with self._lock:
+            self._show("")
+            yield
+
+    def _go_on(self) -> None:
+        global _current  # noqa: PLW0603 - likewise
+        _current = self
+        if self._ticking and self._ticker is None:
+            self._over = threading.Event()
+            self._ticker = threading.Thread(target=self._tick_until, args=(self._over,), daemon=True)
+            self._ticker.start()
+        self._draw()
+
+    def tick(self) -> None:
+        """Draw the line anew, because time has passed."""
+        with self._lock:
+            self._draw()
+
+    def _tick_until(self, over: threading.Event) -> None:
+        while not over.wait(TICK_S):
+            self.tick()
+
+    def _draw(self) -> None:
+        now = self.clock()
+        if self._bar is not None:
+            self._bar.note(now)
+        text = self._text(now) or ""
+        if text != self._shown or (text and now - self._shown_at >= _AGAIN_S):
+            self._show(text)
+
+    def _text(self, now: float) -> str | None:
+        due = [notice for notice in self._notices.values() if notice.due <= now]
+        bar = self._bar
+        if bar is not None and not (due and now - bar.changed >= _QUIET_S):
+            text = bar.text(self._room(), now)
+            if text is not None:
+                return text
+        if not due:
+            return None
+        first = min(due, key=lambda notice: notice.asks_at)
+        return first.text(self._room(), now, len(self._notices) - 1)
+
+    def _show(self, text: str) -> None:
+        if self._terminal is None or not (text or self._shown) or self._is_in_background(self._terminal):
+            return
+        # Look the width up each time: the terminal may have been resized. A line that wraps could not be taken away.
+        self._write(f"\r{text}\x1b[K")
+        self._shown, self._shown_at = text, self.clock()
+
+    def _write(self, text: str) -> None:
+        if self._terminal is not None:
+            try:
+                self._terminal.write(text)
+                self._terminal.flush()
+            except OSError:  # The terminal is gone, and the transfer goes on.
+                self._terminal = None
+
+    def _room(self) -> int:
+        try:
+            columns = os.get_terminal_size(self._terminal.fileno()).columns if self._terminal else 0
+        except OSError:
+            columns = 0
+        return max((columns or _USUAL_COLUMNS) - _ECHO_CELLS, 1)
+
+    @staticmethod
+    def _is_in_background(terminal: TextIO) -> bool:
+        """Whether a shell has the terminal just now, and shows its prompt where the line would be drawn."""
+        try:
+            return os.tcgetpgrp(terminal.fileno()) != os.getpgrp()
+        except OSError:  # not the terminal that controls this process
+            return False
+
+
+def aside() -> contextlib.AbstractContextManager[None]:
+    """Return a context in which the caller can write a line to the terminal: the status line is out of its way."""
+    return contextlib.nullcontext() if _current is None else _current.hidden()
