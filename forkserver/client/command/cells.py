@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 _WIDE = frozenset("WF")
 _WITHOUT_A_CELL = frozenset({"Mn", "Me", "Cf"})
 _EMOJI_STYLE = "\ufe0f"
@@ -16,6 +14,8 @@ def cells(text: str) -> int:
 
 
 def _cells_of(character: str) -> int:
+    import unicodedata  # noqa: PLC0415 - most names are ASCII, and all runs would pay for it
+
     if character == _EMOJI_STYLE:
         return 1
     if unicodedata.category(character) in _WITHOUT_A_CELL:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from forkserver import __version__
-from forkserver.client.command import config, interrupt, parameters, usage
+from forkserver.client.command import config, interrupt, parameters
 from forkserver.client.command.report import complain
 from forkserver.client.command.run import Options, Run
 from forkserver.client.display import escape
@@ -277,6 +277,8 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
         if options.action == "list":
             return [parse_location(b"/", *options.servers)]
         if sys.stdin is None or not sys.stdin.isatty():
+            from forkserver.client.command import usage  # noqa: PLC0415 - most command lines are right
+
             raise usage.NoName("name at least one file, as in: fsget NAME")
         return None
     locations = []
@@ -345,6 +347,8 @@ def _main() -> int:
                 check_output()
                 return parsed
     except click.ClickException as error:
+        from forkserver.client.command import usage  # noqa: PLC0415 - likewise
+
         for line in usage.explain(error, sys.argv[1:]):
             complain(line)
         return Exit.USAGE

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FIRST_AFTER_S = 1.0
 EVERY_S = 0.1
 _NAME_CELLS = 30
+"""Of one of several files: the bar is not to jump with each name."""
+_MOST_NAME_CELLS = 1000
 _LEAST_BAR_CELLS = 10
 _MOST_PIDS = 2
 _BETWEEN = "  "
@@ -60,7 +62,8 @@ class Progress:
 
     def __init__(self, name: bytes, line: StatusLine, serving: Callable[[], list[Served]] = list) -> None:
         self._line = line
-        self._name = line.printable(escape(name))
+        self._name = name
+        self._name_cells = _MOST_NAME_CELLS
         self._serving = serving
         self._serving_now = ""
         self._speed = Speed()
@@ -90,8 +93,7 @@ class Progress:
 
     def at(self, name: bytes, here: int, size: int | None) -> None:
         """As a call, of several files, of which ``name`` is the one in work."""
-        if self._line.watched:
-            self._name = shorten(self._line.printable(escape(name)), _NAME_CELLS, self._line.ellipsis)
+        self._name, self._name_cells = name, _NAME_CELLS
         self._before = self._before or 0  # ``was_here`` tells those from before
         self(here, size)
 
@@ -111,14 +113,15 @@ class Progress:
         """
         if now - self._started < FIRST_AFTER_S:
             return None
+        name = shorten(self._line.printable(escape(self._name)), self._name_cells, self._line.ellipsis)
         facts = self._facts()
         while True:
             parts = [fact for fact in facts if fact]
             rest = room - sum(cells(part) + len(_BETWEEN) for part in parts)
-            if rest >= min(cells(self._name), room // 2) or len(facts) == 1:
+            if rest >= min(cells(name), room // 2) or len(facts) == 1:
                 break
             facts.pop()
-        name = shorten(self._name, max(rest, 0), self._line.ellipsis)
+        name = shorten(name, max(rest, 0), self._line.ellipsis)
         bar_cells = rest - cells(name) - len(_BETWEEN + "[]")
         if self._size is not None and bar_cells >= _LEAST_BAR_CELLS:
             parts.insert(0, f"[{self._bar(bar_cells)}]")

@@ -194,7 +194,7 @@ def test_a_content_without_a_digest_is_not_believed(fsget, lying_server, says, p
     server = lying_server([*listing(says, entry), says.hold])
     result = fsget("-s", server.address, "-r", "tree")
     assert (result.status, files(place)) == (6, {})
-    assert "arrived damaged" in result.err
+    assert "the server sent no sha256 with the content" in result.err
 
 
 def test_a_content_under_a_name_that_is_kept_for_our_own_files_is_not_written(fsget, lying_server, says, place):

@@ -336,9 +336,9 @@ def test_a_pattern_where_none_is_taken_is_told(get):
 
 
 def test_the_worst_of_a_list_that_is_wrong_in_the_end_is_the_run_s(get, place):
-    result = get("-i", "-", stdin=None, input=b"a\nmissing\n/\n")
+    result = get("-i", "-", stdin=None, input=b"a\nmissing\na/..\n")
     assert result.status == 3
-    assert "standard input, name 3: /: this names no file" in result.err
+    assert "standard input, name 3: a/..: this names no file" in result.err
     assert files(place) == ["a"]
 
 
