@@ -288,6 +288,22 @@ def test_the_bar_gives_way_to_the_notice_while_nothing_comes_and_is_shown_again_
     assert last().endswith("\n")
 
 
+def test_what_a_connection_waited_for_is_not_told_once_the_others_have_fetched_the_rest():
+    terminal = Terminal()
+    line, clock = status_line(terminal)
+    progress = Progress(b"f", line)
+    for second in range(3):
+        clock.now = second
+        progress(second, 4)
+    Waiting(line).again(retry(2, 1.0, 5.0))
+    progress(4, 4)
+    progress.clear()
+    clock.now = 60.0
+    line.tick()
+    assert terminal.getvalue().endswith("\n")
+    assert "asking" not in terminal.getvalue()
+
+
 def test_other_lines_do_not_meet_the_status_line(capfd):
     with open(1, "w", encoding="utf-8", closefd=False) as terminal:
         line, _ = status_line(terminal)

@@ -98,6 +98,8 @@ class StatusLine:
     def finish(self, bar: Bar) -> None:
         """The transfer is over, well or not: let the bar stay as it is now, and begin a fresh line."""
         with self._lock:
+            # A connection may have been waiting when the others had fetched the rest: nobody asks again for that.
+            self._notices.clear()
             if self._terminal is None or self._bar is not bar:
                 return
             self._bar = None

@@ -92,6 +92,7 @@ class Session:
     def interrupt(self) -> None:
         """For another thread: the one that waits for this server finds the connection lost, and makes no other."""
         self._interrupted.set()
+        self._waiting.clear()
         connected = self._socket
         if connected is not None:
             with contextlib.suppress(OSError):
