@@ -65,7 +65,7 @@ class Session:
             status = ExitStatus.RETIRED
         self.receipt.close(status)
         # A peer that is gone, or took nothing for too long, will not take the rest now.
-        self.wire.close(linger=status in (ExitStatus.DONE, ExitStatus.RETIRED))
+        self.wire.close(in_order=status in (ExitStatus.DONE, ExitStatus.RETIRED))
         return status
 
     def reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> None:

@@ -14,6 +14,7 @@ import select
 import socket
 import termios
 
+from forkserver import linger
 from forkserver.child import clock
 from forkserver.errors import PeerGone, PeerTooSlow
 from forkserver.slots import DRAINING, SlotTable
@@ -150,20 +151,27 @@ class Wire:
             poll.poll(_PACE_POLL_S * 1000)
         poll.poll(_PACE_S * 1000)
 
-    def close(self, *, linger: bool) -> None:
-        """Close; with ``linger`` so that nothing sent is lost to a reset (RFC 1122 4.2.2.13).
+    def close(self, *, in_order: bool) -> None:
+        """Close; with ``in_order`` so that nothing sent is lost to a reset, else with a reset.
 
-        That is, shut down and read on for a bounded while.
+        In order means: shut down, and read on for a bounded while, for a socket that is closed with unread bytes is
+        reset too (RFC 1122 4.2.2.13). A reset frees at once what the kernel holds for a peer that does not read.
         """
         try:
-            self._socket.shutdown(socket.SHUT_WR)
-            deadline = clock.now() + _LINGER_S
-            left = _LINGER_BYTES if linger and not self._peer_ended else 0
-            while left > 0 and (data := self.receive(deadline, DRAINING)):
-                left -= len(data)
+            if in_order:
+                linger.end_in_order(self._socket)
+                self._end()
         except (PeerGone, PeerTooSlow, Woken, OSError):
             pass  # the peer had its chance
         os.close(self._socket.detach())  # socket.close() is three calls in Python
+
+    def _end(self) -> None:
+        """Shut down, and read on until the peer closes. Raises OSError, and what ``receive`` raises."""
+        self._socket.shutdown(socket.SHUT_WR)
+        deadline = clock.now() + _LINGER_S
+        left = 0 if self._peer_ended else _LINGER_BYTES
+        while left > 0 and (data := self.receive(deadline, DRAINING)):
+            left -= len(data)
 
     def _unacknowledged(self) -> int:
         # SIOCOUTQ is TIOCOUTQ (tcp(7)): bytes sent and not acknowledged.
@@ -175,8 +183,8 @@ class Wire:
             try:
                 return self._wait(select.POLLOUT, pace.deadline(), patience)
             except PeerTooSlow:
-                # For poll(2) there is room once a third of the buffer is free, which may be megabytes: a peer that took
-                # less is slow, but does not stall.
+                # For poll(2) there is room once a third of the buffer is free and half of ``listener.UNSENT_BYTES`` is
+                # sent: a peer that took less is slow, but does not stall.
                 if self._unacknowledged() >= before:
                     raise
 

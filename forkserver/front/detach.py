@@ -31,6 +31,7 @@ import daemon  # type: ignore[import-untyped] # it has no annotations
 from forkserver import logline
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
 from forkserver.front import configfile, logfile, owner, pidfile
+from forkserver.kernel import oomscore
 from forkserver.supervisor import address, listener, logsocket, supervise
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def _run(order: dict[str, Any], pid_path: str, teller: Teller) -> int:
     settings = _load(order)
     user = owner.find(order["user"], order["group"])
     _detach(order, user, teller)
+    with contextlib.suppress(OSError):  # not root, or no /proc: then size decides, and masters score a little higher
+        oomscore.lower_to_supervisor()
     pid_fd = pidfile.hold(pid_path, _FD_FLOOR)
     try:
         if user:

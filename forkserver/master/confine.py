@@ -1,7 +1,7 @@
 """The order in which the master gives up its powers, before its first fork; children inherit it. Runs in the master.
 
 1. The root must be one that this user may enter, or nothing is served.
-2. Its place before others when memory runs out, in favour of the supervisor.
+2. Its score for the end when memory runs out: the supervisor's is far lower, and the master has inherited it.
 3. ``no_new_privs``: also what Landlock asks for.
 4. Not dumpable: a child that was taken over has the master's user, and must not be able to take over the master.
 5. Landlock: read beneath the root, nothing else; no TCP bind or connect. The modules of Python are out of reach from
@@ -13,12 +13,7 @@ from __future__ import annotations
 import os
 
 from forkserver.errors import OperatorError
-from forkserver.kernel import landlock, prctl
-
-_OOM_SCORE = "/proc/self/oom_score_adj"
-_HIGHEST_OOM_SCORE = 1000
-_MORE_OOM_SCORE = 200
-"""Thousandths of all memory, or of the limit that was reached: outweighs the supervisor's size from 40 MB on."""
+from forkserver.kernel import landlock, oomscore, prctl
 
 
 def open_root(path: str) -> int:
@@ -40,19 +35,10 @@ def lock_in(root_fd: int) -> int:
         os.stat(".", dir_fd=root_fd)
     except PermissionError as error:
         raise OperatorError("root: this user may not enter it; give the user the right to, or serve another") from error
-    _go_before_supervisor()
+    try:
+        oomscore.raise_above_supervisor()
+    except OSError:
+        pass  # no /proc: then size decides
     prctl.set_no_new_privs()
     prctl.forbid_inspection()
     return landlock.restrict_to(root_fd)
-
-
-def _go_before_supervisor() -> None:
-    """Score higher than it, oom_score_adj of proc(5). The kernel would end the largest process first, and with it all.
-
-    Our unit lowers the score of all by as much: in the machine's eyes a transfer is worth no less than anything else.
-    """
-    try:
-        with open(_OOM_SCORE, "r+b", buffering=0) as file:
-            file.write(b"%d" % min(int(file.read()) + _MORE_OOM_SCORE, _HIGHEST_OOM_SCORE))
-    except OSError:
-        pass  # no /proc: then size decides

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 
+from forkserver import linger
 from forkserver.logline import Log
 
 TYPE_CHECKING = False
@@ -86,7 +87,8 @@ class Door:
         os.close(self._reserve_fd)
         self._reserve_fd = None
         try:
-            listener.accept()[0].close()
+            with listener.accept()[0] as connection:
+                linger.end_in_order(connection)
         except OSError:
             pass  # ENFILE: others took the one we gave back
         self._reserve_fd = self._take_reserve()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 
+from forkserver import linger
 from forkserver.protocol.messages import Identity, Reply, Status
 from forkserver.protocol.native import encode_reply
 
@@ -35,6 +36,7 @@ class Refusals:
         try:
             connection.setblocking(False)
             connection.send(self._replies[status])
+            linger.end_in_order(connection)
             connection.shutdown(socket.SHUT_WR)
         except OSError:
             connection.close()  # gone already

@@ -54,13 +54,23 @@ class Get:
 
     def rest(self) -> tuple[bytes, bytes]:
         """Content and trailer, whether it comes in its place or early; no trailer: the transfer was cut."""
-        content = self._file.read(self.length)
-        line = self._file.readline()
+        content, line = self._read(self.length), b""
+        with contextlib.suppress(ConnectionResetError):
+            line = self._file.readline()
         if len(content) == self.length and line.startswith(b"FS1 END "):
             return content, line
         # An early trailer may reach beyond the length promised.
         content, word, trailer = (content + line).rpartition(b"FS1 END ")
         return (content, word + trailer) if word else (trailer, b"")
+
+    def _read(self, size_bytes: int) -> bytes:
+        """Read so many bytes, or less where the connection ends before: in a reset, if its child was killed."""
+        pieces = []
+        with contextlib.suppress(ConnectionResetError):
+            while size_bytes and (piece := self._file.read1(min(size_bytes, 1 << 20))):
+                pieces.append(piece)
+                size_bytes -= len(piece)
+        return b"".join(pieces)
 
     def discard(self) -> tuple[int, bytes]:
         """As ``rest``, for a content too large to be kept: how many bytes came before the trailer, and the trailer."""

@@ -54,6 +54,15 @@ def test_a_silent_peer_is_given_up_but_not_before_a_child_would(bound):
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
+def test_what_is_not_sent_yet_is_bounded_for_every_connection(bound):
+    settings = Settings(bind=("127.0.0.1:0",))
+    listeners = bound(settings)
+    listener.prepare(listeners, settings)
+    (each,) = listeners.values()
+    with socket.create_connection(each.getsockname()), each.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == listener.UNSENT_BYTES
+
+
 def test_more_sockets_than_a_master_can_be_given_are_refused(bound):
     settings = Settings(bind=("127.0.0.1:0",))
     many = [each for _ in range(65) for each in bound(settings).values()]

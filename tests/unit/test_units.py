@@ -14,6 +14,7 @@ import pytest
 
 from forkserver.errors import OperatorError
 from forkserver.front import cli, units
+from forkserver.kernel import oomscore
 from forkserver.settings import FIELDS, Settings
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ def test_the_sample_configuration_holds_and_tells_the_defaults() -> None:
     defaults = tomllib.loads("\n".join(re.findall(r"^#(\w+ = .*)", text, re.MULTILINE)))
     assert defaults
     assert defaults == {name: FIELDS[name].default for name in defaults}
+
+
+def test_under_systemd_the_supervisor_has_the_same_score_as_in_the_classic_daemon() -> None:
+    assert f"\nOOMScoreAdjust={oomscore.SUPERVISOR}\n" in (REPOSITORY / "systemd" / "forkserver.service").read_text()
 
 
 def test_each_directive_has_its_reason() -> None:

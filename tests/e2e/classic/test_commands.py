@@ -95,6 +95,17 @@ def test_root_binds_a_low_port_and_then_becomes_the_user_for_good(roots, eventua
     assert not roots.pid_path.exists(), "its user could not remove it, who stops it can"
 
 
+@NEEDS_ROOT
+def test_started_by_root_the_supervisor_is_the_last_that_memory_costs_and_masters_are_as_others(roots):
+    # Where root has no CAP_SYS_RESOURCE, as in some containers, the score can only be raised.
+    lowered = subprocess.run(["sh", "-c", "echo -900 >/proc/self/oom_score_adj"], capture_output=True, check=False)
+    expected = Path("/proc/self/oom_score_adj").read_text().strip() if lowered.returncode else "-900"
+    roots.start("--user", "nobody")
+    scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (roots.pid, roots.master_pid)]
+    assert scores == [int(expected), min(int(expected) + 900, 1000)]
+    assert roots.run("stop")[0] == 0
+
+
 def is_free(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
         return True
