@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
+from forkserver.client.local.hashtable import HashTable
 
 
 class Seen:
-    """Names, of which there may be millions: each is kept as a hash of eight bytes."""
+    """Names that were dealt with, each kept as a hash with the number of the listing it came in.
+
+    Methods raise Failure where there are too many for the memory, and the disk is full.
+    """
 
     def __init__(self) -> None:
-        self._now = array("q")
-        self._before = array("q")
+        self._listings = HashTable()
+        self._listing = 0
 
     def add(self, name: bytes) -> None:
-        """It is dealt with."""
-        self._now.append(hash(name))
+        """Note that ``name`` was dealt with."""
+        self._listings.setdefault(hash(name), self._listing)
 
     def begin_anew(self) -> None:
-        """From now on names come that may have come before."""
-        self._before = array("q", sorted(self._before + self._now))
-        self._now = array("q")
+        """Begin another listing, which may have names that came before."""
+        self._listing += 1
 
     def before(self, name: bytes) -> bool:
-        """Whether it was added before the last ``begin_anew``."""
-        if not self._before:
+        """Return whether ``name`` was added before the last ``begin_anew``."""
+        if not self._listing:
             return False
-        wanted = hash(name)
-        place = bisect_left(self._before, wanted)
-        return place < len(self._before) and self._before[place] == wanted
+        listing = self._listings.get(hash(name))
+        return listing is not None and listing < self._listing

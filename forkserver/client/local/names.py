@@ -6,19 +6,20 @@ import contextlib
 import os
 
 from forkserver.client.local import partial
+from forkserver.client.local.hashtable import HashTable
 
 
 class Names:
     """Local paths, each for one remote file; a directory may be made for several.
 
-    ``folds_case``: the file system takes names that differ only in case for the same. Only hashes are kept, for there
-    may be millions.
+    ``folds_case``: the file system takes names that differ only in case for the same. Only hashes are kept, and many of
+    them on the disk, because a server can list names without end. Methods raise Failure where the disk is full.
     """
 
     def __init__(self, *, folds_case: bool = False) -> None:
         self.folds_case = folds_case
-        self._taken: dict[int, int] = {}
-        self._unlisted: set[int] = set()
+        self._taken = HashTable()
+        self._unlisted = HashTable()
 
     def claim(self, path: bytes, owner: object, *, is_directory: bool) -> bool:
         """Take ``path`` for ``owner``. Gives whether it is free, or was taken for the same."""
@@ -27,7 +28,7 @@ class Names:
 
     def leave_alone(self, path: bytes) -> None:
         """What is beneath this directory is not known: it counts as taken."""
-        self._unlisted.add(self._key(path))
+        self._unlisted.setdefault(self._key(path), 1)
 
     @property
     def complaint(self) -> str:
@@ -36,11 +37,12 @@ class Names:
         return f"another file of this run has this name{same}; fetch one of them to another --directory"
 
     def __contains__(self, path: bytes) -> bool:
-        return self._key(path) in self._taken or (bool(self._unlisted) and self._is_unlisted(path))
+        taken = self._taken.get(self._key(path)) is not None
+        return taken or (len(self._unlisted) > 0 and self._is_unlisted(path))
 
     def _is_unlisted(self, path: bytes) -> bool:
         ends = [index for index, byte in enumerate(path) if byte == ord("/")]
-        return any(self._key(path[:end]) in self._unlisted for end in ends)
+        return any(self._unlisted.get(self._key(path[:end])) is not None for end in ends)
 
     def _key(self, path: bytes) -> int:
         return hash(path.decode("utf-8", "surrogateescape").casefold() if self.folds_case else path)

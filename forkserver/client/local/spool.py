@@ -60,7 +60,7 @@ class Spool(Generic[_Value]):
                 self._rest = tempfile.TemporaryFile()  # noqa: SIM115 - it is kept open
             marshal.dump(self._pack(value), self._rest)
         except OSError as error:
-            raise _failure(len(self), error) from error
+            raise no_place(len(self), error) from error
         self._rest_count += 1
 
     def __iter__(self) -> Iterator[_Value]:
@@ -70,12 +70,13 @@ class Spool(Generic[_Value]):
             try:
                 self._rest.seek(0)  # writes what was not yet written
             except OSError as error:
-                raise _failure(len(self), error) from error
+                raise no_place(len(self), error) from error
             for _ in range(self._rest_count):
                 yield self._unpack(marshal.load(self._rest))  # noqa: S302 - what we have written ourselves, into a file without a name
 
 
-def _failure(entries: int, error: OSError) -> Failure:
+def no_place(entries: int, error: OSError) -> Failure:
+    """Return the failure that ``error`` is: ``entries`` of a listing were kept in a temporary file until now."""
     where = f"in the directory for temporary files ({error.strerror}); set TMPDIR to one with more space"
     return Failure(
         Exit.LOCAL_DISK, "local-disk", f"the listing, {count(entries)} entries until now, finds no place {where}"

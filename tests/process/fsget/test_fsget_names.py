@@ -294,11 +294,19 @@ def test_a_rate_is_kept(get, root, place):
     assert (place / "large").read_bytes() == (root / "large").read_bytes()
 
 
-def test_a_listing_that_finds_no_place_is_told(fsget, lying_server, says, tiny_disk, environment):
-    entry = b"file /tree/%07d size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
-    block = b"".join(entry % number for number in range(60_000))
+@pytest.fixture
+def tiny_temporary(tiny_disk, environment) -> dict[str, str]:
+    """An environment whose directory for temporary files has hardly any space."""
+    return environment | {"TMPDIR": str(tiny_disk)}
+
+
+# A tree has its files in the directory for temporary files, and a deletion all names.
+@pytest.mark.parametrize("kind", [b"file", b"dir"])
+def test_a_listing_that_finds_no_place_is_told(fsget, lying_server, says, tiny_temporary, kind):
+    entry = kind + b" /tree/%07d size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
+    block = b"".join(entry % number for number in range(120_000))
     server = lying_server([says.ask, says.directory, says.ask, says.directory, block, says.hold])
-    result = fsget("-s", server.address, "-r", "tree", env=environment | {"TMPDIR": str(tiny_disk)})
+    result = fsget("-s", server.address, "-r", "-n", "--delete", "tree", env=tiny_temporary)
     assert result.status == 7, result.err
     assert "finds no place in the directory for temporary files (No space left on device)" in result.err
 
@@ -314,17 +322,27 @@ main()
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("count", [100_000, pytest.param(1_000_000, marks=LONG)])
-def test_a_listing_of_a_million_files_takes_little_memory(environment, lying_server, says, place, count):
+@pytest.mark.parametrize(
+    "run",
+    [
+        (100_000,),
+        (300_000, "--delete"),
+        pytest.param((1_000_000,), marks=LONG),
+        pytest.param((1_000_000, "--delete"), marks=LONG),
+    ],
+    ids=str,
+)
+def test_a_listing_of_a_million_files_takes_little_memory(environment, lying_server, says, place, run):
+    count, *options = run
     entry = b"file /tree/%07d size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
     block = b"".join(entry % number for number in range(10_000))
     blocks = (block.replace(b"/tree/0", b"/tree/%d" % number) for number in range(count // 10_000))
     end = b"FS1 END ok entries=%d\n" % count
     server = lying_server([says.ask, says.directory, says.ask, says.directory, *blocks, end, says.hold])
-    command = [sys.executable, "-c", TELLING_ITS_MEMORY, "-s", server.address, "-n", "-q", "-r", "tree"]
-    run = subprocess.run(command, cwd=place, env=environment, capture_output=True, check=False)
-    assert run.returncode == 0
-    assert int(run.stderr) < 60 * 1024, "KiB"
+    command = [sys.executable, "-c", TELLING_ITS_MEMORY, "-s", server.address, "-n", "-q", "-r", *options, "tree"]
+    finished = subprocess.run(command, cwd=place, env=environment, capture_output=True, check=False)
+    assert finished.returncode == 0
+    assert int(finished.stderr) < 60 * 1024, "KiB"
     assert os.listdir(place) == []
 
 
