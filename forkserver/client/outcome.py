@@ -48,6 +48,16 @@ class Served(NamedTuple):
     server: str = ""
 
 
+class Reach(enum.IntEnum):
+    """How many files a local failure concerns."""
+
+    FILE = 0
+    DIRECTORY = 1
+    """No other file can be written into the same directory."""
+    RUN = 2
+    """No other file can be written at all: the disk is full."""
+
+
 class Failure(Exception):
     """One name could not be fetched, described or listed.
 
@@ -61,8 +71,9 @@ class Failure(Exception):
         self.word = word
         self.reason = reason
         self.served = served
-        self.disk_full = False
-        """No other file will fit either."""
+        self.reach = Reach.FILE
+        self.directory: bytes | None = None
+        """With ``Reach.DIRECTORY``: which directory of the target; None: that of the file."""
 
     def __str__(self) -> str:
         """The reason, and the process that is part of it."""

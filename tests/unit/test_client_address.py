@@ -48,7 +48,7 @@ def test_what_is_no_server_is_refused(text):
     ],
 )
 def test_a_plain_name_gets_one_leading_slash_and_nothing_is_decoded(written, name):
-    assert parse_location(written, HERE) == ((HERE,), name, written)
+    assert parse_location(written, HERE) == Location((HERE,), name, written)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from forkserver.client.local import smallfile
 from forkserver.client.local.target import Durable
-from forkserver.client.outcome import Failure
+from forkserver.client.outcome import Failure, Reach
 from forkserver.client.remote.answers import Known, Version
 
 CONTENT = memoryview(b"content")
@@ -62,7 +62,7 @@ def test_a_directory_stays_and_nothing_is_left(directory, tmp_path):
     (tmp_path / "name").mkdir()
     with pytest.raises(Failure, match="local file sub/name: is a directory, and is left as it is") as caught:
         put(directory, b"sub/name", known())
-    assert not caught.value.disk_full
+    assert caught.value.reach is Reach.FILE
     assert os.listdir(tmp_path) == ["name"]
 
 
@@ -71,9 +71,19 @@ def test_a_time_no_file_can_have_is_left_out(directory, tmp_path):
     assert (tmp_path / "name").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(("number", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False)])
-def test_a_failure_on_the_way_leaves_nothing_and_tells_whether_the_disk_is_full(
-    directory, tmp_path, monkeypatch, number, full
+# A rename that is not permitted may concern the older file alone: others can still be written.
+@pytest.mark.parametrize(
+    ("number", "reach"),
+    [
+        (errno.ENOSPC, Reach.RUN),
+        (errno.EDQUOT, Reach.RUN),
+        (errno.EROFS, Reach.DIRECTORY),
+        (errno.EACCES, Reach.FILE),
+        (errno.EIO, Reach.FILE),
+    ],
+)
+def test_a_failure_on_the_way_leaves_nothing_and_tells_how_far_it_reaches(
+    directory, tmp_path, monkeypatch, number, reach
 ):
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -81,7 +91,7 @@ def test_a_failure_on_the_way_leaves_nothing_and_tells_whether_the_disk_is_full(
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(Failure) as caught:
         put(directory, b"name", known())
-    assert caught.value.disk_full == full
+    assert caught.value.reach is reach
     assert os.listdir(tmp_path) == []
 
 

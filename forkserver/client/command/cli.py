@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
+    from forkserver.client.command.namelist import Unusable
+
 COMPLETE_VARIABLE = "_FSGET_COMPLETE"
 """Set by a shell that asks for what may stand at the cursor."""
 _EPILOG = "\b\nExit status; of several failures the one with the highest number:\n" + "\n".join(
@@ -112,6 +114,13 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     callback=parameters.path,
     shell_complete=_complete_path,
     help="Read more names from FILE, one a line; - for standard input.",
+)
+@click.option(
+    "--paths/--no-paths",
+    "paths",
+    default=None,
+    show_default="--paths for names of -i, --no-paths for others",
+    help="Whether a name becomes the local path as a whole, or only its last part.",
 )
 @click.option("-0", "--null", "null", is_flag=True, help="Names in that file end in a NUL, not at the end of a line.")
 @click.option("-n", "--dry-run", "dry", is_flag=True, help="Only tell what would be fetched, and deleted.")
@@ -209,7 +218,7 @@ def command(
     null: bool,
     confirm_delete: bool,
     **values: Any,
-) -> tuple[Options, list[Location] | None, Iterable[list[Location]]]:
+) -> tuple[Options, list[Location] | None, Iterable[list[Location | Unusable]]]:
     """Fetch files from a forkserver, verified, each whole or not at all.
 
     NAME is a path beneath the directory the server serves, a pattern ('reports/*.pdf', '**/*.pdf'), or
@@ -237,7 +246,8 @@ def command(
     if locations is not None and options.names_from is not None:
         from forkserver.client.command.namelist import named_in  # noqa: PLC0415 - most runs read none
 
-        return options, locations, named_in(options.names_from, b"\0" if null else b"\n", options)
+        more = named_in(options.names_from, b"\0" if null else b"\n", options, locations)
+        return options, locations, more
     return options, locations, ()
 
 
@@ -253,6 +263,8 @@ def _check(options: Options, names: tuple[str, ...]) -> None:
         and action != "fetch",
         "--names-from does not go with --verify, --output and --checksum": more is not None
         and (action == "verify" or options.output is not None or options.expected is not None),
+        "--paths and --no-paths go with fetching, and without --output and --checksum": options.paths is not None
+        and (action != "fetch" or options.output is not None or options.expected is not None),
         f"--recursive does not go with --{action}": options.recursive and action in ("stat", "verify"),
         "--output is for one file; where a tree goes, --directory says": options.output is not None
         and options.recursive,
@@ -285,7 +297,7 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
     taken: dict[bytes, bytes] = {}
     for name in map(os.fsencode, names):
         try:
-            location = parse_location(name, *options.servers)
+            location = parse_location(name, *options.servers)._replace(whole=bool(options.paths))
             local = options.own_name(location)
         except ValueError as error:
             raise click.UsageError(f"{escape(name)}: {error}" if name else str(error)) from error
@@ -356,7 +368,7 @@ def _main() -> int:
     return _act(*parsed)
 
 
-def _act(options: Options, locations: list[Location] | None, more: Iterable[list[Location]]) -> Exit:
+def _act(options: Options, locations: list[Location] | None, more: Iterable[list[Location | Unusable]]) -> Exit:
     if options.listed is not None:
         from forkserver.client.command.verify import verify  # noqa: PLC0415 - no run does both
 

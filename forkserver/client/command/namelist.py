@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from forkserver.client.display import escape
+from forkserver.client.local.names import Names
 from forkserver.client.outcome import Exit, Failure
 from forkserver.client.remote.address import parse_location
 from forkserver.protocol.messages import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from forkserver.client.command.run import Options
     from forkserver.client.remote.address import Location
@@ -20,48 +21,78 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 16
 
 
-def named_in(path: bytes, end: bytes, options: Options) -> Iterator[list[Location]]:
-    """What the names in the file at ``path`` stand for, ``-`` for standard input; each ends in the byte ``end``.
+class Unusable(NamedTuple):
+    """What stands in a list and can be no name, or no name beside the others: ``reason`` says why.
 
-    As many at a time as are there: another program may still be writing them. Empty ones are passed over. Raises
-    Failure, after all before it, where the file cannot be read, or one of them is no name.
+    ``where`` says which list it is, and how many names of the list come before.
     """
-    taken: dict[bytes, bytes] = {}
+
+    shown: bytes
+    where: str
+    reason: str
+
+
+def named_in(
+    path: bytes, end: bytes, options: Options, others: Iterable[Location]
+) -> Iterator[list[Location | Unusable]]:
+    """Yield the names in the file at ``path``, ``-`` for standard input; each ends in the byte ``end``.
+
+    Yield as many at a time as are there: another program may still be writing them. Pass over empty ones. A name that
+    would become the local file of another name, in the list or among ``others``, is unusable. Raises Failure where the
+    file cannot be read, or is no list.
+    """
+    taken = Names()
+    for location in others:
+        _claim(location, options, taken)
     shown = "standard input" if path == b"-" else escape(path)
     number = 0
     for names in _names(path, end, shown):
-        some: list[Location] = []
+        some: list[Location | Unusable] = []
         for name in names:
             number += 1
-            if not name:
-                continue
-            try:
-                some.append(_location(name, options, taken))
-            except ValueError as error:
-                yield some
-                raise Failure(Exit.USAGE, "usage", f"{shown}, name {number}: {escape(name[:200])}: {error}") from error
+            if name:
+                try:
+                    location = _location(name, options)
+                    _claim(location, options, taken)
+                    some.append(location)
+                except ValueError as error:
+                    some.append(Unusable(name, f"{shown}, name {number}: ", str(error)))
         yield some
 
 
-def _location(name: bytes, options: Options, taken: dict[bytes, bytes]) -> Location:
-    location = parse_location(name, *options.servers)
+def _location(name: bytes, options: Options) -> Location:
+    whole = options.paths is not False
+    plain = name
+    while plain.startswith(b"./"):  # as find(1) writes them
+        plain = plain[2:]
+    if plain is not name:
+        return parse_location(b"/" + plain.removeprefix(b"/"), *options.servers)._replace(shown=name, whole=whole)
+    return parse_location(name, *options.servers)._replace(whole=whole)
+
+
+def _claim(location: Location, options: Options, taken: Names) -> None:
     local = options.own_name(location)
-    if local is not None and taken.setdefault(local, name) != name:
-        raise ValueError(f"it would become the same local file as {escape(taken[local])}; fetch one only")
-    return location
+    owner = (location.servers, location.name)
+    if local is not None and not taken.claim(local, owner, is_directory=options.recursive):
+        raise ValueError(
+            "another name would become the same local file; fetch one of them to another --directory"
+            + ("" if location.whole else ", or both to their --paths")
+        )
 
 
 def _names(path: bytes, end: bytes, shown: str) -> Iterator[list[bytes]]:
     try:
         with _opened(path) as file:
-            rest = b""
+            rest, any_before = b"", False
             while block := file.read1(_BLOCK_BYTES):  # type: ignore[attr-defined] # both kinds of file have it
                 *names, rest = (rest + block).split(end)
                 yield names
-                if len(rest) > MAX_REQUEST_BYTES:
+                any_before = any_before or bool(names)
+                if len(rest) > MAX_REQUEST_BYTES and not any_before:
                     raise Failure(
                         Exit.USAGE, "usage", f"{shown}: is no list of names, or its names do not end in {end!r}"
                     )
+                rest = rest[: MAX_REQUEST_BYTES + 1]  # a longer name is told as too long, whatever follows
             yield [rest]
     except OSError as error:
         raise Failure(Exit.USAGE, "usage", f"{shown}: cannot be read: {error.strerror}") from error

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from forkserver.client.remote.metadata import Metadata
 
 
+_MOST_SHOWN_BYTES = 200
+"""Of what stands in a list and may be no name at all."""
+
+
 def complain(text: str) -> None:
     """One line on standard error, if anybody still reads it."""
     if sys.stderr is not None:
@@ -40,10 +44,14 @@ class Report:
         self._to_stderr = to_stderr
         self.worst = Exit.OK
 
-    def fetched(self, location: Location, receipt: Receipt, place: bytes | None) -> None:
-        """A file is here, whole and verified. ``place`` is where, unless under its own name in this directory."""
+    def fetched(self, location: Location, receipt: Receipt, place: bytes | None, path: bytes | None = None) -> None:
+        """A file is here, whole and verified. ``place`` is where, unless under its own name in this directory.
+
+        ``path``: of a file that came together with others, its path relative to the target directory.
+        """
         if self._as_json:
-            self._object(location.shown, receipt.served[-1], "unchanged" if receipt.unchanged else "ok", _told(receipt))
+            facts = _told(receipt) if path is None else {"path": display.decode(path), **_told(receipt)}
+            self._object(location.shown, _last(receipt), "unchanged" if receipt.unchanged else "ok", facts)
         elif not self._quiet:
             went = f" -> {display.escape(place)}" if place is not None else ""
             self._line(f"{display.escape(location.shown)}{went}: {_in_words(receipt)}")
@@ -52,9 +60,8 @@ class Report:
     def fetched_of_tree(self, name: bytes, path: bytes, receipt: Receipt, *, verbose: bool) -> None:
         """One file of a tree; people who did not ask for it do not want to read it."""
         if self._as_json:
-            served = receipt.served[-1] if receipt.served else None
             facts = {"path": display.decode(path), **_told(receipt)}
-            self._object(name, served, "unchanged" if receipt.unchanged else "ok", facts)
+            self._object(name, _last(receipt), "unchanged" if receipt.unchanged else "ok", facts)
         elif verbose and not self._quiet:
             self._line(f"{display.escape(path)}: {_in_words(receipt)}")
 
@@ -127,14 +134,32 @@ class Report:
         if entry.error:
             self.worst = max(self.worst, Exit.REFUSED)
 
-    def failed(self, name: bytes, failure: Failure, seconds: float, shown: bytes | None = None) -> None:
-        """Tell that a name could not be fetched, described or listed. People read ``shown`` instead, if it is given."""
+    def failed(
+        self, name: bytes, failure: Failure, seconds: float, shown: bytes | None = None, *, where: str = ""
+    ) -> None:
+        """Tell that a name could not be fetched, described or listed. People read ``shown`` instead, if it is given.
+
+        ``where`` is the place in a list that the name stands at.
+        """
         self.worst = max(self.worst, failure.exit_status)
         self.flush()
-        complain(f"{display.escape(name if shown is None else shown)}: {failure}")
+        shown = name if shown is None else shown
+        complain(f"{where}{display.escape(shown[:_MOST_SHOWN_BYTES] if where else shown)}: {failure}")
         if self._as_json:
             self._object(name, failure.served, failure.word, {"seconds": round(seconds, 6), "message": failure.reason})
             self.flush()
+
+    def closed(self, shown: bytes, failure: Failure) -> None:
+        """Nothing can be written into a local directory: a line for people. ``left_out`` is for programs."""
+        self.worst = max(self.worst, failure.exit_status)
+        self.flush()
+        complain(f"{display.escape(shown)}: {failure}; what belongs there is left out")
+
+    def left_out(self, shown: bytes, failure: Failure, facts: dict[str, object]) -> None:
+        """A name was not fetched for a reason that people have read: an object for programs."""
+        self.worst = max(self.worst, failure.exit_status)
+        if self._as_json:
+            self._object(shown, None, failure.word, facts | {"message": failure.reason})
 
     def flush(self) -> None:
         """Let go of what is held back for the sake of speed."""
@@ -159,6 +184,10 @@ class Report:
             if stream is not None:
                 with statusline.aside():
                     stream.write(text + "\n")
+
+
+def _last(receipt: Receipt) -> Served | None:
+    return receipt.served[-1] if receipt.served else None
 
 
 def _told(receipt: Receipt) -> dict[str, object]:

@@ -15,11 +15,11 @@ from forkserver.client.command.progress import Progress, Waiting
 from forkserver.client.command.report import Report, complain
 from forkserver.client.command.statusline import StatusLine
 from forkserver.client.display import count, counted, escape
-from forkserver.client.fetch.pattern import is_pattern
+from forkserver.client.fetch.pattern import fixed_part, is_pattern
 from forkserver.client.local.output import PassingOn, StandardOutput, Stream, is_stream
 from forkserver.client.local.target import Durable, LocalFile, local_file
 from forkserver.client.outcome import Exit, Failure, Interrupted
-from forkserver.client.remote.address import Address, Location, local_name, parse_location, tree_name
+from forkserver.client.remote.address import Address, Location, local_name, parse_location, pattern_directory, tree_name
 from forkserver.client.remote.answers import answered_by
 from forkserver.client.remote.listing import check_is_no_directory, describe, entries
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from forkserver.client.command.manifest import Note
+    from forkserver.client.command.namelist import Unusable
+    from forkserver.client.command.several import Several
     from forkserver.client.command.suggest import Suggester
     from forkserver.client.fetch.download import Receipt
     from forkserver.client.local.names import Names
@@ -45,6 +47,7 @@ class Options(NamedTuple):
     nothing is done, only told; ``delete`` what the server does not have. ``durable``: None is DIR, NONE for trees.
     ``expected`` is the SHA-256 of the one file fetched, in hexadecimal digits; ``manifest`` the path of the list to
     write, ``listed`` that of the list to verify, ``names_from`` that of more names, each ``-`` for a standard stream.
+    ``paths``: whether names become local paths as a whole; None: those of ``names_from``.
     """
 
     servers: tuple[Address, ...]
@@ -68,6 +71,7 @@ class Options(NamedTuple):
     manifest: bytes | None = None
     listed: bytes | None = None
     names_from: bytes | None = None
+    paths: bool | None = None
 
     def may_be_many(self, location: Location) -> bool:
         """Whether ``location`` may stand for more than one file."""
@@ -82,8 +86,10 @@ class Options(NamedTuple):
         if not self.may_be_many(location):
             return None if location.is_directory else local_name(location)
         name = None
-        if self.recursive and (location.is_url or not is_pattern(location.name)):
+        if location.is_url or not is_pattern(location.name):
             name = tree_name(location)
+        else:
+            pattern_directory(location, fixed_part(location.name)[0])
         if self.delete and name is None:
             raise ValueError("--delete is for a directory that is named, not for a pattern, and not for all of /")
         return name
@@ -111,8 +117,9 @@ class Run:
         watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
         self._line = StatusLine(sys.stderr if watched else None)
         self._suggester: Suggester | None = None
+        self._together: Several | None = None
 
-    def names(self, locations: list[Location], more: Iterable[list[Location]] = ()) -> Exit:
+    def names(self, locations: list[Location], more: Iterable[list[Location | Unusable]] = ()) -> Exit:
         """Do every one, whatever becomes of those before; of ``more``, those together that come together.
 
         Gives the exit status of the worst.
@@ -121,12 +128,19 @@ class Run:
             from forkserver.client.local.names import Names  # noqa: PLC0415 - one name needs none
 
             self._names = Names()
+        if self._options.paths:  # one way for all that keep their paths
+            more = itertools.chain([list(locations)], more)
+            locations = []
         try:
             for location in locations:
                 self._one(location)
             for some in more:
                 for servers, group in itertools.groupby(some, self._together_with):
-                    self._several(servers, list(group))
+                    self._group(servers, group)
+                if self._together is not None and self._together.ended:
+                    break
+            if self._together is not None:
+                self._together.tell()
         except Failure as failure:  # of the list itself
             complain(str(failure))
             self._report.worst = max(self._report.worst, failure.exit_status)
@@ -144,25 +158,34 @@ class Run:
                 sys.stderr.write("" if line else "\n")
                 return self._report.worst
             try:
-                location = parse_location(written, *self._options.servers)
+                location = parse_location(written, *self._options.servers)._replace(whole=bool(self._options.paths))
                 self._options.own_name(location)
             except ValueError as error:
                 self._report.failed(written, Failure(Exit.USAGE, "usage", str(error)), 0)
                 continue
             self.names([location])
 
-    def _together_with(self, location: Location) -> tuple[Address, ...]:
+    def _together_with(self, location: Location | Unusable) -> tuple[Address, ...]:
         """The servers that it may be asked of together with others; none where it is to be asked for alone."""
         options = self._options
-        # A directory has no local name, and is to be refused by itself.
-        alone = options.action != "fetch" or options.dry or options.may_be_many(location) or location.is_directory
-        return () if alone else location.servers
+        if not isinstance(location, Location) or options.action != "fetch" or options.may_be_many(location):
+            return ()
+        if location.is_directory:  # it has no local name, and is refused by itself
+            return ()
+        return location.servers
+
+    def _group(self, servers: tuple[Address, ...], group: Iterable[Location | Unusable]) -> None:
+        if servers:
+            self._several(servers, [each for each in group if isinstance(each, Location)])
+            return
+        for each in group:
+            if isinstance(each, Location):
+                self._one(each)
+            else:
+                self._report.failed(each.shown, Failure(Exit.USAGE, "usage", each.reason), 0, where=each.where)
 
     def _several(self, servers: tuple[Address, ...], locations: list[Location]) -> None:
-        if not servers or len(locations) == 1:
-            for location in locations:
-                self._one(location)
-            return
+        """Fetch files by their names, all together."""
         from forkserver.client.command.several import Several  # noqa: PLC0415 - most runs read no list
 
         client = self._client(servers)
@@ -170,9 +193,8 @@ class Run:
         def progress(location: Location) -> Progress:
             return Progress(location.shown, self._line, client.serving)
 
-        several = Several(locations, self._options, self._report, progress, self._note)
-        several.fetch(client, self._names)
-        for location in several.missing:
+        self._together = self._together or Several(self._options, self._report, self._note)
+        for location in self._together.fetch(client, locations, progress, self._names):
             self._ask_back(location)
 
     def _one(self, location: Location) -> None:
@@ -219,6 +241,8 @@ class Run:
             many = not is_there(client.session, location.name)
         if many:
             self._fetch_tree(client, location)
+        elif self._options.paths or self._options.names_from is not None:
+            self._several(location.servers, [location])
         else:
             self._fetch_file(client, location)
 
@@ -235,6 +259,7 @@ class Run:
             Filter(options.include, options.exclude),
             recursive=options.recursive,
             literal=location.is_url or not options.may_be_many(location),
+            whole=location.whole,
         )
         try:
             fetch_tree(

@@ -1,4 +1,4 @@
-"""Many names, of one file each, that come together: fetched like a tree, told one by one. Runs at the user's."""
+"""Names of one file each that come together: fetched like a tree, told one by one. Runs at the user's."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from forkserver.client.display import count
 from forkserver.client.fetch.grove import fetch_named
 from forkserver.client.fetch.watcher import Counter
 from forkserver.client.local.partial import PIECE_BYTES
-from forkserver.client.outcome import Failure, Interrupted
+from forkserver.client.outcome import Exit, Failure, Interrupted
 from forkserver.client.remote.address import local_name
 
 if TYPE_CHECKING:
@@ -22,39 +23,48 @@ if TYPE_CHECKING:
     from forkserver.client.command.run import Options
     from forkserver.client.fetch.download import Receipt
     from forkserver.client.fetch.selection import Item
+    from forkserver.client.fetch.watcher import Closed
     from forkserver.client.local.names import Names
     from forkserver.client.remote.address import Location
 
 
 class Several(Counter):
-    """The files ``locations``, each once, and who tells what becomes of them. ``missing`` are not on the server.
+    """Fetches groups of names, and tells what becomes of each name. ``note`` is told of every file that is here."""
 
-    ``progress`` makes one for a large file.
-    """
-
-    def __init__(
-        self,
-        locations: Iterable[Location],
-        options: Options,
-        report: Report,
-        progress: Callable[[Location], Progress],
-        note: Note | None,
-    ) -> None:
+    def __init__(self, options: Options, report: Report, note: Note | None) -> None:
         super().__init__()
-        self._waiting = {location.name: location for location in locations}
         self._options = options
         self._report = report
-        self._new_progress = progress
+        self._note = note
+        self._waiting: dict[bytes, Location] = {}
+        self._new_progress: Callable[[Location], Progress] | None = None
         self._progress: Progress | None = None
         self._shown: Item | None = None
         self._here = 0
-        self._note = note
+        self._planned = self._planned_size = 0
+        self._untold = 0
         self._started = time.monotonic()
-        self.missing: list[Location] = []
+        self._missing: list[Location] = []
+        self.ended = False
+        """Nothing more can be written, whatever its name."""
 
-    def fetch(self, client: Client, names: Names | None) -> None:
-        """Fetch them; every one is told, those among it that were not tried any more. ``names``: as of ``Tree``."""
+    def fetch(
+        self,
+        client: Client,
+        locations: Iterable[Location],
+        progress: Callable[[Location], Progress],
+        names: Names | None,
+    ) -> list[Location]:
+        """Fetch ``locations``, each once, and return those that are not on the server.
+
+        Every name is told, also those that were not tried any more. ``progress`` makes one for a large file;
+        ``names``: as of ``Tree``.
+        """
         options = self._options
+        self._waiting = {location.name: location for location in locations}
+        self._new_progress = progress
+        self._started = time.monotonic()
+        self._missing = []
         try:
             fetch_named(
                 client,
@@ -64,18 +74,28 @@ class Several(Counter):
                 durable=options.file_durable,
                 whole_digest=options.as_json or self._note is not None,
                 names=names,
+                dry=options.dry,
             )
         except Failure as failure:
-            for name in list(self._waiting):
-                self.failed(name, failure)
+            self._give_up(failure)
         except Interrupted as interruption:
             self._clear()
             interruption.notice = "interrupted; the same command goes on with what is missing"
             raise
+        return self._missing
+
+    def _give_up(self, failure: Failure) -> None:
+        """Tell all that were not tried any more. A disk that takes nothing more is told with the first of them."""
+        for number, name in enumerate(list(self._waiting)):
+            if number and failure.exit_status is Exit.LOCAL_DISK:
+                self._leave_out(name, failure)
+            else:
+                self.failed(name, failure)
+        self.ended = failure.exit_status is Exit.LOCAL_DISK
 
     def was_here(self, item: Item, size: int) -> None:
         """A large file begins, and is the one whose progress is shown; small ones have their lines."""
-        if item.data.size and item.data.size > PIECE_BYTES:
+        if item.data.size and item.data.size > PIECE_BYTES and self._new_progress is not None:
             self._clear()
             self._progress, self._shown, self._here = self._new_progress(self._waiting[item.name]), item, size
             self._progress(size, item.data.size)
@@ -86,23 +106,56 @@ class Several(Counter):
             self._here += size
             self._progress(self._here, max(self._here, item.data.size or 0))
 
+    def wanted(self, item: Item) -> None:
+        """Tell what a dry run would fetch."""
+        self._planned += 1
+        self._planned_size += item.data.size or 0
+        self._report.planned(self._waiting.pop(item.name).shown, item.path, item.data.size or 0)
+
     def fetched(self, item: Item, receipt: Receipt) -> None:
-        """As if it had been the only one."""
+        """Tell the name as if it had been the only one."""
         super().fetched(item, receipt)
         location = self._waiting.pop(item.name)
         if self._note is not None:
             self._note(item.path, receipt)
         self._clear()
-        self._report.fetched(location, receipt, location.elsewhere(os.path.join(self._options.directory, item.path)))
+        place = os.path.normpath(os.path.join(self._options.directory, item.path))
+        self._report.fetched(location, receipt, None if place == item.path else place, item.path)
 
     def failed(self, name: bytes, failure: Failure) -> None:
-        """As if it had been the only one."""
+        """Tell the name as if it had been the only one."""
         super().failed(name, failure)
         location = self._waiting.pop(name)
         if failure.word == "not-found":
-            self.missing.append(location)
+            self._missing.append(location)
         self._clear()
         self._report.failed(location.shown, failure, time.monotonic() - self._started)
+
+    def closed(self, directory: Closed) -> None:
+        """Tell the directory at once."""
+        self._clear()
+        self._report.closed(directory.name, directory.failure)
+
+    def left_out(self, item: Item, directory: bytes, failure: Failure) -> None:
+        """Tell the directory once. Programs read of each name."""
+        super().left_out(item, directory, failure)
+        self._leave_out(item.name, failure)
+
+    def _leave_out(self, name: bytes, failure: Failure) -> None:
+        self._untold += 1
+        self._report.left_out(self._waiting.pop(name).shown, failure, {})
+
+    def tell(self) -> None:
+        """Tell people in the end what was not told of single names."""
+        if self._options.dry and (self._planned or self._unchanged):
+            unchanged = f", {count(self._unchanged)} are here and unchanged" if self._unchanged else ""
+            self._report.concluded(
+                f"{count(self._planned)} files with {count(self._planned_size)} bytes would be fetched{unchanged}"
+            )
+        if self._untold:
+            self._report.note(
+                f"{count(self._untold)} files not fetched, for want of a directory that can be written into"
+            )
 
     def _clear(self) -> None:
         if self._progress is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forkserver.client.command.report import Report
     from forkserver.client.fetch.download import Receipt
     from forkserver.client.fetch.selection import Item
+    from forkserver.client.fetch.watcher import Closed
     from forkserver.client.outcome import Failure, Served
     from forkserver.client.remote.address import Location
 
@@ -70,6 +71,11 @@ class Tally(Counter):
         super().failed(name, failure)
         self._report.failed(name, failure, time.monotonic() - self._started, self._location.written(name))
 
+    def closed(self, directory: Closed) -> None:
+        """Tell it at once. How much is left out is told in the end."""
+        self._progress.clear()
+        self._report.closed(directory.name if directory.path else self._location.shown, directory.failure)
+
     def skipped(self, name: bytes) -> None:
         """A link: its directory can be fetched by its own name."""
         super().skipped(name)
@@ -90,6 +96,7 @@ class Tally(Counter):
     def tell(self, *, done: bool) -> None:
         """One line; none where it came to an end before anything was ``done``."""
         self._progress.clear()
+        self._tell_closed()
         if not (done or self._files):
             return
         if self._dry:
@@ -107,11 +114,21 @@ class Tally(Counter):
             parts.append(_left_out(self._skipped))
         if self._failed:
             parts.append(f"{count(self._failed)} failed")
+        parts += self._left_out()
         if self._pids:
             parts.append(f"served by {display.processes(self._pids, most=_MOST_PIDS)}")
         if self._deleted:
             parts.append(f"{count(self._deleted)} deleted here")
         self._report.summary(self._location, ", ".join(parts))
+
+    def _tell_closed(self) -> None:
+        for each in self._closed.values():
+            facts: dict[str, object] = {"path": display.decode(each.path), "files": each.files}
+            self._report.left_out(each.name, each.failure, facts)
+
+    def _left_out(self) -> list[str]:
+        files = sum(each.files for each in self._closed.values())
+        return [f"{count(files)} left out, for want of a directory that can be written into"] if files else []
 
     def _tell_plan(self) -> None:
         parts = [f"{counted(self._planned, 'file')} with {counted(self._planned_size, 'byte')} would be fetched"]

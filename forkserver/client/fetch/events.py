@@ -46,7 +46,10 @@ class Skipped(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What became of a tree: counts of files, and bytes in all."""
+    """What became of a tree: counts of files, and bytes in all.
+
+    A directory that nothing could be written into counts as one failure, and the files that belong there do not count.
+    """
 
     files: int
     unchanged: int

@@ -41,13 +41,26 @@ class Sessions(Protocol):
 class Wanted(NamedTuple):
     """What of a server: the ``name`` of a file or a directory, or, unless it is ``literal``, a pattern.
 
-    ``recursive``: of a directory, everything beneath; a pattern takes directories, too.
+    ``recursive``: of a directory, everything beneath; a pattern takes directories, too. ``whole``: the local path is
+    the whole name, not only its last component, or what is beneath the fixed part of the pattern.
     """
 
     name: bytes
     filter: Filter
     recursive: bool
     literal: bool = False
+    whole: bool = False
+
+    @property
+    def may_be_pattern(self) -> bool:
+        """Whether the name is a pattern, unless the server has that very name."""
+        return not self.literal and is_pattern(self.name)
+
+    @property
+    def top(self) -> bytes:
+        """The local path of the named file or directory, relative to the target directory; empty for all of ``/``."""
+        name = self.name.strip(b"/")
+        return name if self.whole else name.rpartition(b"/")[2]
 
 
 class Plan(NamedTuple):
@@ -76,12 +89,13 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     if plan.dry:
         tree.plan(_items(wanted, client.session, lambda _: False))
     else:
-        tree.fetch(_items(wanted, client.session, tree.takes_contents))
+        top = b"" if wanted.may_be_pattern else wanted.top
+        tree.fetch(_items(wanted, client.session, tree.takes_contents), top)
     if plan.delete and names is not None and not watcher.summary.failed:
         pruning = Pruning(
             wanted.filter.wants_file, wanted.filter.wants_directory, watcher.deleted, watcher.failed, dry=plan.dry
         )
-        pruning.prune(directory, wanted.name.rstrip(b"/").rpartition(b"/")[2], names)
+        pruning.prune(directory, wanted.top, names)
 
 
 def fetch_named(  # noqa: PLR0913 - likewise
@@ -93,13 +107,18 @@ def fetch_named(  # noqa: PLR0913 - likewise
     durable: Durable,
     whole_digest: bool = False,
     names: Names | None = None,
+    dry: bool = False,
 ) -> None:
     """Fetch the files that are keys of ``wanted`` into ``directory``, to the paths that are the values.
 
     Otherwise as ``fetch_tree``.
     """
     tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
-    tree.fetch(_named(wanted, client.session, watcher))
+    items = _named(wanted, client.session, watcher)
+    if dry:
+        tree.plan(items)
+    else:
+        tree.fetch(items, b"")
 
 
 def _tree(  # noqa: PLR0913 - likewise
@@ -137,11 +156,12 @@ def is_there(session: Session, name: bytes) -> bool:
 def _items(wanted: Wanted, session: Session, takes_contents: Callable[[bytes], bool]) -> Iterator[Item | None]:
     """What ``choose`` gives. Small files come with their listing where all are wanted, and the place takes them."""
     name = wanted.name.rstrip(b"/") or b"/"
-    if not wanted.literal and is_pattern(name) and not is_there(session, name):
+    if wanted.may_be_pattern and not is_there(session, name):
         directory, deep = fixed_part(name)
         below = name[len(directory) + 1 :]
-        chosen = Chosen(directory or b"/", b"", deep, compile_path(below), wanted.recursive, wanted.filter)
-        with_contents = wanted.filter.takes_all and is_everything(below) and takes_contents(b"")
+        above = directory[1:] if wanted.whole else b""
+        chosen = Chosen(directory or b"/", above, deep, compile_path(below), wanted.recursive, wanted.filter)
+        with_contents = wanted.filter.takes_all and is_everything(below) and takes_contents(above)
         found = False
         for item in choose(session, chosen, with_contents=with_contents):
             found = found or item is not None
@@ -150,7 +170,7 @@ def _items(wanted: Wanted, session: Session, takes_contents: Callable[[bytes], b
             raise Failure(Exit.NOT_FOUND, "no-match", "matches nothing on the server")
         return
     data = describe(session, name)
-    above = name.rpartition(b"/")[2]
+    above = wanted.top
     if data.kind == "dir" and not wanted.recursive:
         raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session))
     if data.kind == "dir":

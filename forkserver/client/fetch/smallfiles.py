@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from forkserver.client.fetch.download import Receipt
 from forkserver.client.local.smallfile import put
-from forkserver.client.local.target import check_name, check_place, local_failure, reason_of
+from forkserver.client.local.target import check_name, check_place
 from forkserver.client.outcome import Failure
 from forkserver.client.remote.answers import DIGEST, check_digest
 
@@ -43,14 +43,12 @@ class SmallFiles:
         return Receipt((served,), size, size, found, time.monotonic() - started)
 
     def put_enclosed(self, item: Item, enclosed: Enclosed) -> None:
-        """One that came with the listing; the watcher is told. Raises Failure where no other could be written, too."""
+        """Put a file that came with the listing; the watcher is told. Raises Failure where no other can be written."""
         content, digest, known, served = enclosed
         try:
             receipt = self.put(item, content, known, digest, served, time.monotonic())
         except Failure as failure:
-            if failure.disk_full:
-                raise
-            self._tree.watcher.failed(item.name, failure)
+            self._tree.failed(item, failure)
         else:
             self._tree.watcher.came(item, receipt.size)
             self._tree.watcher.fetched(item, receipt)
@@ -61,4 +59,4 @@ class SmallFiles:
         try:
             return directory, self._place.directory(directory)
         except OSError as error:
-            raise local_failure(item.path, reason_of(error)) from error
+            raise self._place.failure(item.path, error) from error

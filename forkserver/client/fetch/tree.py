@@ -13,10 +13,10 @@ from forkserver.client.fetch.selection import Item
 from forkserver.client.fetch.smallfiles import SmallFiles
 from forkserver.client.fetch.worker import Worker, find_unchanged
 from forkserver.client.local.names import Names, folds_case
-from forkserver.client.local.place import Place
+from forkserver.client.local.place import NOT_WRITABLE, Place
 from forkserver.client.local.spool import Spool
 from forkserver.client.local.target import Durable, local_failure, reason_of
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Reach
 from forkserver.client.remote.connection import WINDOW
 from forkserver.client.remote.metadata import Metadata
 from forkserver.protocol.messages import Request
@@ -64,6 +64,8 @@ class Tree:
         self.watcher = watcher
         self.made: set[bytes] = set()
         """Directories that were not there before, or empty: what was in them is not looked for."""
+        self.closed: dict[bytes, Failure] = {}
+        """Directories that nothing can be written into, and why."""
         self._seen = Seen()
         self.sessions: list[Session] = []
         """Of all workers."""
@@ -77,21 +79,21 @@ class Tree:
         if self._connections > 1:
             return False
         try:
-            with Place(self._root) as place, os.scandir(place.directory(path, create=False)) as found:
-                new = next(found, None) is None
+            with Place(self._root) as place:
+                new = not place.holds_something(path)
         except OSError as error:
             new = isinstance(error, FileNotFoundError)
         if new:
             self.made.add(path)
         return new
 
-    def fetch(self, items: Iterator[Item | None]) -> None:
+    def fetch(self, items: Iterator[Item | None], top: bytes) -> None:
         """Do everything that can be done; what cannot is told to the watcher. None among ``items``: they come again.
 
-        Raises Failure where no more can be: no such directory, a full disk, a server that is gone; and, last, where
-        ``items`` did.
+        ``top`` is the directory that all of it goes to, relative to the root. Raises Failure where no more can be done:
+        no directory that can be written into, a full disk, a server that is gone; and, last, where ``items`` did.
         """
-        self._check_root()
+        self._check_root(top)
         with _items_spool() as files, Spool[_Directory](tuple, tuple) as directories:
             incomplete = self._spool(items, files, directories)
             waiting = iter(files)
@@ -138,14 +140,27 @@ class Tree:
                     else:
                         self.watcher.wanted(item)
 
-    def _check_root(self) -> None:
+    def _check_root(self, top: bytes) -> None:
+        """Raise Failure where nothing can be written into the directory ``top``, and nothing is there already.
+
+        What is there may be unchanged, or have directories in it that can be written into.
+        """
         try:
-            with Place(self._root) as place:
-                if folds_case(place.directory(b"")):
-                    self._names = self._names or Names()
-                    self._names.folds_case = True
+            place = Place(self._root)
         except OSError as error:
             raise local_failure(self._root, reason_of(error)) from error
+        with place:
+            if folds_case(place.directory(b"")):
+                self._names = self._names or Names()
+                self._names.folds_case = True
+            try:
+                place.check_writable(top)
+            except OSError as error:
+                something = False
+                with contextlib.suppress(OSError):
+                    something = place.holds_something(top)
+                if error.errno in NOT_WRITABLE and not something:
+                    raise place.failure(top, error) from error
 
     def _unseen(self, items: Iterator[Item | None], take_back: Callable[[], None]) -> Iterator[Item]:
         """Those to be fetched. Where they come again, ``take_back`` is called, and what was dealt with is left out."""
@@ -210,7 +225,7 @@ class Tree:
                     try:
                         place.directory(item.path)
                     except OSError as error:
-                        self.watcher.failed(item.name, local_failure(item.path, reason_of(error)))
+                        self.failed(item, place.failure(item.path, error))
                         self._seen.add(item.name)
                     directories.add((item.path, item.data.mtime_ns))
                 else:
@@ -233,6 +248,20 @@ class Tree:
             if item is None:
                 return
             yield item
+
+    def failed(self, item: Item, failure: Failure) -> None:
+        """Tell the watcher that ``item`` failed. Raises ``failure`` where no other can be written, either.
+
+        A directory that nothing can be written into is told once, and the items that belong there are left out.
+        """
+        if failure.reach is Reach.RUN:
+            raise failure
+        with self.lock:
+            if failure.reach is Reach.FILE:
+                self.watcher.failed(item.name, failure)
+                return
+            directory = item.path.rpartition(b"/")[0] if failure.directory is None else failure.directory
+            self.watcher.left_out(item, directory, self.closed.setdefault(directory, failure))
 
     def end(self, error: BaseException) -> None:
         """Have all workers end."""

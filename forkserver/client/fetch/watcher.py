@@ -27,6 +27,9 @@ class Watcher:
     def failed(self, name: bytes, failure: Failure) -> None:
         """A name could not be fetched, or not be listed."""
 
+    def left_out(self, item: Item, directory: bytes, failure: Failure) -> None:
+        """An item is not fetched, because nothing can be written into the local ``directory``: ``failure`` says why."""
+
     def skipped(self, name: bytes) -> None:
         """A directory behind a symbolic link is not descended into."""
 
@@ -43,6 +46,19 @@ class Watcher:
         """So many bytes of a file were here before this run."""
 
 
+class Closed:
+    """A local directory ``path`` that nothing can be written into: ``name`` is that of the server, or of its parent.
+
+    ``files`` counts those that were left out.
+    """
+
+    def __init__(self, name: bytes, path: bytes, failure: Failure) -> None:
+        self.name = name
+        self.path = path
+        self.failure = failure
+        self.files = 0
+
+
 class Counter(Watcher):
     """Counts, and passes events on."""
 
@@ -50,6 +66,7 @@ class Counter(Watcher):
         self._on_event = on_event
         self._files = self._unchanged = self._skipped = self._failed = 0
         self._size = self._received = 0
+        self._closed: dict[bytes, Closed] = {}
 
     def fetched(self, item: Item, receipt: Receipt) -> None:
         """Count it."""
@@ -65,6 +82,19 @@ class Counter(Watcher):
         self._failed += 1
         self._tell(Failed(name, failure))
 
+    def left_out(self, item: Item, directory: bytes, failure: Failure) -> None:
+        """Count it. The directory is told when its first item is left out."""
+        closed = self._closed.get(directory)
+        if closed is None:
+            closed = self._closed[directory] = Closed(_remote_name(item, directory), directory, failure)
+            self._failed += 1
+            self._tell(Failed(closed.name, failure))
+            self.closed(closed)
+        closed.files += item.data.kind != "dir"
+
+    def closed(self, directory: Closed) -> None:
+        """Nothing can be written into a local directory."""
+
     def skipped(self, name: bytes) -> None:
         """Count it."""
         self._skipped += 1
@@ -78,3 +108,10 @@ class Counter(Watcher):
     def _tell(self, event: Event) -> None:
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _remote_name(item: Item, directory: bytes) -> bytes:
+    """Return the name on the server of the local ``directory``, in which ``item`` is."""
+    below = item.path[len(directory) :].strip(b"/")
+    components = item.name.split(b"/")
+    return b"/".join(components[: len(components) - below.count(b"/") - bool(below)]) or b"/"

@@ -58,11 +58,13 @@ class Worker:
         self._place = place
         self._small_files = SmallFiles(tree, place)
         self._requested: deque[Item] = deque()
+        self._writable: bytes | None = None
+        """The directory that was found writable last."""
 
     def run(self, items: Iterator[Item]) -> None:
         """Fetch every item. Raises Failure where nothing more can be fetched."""
         for item in items:
-            if self._is_here(item):
+            if self._is_here(item) or not self._has_place(item):
                 continue
             if item.data.size is not None and item.data.size > PIECE_BYTES:
                 self._answer(leave=0)
@@ -83,6 +85,23 @@ class Worker:
             self._tree.watcher.was_here(item, receipt.size)
             self._tree.watcher.fetched(item, receipt)
         return True
+
+    def _has_place(self, item: Item) -> bool:
+        """Return whether the directory of ``item`` can be written into. If not, nothing is asked for; it is told."""
+        directory = item.path.rpartition(b"/")[0]
+        if directory == self._writable or directory in self._tree.made:
+            return True
+        failure = self._tree.closed.get(directory)
+        if failure is None:
+            try:
+                self._place.check_writable(directory)
+            except OSError as error:
+                failure = self._place.failure(item.path, error)
+            else:
+                self._writable = directory
+                return True
+        self._tree.failed(item, failure)
+        return False
 
     def _request(self, item: Item) -> None:
         self._session.request(Request("GET", item.name, length=PIECE_BYTES, digest=DIGEST))
@@ -115,12 +134,11 @@ class Worker:
             if not self._is_due(item):
                 self._request(item)  # behind the others
             self._session.wait(failure, "lost the connection")
-        elif failure.exit_status is Exit.UNREACHABLE or failure.disk_full or self._is_due(item):
+        elif failure.exit_status is Exit.UNREACHABLE or self._is_due(item):
             # Where not even a reply came, none will: the server breaks the protocol, or stays busy.
             raise failure
         else:
-            with self._tree.lock:
-                self._tree.watcher.failed(item.name, failure)
+            self._tree.failed(item, failure)
 
     def _is_due(self, item: Item) -> bool:
         return bool(self._requested) and self._requested[0] is item
@@ -162,10 +180,9 @@ class Worker:
             with self._target(item) as target:
                 receipt = fetch_file(self._session, item.name, target, progress, whole_digest=self._tree.whole_digest)
         except Failure as failure:
-            if failure.exit_status is Exit.UNREACHABLE or failure.disk_full:
+            if failure.exit_status is Exit.UNREACHABLE:
                 raise
-            with self._tree.lock:
-                self._tree.watcher.failed(item.name, failure)
+            self._tree.failed(item, failure)
         else:
             with self._tree.lock:
                 self._tree.watcher.fetched(item, receipt)

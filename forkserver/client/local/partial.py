@@ -32,6 +32,7 @@ PREFIX = b".fsget-"
 """Of every name that is ours beside a target. No file of that name is ever fetched."""
 
 _OURS = PREFIX + os.urandom(8).hex().encode("ascii") + b"-%x"
+_TEMPORARY = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{16}-[0-9a-f]{1,16}")
 _numbers = itertools.count()
 _MAX_NAME_BYTES = 255
 _MAX_SUMS_BYTES = 1 << 28
@@ -225,6 +226,11 @@ def find(directory_fd: int, name: bytes) -> Version | None:
 def temporary_name() -> bytes:
     """A name that nobody else has: to ask for chance for each of thousands of files takes longer than to write it."""
     return _OURS % next(_numbers)
+
+
+def is_temporary(name: object) -> bool:
+    """Return whether ``name`` is one of those that ``temporary_name`` gives to this process and to others."""
+    return isinstance(name, bytes) and _TEMPORARY.fullmatch(name) is not None
 
 
 def discard(directory_fd: int, name: bytes) -> None:

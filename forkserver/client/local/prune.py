@@ -6,6 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from forkserver.client.local.place import Place
 from forkserver.client.local.target import local_failure, reason_of
 
 if TYPE_CHECKING:
@@ -47,27 +48,30 @@ class Pruning:
         What begins with a dot is left alone, and so is a directory that is not empty then: servers do not show hidden
         files, so that one is not listed does not mean that it is not there. No symbolic link is followed.
         """
-        if not os.path.isdir(os.path.join(root, top)):
-            return  # a dry run before the first
-        root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for above, directories, files, above_fd in os.fwalk(top or b".", topdown=False, dir_fd=root_fd):
-                inside = above.removeprefix(b"./").removeprefix(b".")
-                stays = False
-                for name in (*files, *directories):
-                    path = os.path.join(inside, name)
-                    beneath = path[len(top) :].lstrip(b"/")
-                    wanted = self._wanted_directory if name in directories else self._wanted
-                    if path in kept or path in self._full or _is_hidden(path) or not wanted(beneath):
-                        stays = True
-                    else:
-                        self._delete(name, path, above_fd, is_directory=name in directories)
-                if self._dry and stays and inside not in kept:
-                    self._full.add(inside)
+            with Place(root) as place:
+                self._prune(place.directory(top, create=False), top, kept)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # a dry run before the first
+        except OSError as error:
+            self._failed(top, local_failure(top, reason_of(error)))
         except RecursionError:
             self._failed(top, local_failure(top, "lies too deep to be looked through for what to delete"))
-        finally:
-            os.close(root_fd)
+
+    def _prune(self, top_fd: int, top: bytes, kept: Names) -> None:
+        for above, directories, files, above_fd in os.fwalk(b".", topdown=False, dir_fd=top_fd):
+            inside = os.path.join(top, above[2:]) if above != b"." else top
+            stays = False
+            for name in (*files, *directories):
+                path = os.path.join(inside, name)
+                beneath = path[len(top) :].lstrip(b"/")
+                wanted = self._wanted_directory if name in directories else self._wanted
+                if path in kept or path in self._full or _is_hidden(path) or not wanted(beneath):
+                    stays = True
+                else:
+                    self._delete(name, path, above_fd, is_directory=name in directories)
+            if self._dry and stays and inside not in kept:
+                self._full.add(inside)
 
     def _delete(self, name: bytes, path: bytes, directory_fd: int, *, is_directory: bool) -> None:
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from forkserver.client.display import counted, escape
 from forkserver.client.local import checksums, partial, validator
 from forkserver.client.local.partial import PIECE_BYTES, BeingFetched, Partial
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Reach
 from forkserver.client.remote.answers import Version
 
 if TYPE_CHECKING:
@@ -361,8 +361,19 @@ def reason_of(error: OSError) -> str:
 def local_failure(path: bytes, reason: str, error: OSError | None = None) -> Failure:
     """The local file ``path`` cannot be written, or may not be; ``error`` is why, where it has one."""
     failure = Failure(Exit.LOCAL_DISK, "local-disk", f"local file {escape(path)}: {reason}")
-    failure.disk_full = error is not None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if error is not None:
+        failure.reach = _reach_of(error)
     return failure
+
+
+def _reach_of(error: OSError) -> Reach:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Reach.RUN
+    # A permission that is missing for a rename may be that of the older file alone, in a directory with the sticky bit.
+    creating = partial.is_temporary(error.filename) and error.filename2 is None
+    if error.errno == errno.EROFS or (creating and error.errno in (errno.EACCES, errno.EPERM)):
+        return Reach.DIRECTORY
+    return Reach.FILE
 
 
 @contextlib.contextmanager

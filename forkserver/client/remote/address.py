@@ -31,11 +31,15 @@ class Address(NamedTuple):
 
 
 class Location(NamedTuple):
-    """A name on a server, or on several that have the same. ``name`` begins with ``/``; ``shown``: as written."""
+    """A name on a server, or on several that have the same. ``name`` begins with ``/``; ``shown``: as written.
+
+    ``whole``: all of the name becomes the local path, not only its last component.
+    """
 
     servers: tuple[Address, ...]
     name: bytes
     shown: bytes
+    whole: bool = False
 
     @property
     def server(self) -> Address:
@@ -114,21 +118,37 @@ def parse_location(written: bytes, *default: Address) -> Location:
 
 
 def local_name(location: Location) -> bytes:
-    """The last component, which becomes the local name: of the name asked for, never of anything the server says."""
+    """Return the local path of a file: of the name asked for, never of anything the server says.
+
+    The path is relative to the target directory: the last component, or, of a ``whole`` name, all of them.
+    """
     last = location.name.rpartition(b"/")[2]
     if not last:
         raise ValueError(f"this names no file; to see a directory: fsget --list {escape(location.shown)}")
     if last in (b".", b"..") or b"\0" in last:
         raise ValueError("this names no file; the last part of a name becomes the name of the local file")
-    return last
+    return _path(location.name) if location.whole else last
 
 
 def tree_name(location: Location) -> bytes | None:
-    """The last component, which becomes that of the local directory; None: all that the server has is asked for."""
-    last = location.name.rstrip(b"/").rpartition(b"/")[2]
+    """Return the local path of a directory, as ``local_name``; None: all that the server has is asked for."""
+    name = location.name.rstrip(b"/")
+    last = name.rpartition(b"/")[2]
     if last in (b".", b"..") or b"\0" in location.name:
         raise ValueError("this names no directory; the last part of a name becomes the name of the local directory")
-    return last or None
+    return (_path(name) if location.whole else last) or None
+
+
+def pattern_directory(location: Location, fixed: bytes) -> bytes:
+    """Return the local path of the directory that a pattern's files go to; ``fixed`` is its part without wildcards."""
+    return _path(fixed) if location.whole and fixed else b""
+
+
+def _path(name: bytes) -> bytes:
+    path = name.removeprefix(b"/")
+    if path and any(component in (b"", b".", b"..") for component in path.split(b"/")):
+        raise ValueError("a part of the name is empty, . or .., and cannot be a part of the local path")
+    return path
 
 
 def _sendable(name: bytes) -> bytes:
