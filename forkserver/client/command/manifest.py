@@ -7,9 +7,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from forkserver.client.local import checksums, partial
+from forkserver.client.local import checksums, leftovers, partial
 from forkserver.client.local.output import check_output, output_complaints, write_all
 from forkserver.client.local.target import (
+    NEW,
     Durable,
     check_place,
     complaints,
@@ -42,6 +43,8 @@ def manifest(path: bytes, directory: bytes, durable: Durable) -> Iterator[Note]:
         return
     with directory_of(path) as directory_fd:
         check_place(directory_fd, path)
+        with contextlib.suppress(OSError):  # a directory that cannot be read may still take a list
+            leftovers.sweep(directory_fd)
         growing = _Growing(directory_fd, path, directory)
         try:
             yield growing.note
@@ -58,10 +61,14 @@ class _Growing:
         self._path = path
         self._directory = directory
         self._failure: Failure | None = None
-        self._temporary = partial.temporary_name()
+        self._fd = -1
         with complaints(path):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._fd = os.open(self._temporary, flags, 0o666, dir_fd=directory_fd)
+            while self._fd < 0:
+                self._temporary = partial.temporary_name()
+                self._fd = os.open(self._temporary, NEW, 0o666, dir_fd=directory_fd)
+                if not partial.hold(self._fd):
+                    os.close(self._fd)
+                    self._fd = -1
 
     def note(self, name: bytes, receipt: Receipt) -> None:
         """Add a file. What is wrong with the list is no failure of this file: ``complete`` tells it."""

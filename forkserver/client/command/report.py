@@ -81,6 +81,15 @@ class Report:
                 f"{display.escape(path)}: {'would be deleted' if dry else 'deleted'}, the server does not have it"
             )
 
+    def useless(self, path: bytes, source: bytes, size: int) -> None:
+        """A part of a large file is here, and the server does not have that file any more."""
+        if self._as_json:
+            self._object(path, None, "useless", {"path": display.decode(path), "size": size})
+        self.note(
+            f"{display.escape(path)}: {display.count(size)} bytes that came of {display.escape(source)}, which the "
+            "server does not have any more; remove it, or use -r --delete --confirm-delete"
+        )
+
     def note(self, text: str) -> None:
         """Something people may want to know, and programs do not."""
         if not (self._as_json or self._quiet):

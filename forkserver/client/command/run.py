@@ -308,7 +308,7 @@ class Run:
                 return _pass_on(stream, location, get), path
         remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
         durable = self._options.file_durable
-        with local_file(path, remedy, durable) as target, _telling_what_is_kept(location, target):
+        with local_file(path, remedy, durable) as target, _telling_what_is_kept(location, target, path):
             receipt = get(target)
         if self._note is not None:
             self._note(name, receipt)
@@ -331,12 +331,16 @@ class Run:
 
 
 @contextlib.contextmanager
-def _telling_what_is_kept(location: Location, target: LocalFile) -> Iterator[None]:
+def _telling_what_is_kept(location: Location, target: LocalFile, path: bytes) -> Iterator[None]:
     try:
         yield
     except Failure as failure:
         if target.kept:
             failure.reason += f"; {_kept(target)}"
+        elif failure.word == "not-found":
+            from forkserver.client.local.leftovers import note_about_part  # noqa: PLC0415 - most names are found
+
+            failure.reason += note_about_part(path)
         raise
     except Interrupted as interruption:
         interruption.notice = f"{escape(location.shown)}: interrupted"

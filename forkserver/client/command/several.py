@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from forkserver.client.display import count
 from forkserver.client.fetch.grove import fetch_named
+from forkserver.client.fetch.sweep import Sweep
 from forkserver.client.fetch.watcher import Counter
+from forkserver.client.local.leftovers import note_about_part
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.outcome import Exit, Failure, Interrupted
 from forkserver.client.remote.address import local_name
@@ -45,6 +47,8 @@ class Several(Counter):
         self._untold = 0
         self._started = time.monotonic()
         self._missing: list[Location] = []
+        # Without their paths, names do not tell which directory of the server a local directory is.
+        self._sweep = Sweep(self, knows_names=options.paths is not False)
         self.ended = False
         """Nothing more can be written, whatever its name."""
 
@@ -74,6 +78,7 @@ class Several(Counter):
                 durable=options.file_durable,
                 whole_digest=options.as_json or self._note is not None,
                 names=names,
+                sweep=self._sweep,
                 dry=options.dry,
             )
         except Failure as failure:
@@ -128,6 +133,7 @@ class Several(Counter):
         location = self._waiting.pop(name)
         if failure.word == "not-found":
             self._missing.append(location)
+            failure.reason += note_about_part(os.path.join(self._options.directory, local_name(location)))
         self._clear()
         self._report.failed(location.shown, failure, time.monotonic() - self._started)
 
@@ -140,6 +146,11 @@ class Several(Counter):
         """Tell the directory once. Programs read of each name."""
         super().left_out(item, directory, failure)
         self._leave_out(item.name, failure)
+
+    def useless(self, path: bytes, source: bytes, size: int) -> None:
+        """Tell it."""
+        self._clear()
+        self._report.useless(path, source, size)
 
     def _leave_out(self, name: bytes, failure: Failure) -> None:
         self._untold += 1

@@ -40,7 +40,7 @@ class Tally(Counter):
         self._dry = dry
         self._started = time.monotonic()
         self._here = self._wanted = 0
-        self._planned = self._planned_size = self._deleted = 0
+        self._planned = self._planned_size = self._deleted = self._swept = 0
         self._pids: dict[Served, None] = {}
 
     def listed(self, size: int) -> None:
@@ -75,6 +75,15 @@ class Tally(Counter):
         """Tell it at once. How much is left out is told in the end."""
         self._progress.clear()
         self._report.closed(directory.name if directory.path else self._location.shown, directory.failure)
+
+    def swept(self, files: int) -> None:
+        """Count them."""
+        self._swept += files
+
+    def useless(self, path: bytes, source: bytes, size: int) -> None:
+        """Tell it."""
+        self._progress.clear()
+        self._report.useless(path, source, size)
 
     def skipped(self, name: bytes) -> None:
         """A link: its directory can be fetched by its own name."""
@@ -119,6 +128,8 @@ class Tally(Counter):
             parts.append(f"served by {display.processes(self._pids, most=_MOST_PIDS)}")
         if self._deleted:
             parts.append(f"{count(self._deleted)} deleted here")
+        if self._swept:
+            parts.append(f"{count(self._swept)} temporary files of killed runs removed")
         self._report.summary(self._location, ", ".join(parts))
 
     def _tell_closed(self) -> None:

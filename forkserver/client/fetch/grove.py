@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is_everything, is_pattern
 from forkserver.client.fetch.selection import Chosen, Item, choose
+from forkserver.client.fetch.sweep import Sweep
 from forkserver.client.fetch.tree import Tree
 from forkserver.client.local.prune import Pruning
 from forkserver.client.outcome import Exit, Failure, refusal
@@ -90,7 +91,9 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
         tree.plan(_items(wanted, client.session, lambda _: False))
     else:
         top = b"" if wanted.may_be_pattern else wanted.top
-        tree.fetch(_items(wanted, client.session, tree.takes_contents), top)
+        # What is deleted in the end are the leftovers, too.
+        sweep = None if plan.delete else Sweep(watcher, knows_names=True)
+        tree.fetch(_items(wanted, client.session, tree.takes_contents), top, sweep)
     if plan.delete and names is not None and not watcher.summary.failed:
         pruning = Pruning(
             wanted.filter.wants_file, wanted.filter.wants_directory, watcher.deleted, watcher.failed, dry=plan.dry
@@ -107,18 +110,19 @@ def fetch_named(  # noqa: PLR0913 - likewise
     durable: Durable,
     whole_digest: bool = False,
     names: Names | None = None,
+    sweep: Sweep | None = None,
     dry: bool = False,
 ) -> None:
     """Fetch the files that are keys of ``wanted`` into ``directory``, to the paths that are the values.
 
-    Otherwise as ``fetch_tree``.
+    ``sweep``: as of ``Tree.fetch``. Otherwise as ``fetch_tree``.
     """
     tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
     items = _named(wanted, client.session, watcher)
     if dry:
         tree.plan(items)
     else:
-        tree.fetch(items, b"")
+        tree.fetch(items, b"", sweep)
 
 
 def _tree(  # noqa: PLR0913 - likewise

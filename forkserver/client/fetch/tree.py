@@ -24,13 +24,15 @@ from forkserver.protocol.messages import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from forkserver.client.fetch.sweep import Sweep
     from forkserver.client.fetch.watcher import Watcher
     from forkserver.client.remote.connection import Session
 
-_Directory: TypeAlias = tuple[bytes, int]
-"""A path, and its time or a descriptor of it."""
+_Directory: TypeAlias = tuple[bytes, int, bytes]
+"""A path, its time in nanoseconds since 1970, and its name on the server."""
 
 _PATIENCE_S = 1.0
+_MOST_FOUND = 100_000
 
 
 class Tree:
@@ -66,6 +68,7 @@ class Tree:
         """Directories that were not there before, or empty: what was in them is not looked for."""
         self.closed: dict[bytes, Failure] = {}
         """Directories that nothing can be written into, and why."""
+        self._found: dict[bytes, bytes] = {}
         self._seen = Seen()
         self.sessions: list[Session] = []
         """Of all workers."""
@@ -87,10 +90,11 @@ class Tree:
             self.made.add(path)
         return new
 
-    def fetch(self, items: Iterator[Item | None], top: bytes) -> None:
+    def fetch(self, items: Iterator[Item | None], top: bytes, sweep: Sweep | None) -> None:
         """Do everything that can be done; what cannot is told to the watcher. None among ``items``: they come again.
 
-        ``top`` is the directory that all of it goes to, relative to the root. Raises Failure where no more can be done:
+        ``top`` is the directory that all of it goes to, relative to the root. ``sweep`` looks through directories that
+        were there before. Raises Failure where no more can be done:
         no directory that can be written into, a full disk, a server that is gone; and, last, where ``items`` did.
         """
         self._check_root(top)
@@ -118,7 +122,7 @@ class Tree:
                 other.finish()
             if self._stop is not None:
                 raise self._stop
-            self._set_times(directories)
+            self._finish(directories, None if incomplete else sweep, own)
             if incomplete is not None:
                 raise incomplete
 
@@ -227,7 +231,7 @@ class Tree:
                     except OSError as error:
                         self.failed(item, place.failure(item.path, error))
                         self._seen.add(item.name)
-                    directories.add((item.path, item.data.mtime_ns))
+                    directories.add((item.path, item.data.mtime_ns, item.name))
                 else:
                     files.add(item)
                     size += item.data.size or 0
@@ -263,6 +267,11 @@ class Tree:
             directory = item.path.rpartition(b"/")[0] if failure.directory is None else failure.directory
             self.watcher.left_out(item, directory, self.closed.setdefault(directory, failure))
 
+    def found(self, directory: bytes, name: bytes) -> None:
+        """Note that the local ``directory``, ``name`` on the server, was there before this run, or may have been."""
+        if len(self._found) < _MOST_FOUND:
+            self._found[directory] = name
+
     def end(self, error: BaseException) -> None:
         """Have all workers end."""
         with self.lock:
@@ -271,12 +280,18 @@ class Tree:
         for session in sessions:
             session.interrupt()
 
-    def _set_times(self, directories: Spool[_Directory]) -> None:
-        """Last: whatever is made in a directory changes its time."""
+    def _finish(self, directories: Spool[_Directory], sweep: Sweep | None, session: Session) -> None:
+        """Sweep the directories, then set their times: whatever is made or removed in a directory changes its time."""
         with Place(self._root) as place:
-            for path, mtime_ns in directories:
+            for path, mtime_ns, name in directories:
+                if sweep is not None and path not in self.made:
+                    sweep.look_through(place, path, name, session)
                 with contextlib.suppress(OSError, OverflowError):  # told when it could not be made
                     os.utime(place.directory(path, create=False), ns=(mtime_ns, mtime_ns))
+            if sweep is not None:
+                for path, name in self._found.items():
+                    sweep.look_through(place, path, name, session)
+                sweep.look_through(place, b"", None, session)
 
     @property
     def stopped(self) -> bool:

@@ -30,6 +30,12 @@ class Watcher:
     def left_out(self, item: Item, directory: bytes, failure: Failure) -> None:
         """An item is not fetched, because nothing can be written into the local ``directory``: ``failure`` says why."""
 
+    def swept(self, files: int) -> None:
+        """So many temporary files of killed runs were removed."""
+
+    def useless(self, path: bytes, source: bytes, size: int) -> None:
+        """The part ``path``, of so many bytes, is of the file ``source``, which the server does not have any more."""
+
     def skipped(self, name: bytes) -> None:
         """A directory behind a symbolic link is not descended into."""
 

@@ -58,6 +58,7 @@ class Worker:
         self._place = place
         self._small_files = SmallFiles(tree, place)
         self._requested: deque[Item] = deque()
+        self._found: bytes | None = None
         self._writable: bytes | None = None
         """The directory that was found writable last."""
 
@@ -76,8 +77,12 @@ class Worker:
         self._answer(leave=0)
 
     def _is_here(self, item: Item) -> bool:
-        if item.path.rpartition(b"/")[0] in self._tree.made:
+        directory = item.path.rpartition(b"/")[0]
+        if directory in self._tree.made:
             return False
+        if directory != self._found:
+            self._found = directory
+            self._tree.found(directory, item.name.rpartition(b"/")[0])
         receipt = find_unchanged(self._place, item, whole_digest=self._tree.whole_digest)
         if receipt is None:
             return False

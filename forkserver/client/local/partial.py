@@ -31,7 +31,9 @@ PIECE_BYTES = 1 << 22
 PREFIX = b".fsget-"
 """Of every name that is ours beside a target. No file of that name is ever fetched."""
 
-_OURS = PREFIX + os.urandom(8).hex().encode("ascii") + b"-%x"
+PART = b".part"
+SUMS = b".sums"
+_OWN = PREFIX + os.urandom(8).hex().encode("ascii") + b"-%x"
 _TEMPORARY = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{16}-[0-9a-f]{1,16}")
 _numbers = itertools.count()
 _MAX_NAME_BYTES = 255
@@ -225,12 +227,31 @@ def find(directory_fd: int, name: bytes) -> Version | None:
 
 def temporary_name() -> bytes:
     """A name that nobody else has: to ask for chance for each of thousands of files takes longer than to write it."""
-    return _OURS % next(_numbers)
+    return _OWN % next(_numbers)
 
 
 def is_temporary(name: object) -> bool:
     """Return whether ``name`` is one of those that ``temporary_name`` gives to this process and to others."""
     return isinstance(name, bytes) and _TEMPORARY.fullmatch(name) is not None
+
+
+def is_own(temporary: bytes) -> bool:
+    """Return whether ``temporary_name`` gave this name to this very process."""
+    return temporary.startswith(_OWN.removesuffix(b"%x"))
+
+
+def hold(fd: int) -> bool:
+    """Lock a temporary file that was just made, so that no other run takes it for the leftover of a killed run.
+
+    Return whether the file is still there: another run may have come between.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False  # the other run is about to remove it
+    except OSError:
+        pass  # no locks in this file system: no other run can have one, and so none removes the file
+    return os.fstat(fd).st_nlink > 0
 
 
 def discard(directory_fd: int, name: bytes) -> None:
@@ -242,9 +263,9 @@ def discard(directory_fd: int, name: bytes) -> None:
 def names_beside(name: bytes) -> tuple[bytes, bytes]:
     """What the part of ``name`` is called, and what its list of digests."""
     stem = PREFIX + name
-    if len(stem) > _MAX_NAME_BYTES - len(b".part"):
+    if len(stem) > _MAX_NAME_BYTES - len(PART):
         stem = PREFIX + hashlib.sha256(name).hexdigest().encode("ascii")
-    return stem + b".part", stem + b".sums"
+    return stem + PART, stem + SUMS
 
 
 def _header(version: Version) -> bytes:

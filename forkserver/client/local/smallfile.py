@@ -18,6 +18,18 @@ def put(directory_fd: int, path: bytes, content: memoryview, known: Known, durab
 
     Raises Failure.
     """
+    name = path.rpartition(b"/")[2]
+    try:
+        try:
+            _put(directory_fd, name, content, known, durable)
+        except FileNotFoundError:
+            # Another run took the file for the leftover of a killed run. To hold a lock would take too long here.
+            _put(directory_fd, name, content, known, durable)
+    except OSError as error:
+        raise local_failure(path, reason_of(error), error) from error
+
+
+def _put(directory_fd: int, name: bytes, content: memoryview, known: Known, durable: Durable) -> None:
     temporary = partial.temporary_name()
     fd = -1
     try:
@@ -30,13 +42,11 @@ def put(directory_fd: int, path: bytes, content: memoryview, known: Known, durab
             pass  # a time no file can have here
         validator.note(fd, known.version.etag)
         sync_content(fd, durable)
-        os.rename(temporary, path.rpartition(b"/")[2], src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+        os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
         sync_name(directory_fd, durable)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=directory_fd)
-        if isinstance(error, OSError):
-            raise local_failure(path, reason_of(error), error) from error
         raise
     finally:
         if fd >= 0:

@@ -136,9 +136,13 @@ class LocalFile:
                 return self._partial.missing()
             if partial.find(self._directory_fd, self._name) is not None:
                 partial.discard(self._directory_fd, self._name)  # it was longer then
-            # Noted first: a signal may end us between the two lines.
-            self._temporary = partial.temporary_name()
-            self._fd = os.open(self._temporary, NEW, 0o600, dir_fd=self._directory_fd)
+            while self._fd < 0:
+                # Noted first: a signal may end us between the two lines.
+                self._temporary = partial.temporary_name()
+                self._fd = os.open(self._temporary, NEW, 0o600, dir_fd=self._directory_fd)
+                if not partial.hold(self._fd):
+                    os.close(self._fd)
+                    self._fd = -1
             if self._size > _SMALL_BYTES:
                 self._secure_space(self._size)
             else:
