@@ -168,7 +168,7 @@ class Report:
         """A name was not fetched for a reason that people have read: an object for programs."""
         self.worst = max(self.worst, failure.exit_status)
         if self._as_json:
-            self._object(shown, None, failure.word, facts | {"message": failure.reason})
+            self._object(shown, None, failure.word, {"seconds": 0, **facts, "message": failure.reason})
 
     def flush(self) -> None:
         """Let go of what is held back for the sake of speed."""

@@ -118,6 +118,7 @@ class Run:
         self._line = StatusLine(sys.stderr if watched else None)
         self._suggester: Suggester | None = None
         self._together: Several | None = None
+        self._swept: set[bytes] = set()
 
     def names(self, locations: list[Location], more: Iterable[list[Location | Unusable]] = ()) -> Exit:
         """Do every one, whatever becomes of those before; of ``more``, those together that come together.
@@ -141,6 +142,7 @@ class Run:
                     break
             if self._together is not None:
                 self._together.tell()
+                self._together = None
         except Failure as failure:  # of the list itself
             complain(str(failure))
             self._report.worst = max(self._report.worst, failure.exit_status)
@@ -193,7 +195,7 @@ class Run:
         def progress(location: Location) -> Progress:
             return Progress(location.shown, self._line, client.serving)
 
-        self._together = self._together or Several(self._options, self._report, self._note)
+        self._together = self._together or Several(self._options, self._report, self._note, self._swept)
         for location in self._together.fetch(client, locations, progress, self._names):
             self._ask_back(location)
 
@@ -270,6 +272,7 @@ class Run:
                 durable=options.durable or Durable.NONE,
                 whole_digest=self._note is not None,
                 names=self._names,
+                swept=self._swept,
                 plan=Plan(options.dry, options.delete),
             )
         except BaseException as error:

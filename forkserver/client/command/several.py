@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 
 
 class Several(Counter):
-    """Fetches groups of names, and tells what becomes of each name. ``note`` is told of every file that is here."""
+    """Fetches groups of names, and tells what becomes of each name. ``note`` is told of every file that is here.
 
-    def __init__(self, options: Options, report: Report, note: Note | None) -> None:
+    ``swept``: as of ``Sweep``.
+    """
+
+    def __init__(self, options: Options, report: Report, note: Note | None, swept: set[bytes]) -> None:
         super().__init__()
         self._options = options
         self._report = report
@@ -48,7 +51,7 @@ class Several(Counter):
         self._started = time.monotonic()
         self._missing: list[Location] = []
         # Without their paths, names do not tell which directory of the server a local directory is.
-        self._sweep = Sweep(self, knows_names=options.paths is not False)
+        self._sweep = Sweep(self, swept, knows_names=options.paths is not False)
         self.ended = False
         """Nothing more can be written, whatever its name."""
 
@@ -165,7 +168,7 @@ class Several(Counter):
             )
         if self._untold:
             self._report.note(
-                f"{count(self._untold)} files not fetched, for want of a directory that can be written into"
+                f"{count(self._untold)} files not fetched, because nothing can be written where they belong"
             )
 
     def _clear(self) -> None:

@@ -139,7 +139,7 @@ class Tally(Counter):
 
     def _left_out(self) -> list[str]:
         files = sum(each.files for each in self._closed.values())
-        return [f"{count(files)} left out, for want of a directory that can be written into"] if files else []
+        return [f"{count(files)} not fetched, because nothing can be written where they belong"] if files else []
 
     def _tell_plan(self) -> None:
         parts = [f"{counted(self._planned, 'file')} with {counted(self._planned_size, 'byte')} would be fetched"]

@@ -80,9 +80,12 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     durable: Durable,
     whole_digest: bool = False,
     names: Names | None = None,
+    swept: set[bytes] | None = None,
     plan: Plan = Plan(),  # noqa: B008 - it cannot be changed
 ) -> None:
     """Fetch what is ``wanted`` into ``directory``; ``watcher`` is told. ``names`` has the paths that are taken.
+
+    ``swept`` has the directories that this run has looked through for leftovers.
 
     Raises Failure, after whatever could be fetched was.
     """
@@ -92,7 +95,7 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     else:
         top = b"" if wanted.may_be_pattern else wanted.top
         # What is deleted in the end are the leftovers, too.
-        sweep = None if plan.delete else Sweep(watcher, knows_names=True)
+        sweep = None if plan.delete else Sweep(watcher, swept, knows_names=True)
         tree.fetch(_items(wanted, client.session, tree.takes_contents), top, sweep)
     if plan.delete and names is not None and not watcher.summary.failed:
         pruning = Pruning(

@@ -20,25 +20,25 @@ _MOST_REMEMBERED = 100_000
 
 
 class Sweep:
-    """Looks through each directory once. The ``watcher`` is told.
+    """Looks through each directory once, unless it is among those ``swept`` before. The ``watcher`` is told.
 
     ``knows_names``: the server's name of a directory is known, and so is the name of the file that a part is of.
     """
 
-    def __init__(self, watcher: Watcher, *, knows_names: bool) -> None:
+    def __init__(self, watcher: Watcher, swept: set[bytes] | None = None, *, knows_names: bool) -> None:
         self._watcher = watcher
         self._knows_names = knows_names
-        self._looked_through: set[bytes] = set()
+        self._swept = set() if swept is None else swept
 
     def look_through(self, place: Place, path: bytes, name: bytes | None, session: Session) -> None:
         """Remove temporary files from the directory ``path``, and tell of parts of files that the server does not have.
 
         ``name`` is that of the directory on the server, or None if parts in it may be of files elsewhere.
         """
-        if path in self._looked_through:
+        if path in self._swept:
             return
-        if len(self._looked_through) < _MOST_REMEMBERED:
-            self._looked_through.add(path)
+        if len(self._swept) < _MOST_REMEMBERED:
+            self._swept.add(path)
         try:
             directory_fd = place.directory(path, create=False)
             removed, parts = leftovers.sweep(directory_fd)

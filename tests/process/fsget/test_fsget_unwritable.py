@@ -91,7 +91,7 @@ def test_a_file_system_that_is_read_only_is_told_once(get, server, read_only):
     assert result.err == (
         f"fsget: tree: local directory {read_only}: the file system is read-only; what belongs there is left out\n"
     )
-    assert "900 left out" in result.out
+    assert "900 not fetched" in result.out
     assert not server.log(" request=GET ")
 
 
@@ -109,6 +109,7 @@ def test_a_directory_that_nothing_can_be_written_into_is_told_once(get, server, 
     assert told == {
         "name": "/tree/two",
         "status": "local-disk",
+        "seconds": 0,
         "path": "tree/two",
         "files": 2 * FILES,
         "message": "local directory tree/two: permission denied",
@@ -120,7 +121,7 @@ def test_the_last_line_counts_what_was_left_out(get, closed):
     closed("tree/one", "tree/two")
     result = get("-r", "tree")
     assert len(result.err.splitlines()) == 2
-    assert "0 files, 0 bytes, 2 failed, 900 left out, for want of a directory that can be written into" in result.out
+    assert "0 files, 0 bytes, 2 failed, 900 not fetched, because nothing can be written where they belong" in result.out
 
 
 def test_what_is_unchanged_needs_no_directory_that_can_be_written_into(get, closed):
@@ -150,7 +151,7 @@ def test_a_directory_that_cannot_be_entered_is_told_once(get, closed):
     assert result.err == (
         "fsget: /tree/two: local directory tree/two: permission denied; what belongs there is left out\n"
     )
-    assert "600 left out" in result.out
+    assert "600 not fetched" in result.out
 
 
 def test_a_file_in_the_way_of_a_directory_is_told_once(get, place):
@@ -191,5 +192,5 @@ def test_a_list_tells_a_directory_once_and_the_names_to_programs(get, closed):
     assert sum(each["status"] == "local-disk" for each in result.objects) == FILES
     again = get("-i", "-", stdin=None, input=names)
     assert again.err.splitlines()[1:] == [
-        "fsget: 300 files not fetched, for want of a directory that can be written into"
+        "fsget: 300 files not fetched, because nothing can be written where they belong"
     ]
