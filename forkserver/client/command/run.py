@@ -133,22 +133,26 @@ class Run:
             more = itertools.chain([list(locations)], more)
             locations = []
         try:
+            self._do(locations, more)
+            if self._together is not None:
+                self._together.tell()
+                self._together = None
+        finally:
+            self._hang_up()
+        return self._report.worst
+
+    def _do(self, locations: list[Location], more: Iterable[list[Location | Unusable]]) -> None:
+        try:
             for location in locations:
                 self._one(location)
             for some in more:
                 for servers, group in itertools.groupby(some, self._together_with):
                     self._group(servers, group)
                 if self._together is not None and self._together.ended:
-                    break
-            if self._together is not None:
-                self._together.tell()
-                self._together = None
+                    return
         except Failure as failure:  # of the list itself
             complain(str(failure))
             self._report.worst = max(self._report.worst, failure.exit_status)
-        finally:
-            self._hang_up()
-        return self._report.worst
 
     def prompt(self) -> Exit:
         """Ask a person for names until an empty line or end-of-file, each over a connection of its own."""

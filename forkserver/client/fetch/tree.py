@@ -94,8 +94,8 @@ class Tree:
         """Do everything that can be done; what cannot is told to the watcher. None among ``items``: they come again.
 
         ``top`` is the directory that all of it goes to, relative to the root. ``sweep`` looks through directories that
-        were there before. Raises Failure where no more can be done:
-        no directory that can be written into, a full disk, a server that is gone; and, last, where ``items`` did.
+        were there before. Raises Failure where no more can be done: no directory that can be written into, a full disk,
+        a server that is gone; and, last, where ``items`` did.
         """
         self._check_root(top)
         with _items_spool() as files, Spool[_Directory](tuple, tuple) as directories:

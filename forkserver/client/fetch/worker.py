@@ -14,7 +14,7 @@ from forkserver.client.local import validator
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.local.place import Place
 from forkserver.client.local.target import LocalFile
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Reach
 from forkserver.client.remote.answers import DIGEST, answered_by, check_promise, may_pass, receive, understand
 from forkserver.client.remote.connection import WINDOW
 from forkserver.protocol.messages import Request
@@ -94,10 +94,10 @@ class Worker:
     def _has_place(self, item: Item) -> bool:
         """Return whether the directory of ``item`` can be written into. If not, nothing is asked for; it is told."""
         directory = item.path.rpartition(b"/")[0]
-        if directory == self._writable or directory in self._tree.made:
-            return True
         failure = self._tree.closed.get(directory)
         if failure is None:
+            if directory == self._writable or directory in self._tree.made:
+                return True
             try:
                 self._place.check_writable(directory)
             except OSError as error:
@@ -144,6 +144,17 @@ class Worker:
             raise failure
         else:
             self._tree.failed(item, failure)
+            if failure.reach is Reach.DIRECTORY:
+                self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Forget the requests for files of directories that nothing can be written into. Send the others again."""
+        requested = list(self._requested)
+        self._requested.clear()
+        self._session.abandon()
+        for item in requested:
+            if self._has_place(item):
+                self._request(item)
 
     def _is_due(self, item: Item) -> bool:
         return bool(self._requested) and self._requested[0] is item

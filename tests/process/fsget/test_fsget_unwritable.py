@@ -173,6 +173,19 @@ def test_a_directory_that_is_made_but_not_for_writing_is_told_once(get, place):
     (place / "tree").chmod(0o755)
 
 
+@pytest.mark.parametrize("connections", ["1", "2"])
+def test_a_directory_that_refuses_files_only_when_they_are_made_is_told_once(get, server, place, connections):
+    # It is this run that makes the directory, so it is not looked at before.
+    result = get("-r", "-j", connections, "tree/one", first="umask 0222; " + (AS_ANYBODY or ":"))
+    assert result.status == 7
+    assert len(result.err.splitlines()) == 1
+    assert "permission denied; what belongs there is left out" in result.err
+    assert "0 files, 0 bytes, 1 failed, 300 not fetched" in result.out
+    assert len(server.log(" request=GET ")) < FILES
+    (place / "one").chmod(0o755)
+    assert os.listdir(place / "one") == []
+
+
 def test_nothing_is_deleted_where_something_was_left_out(get, place, closed):
     closed("tree/two")
     (place / "tree/old").write_text("old")
