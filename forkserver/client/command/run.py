@@ -247,7 +247,9 @@ class Run:
             many = not is_there(client.session, location.name)
         if many:
             self._fetch_tree(client, location)
-        elif self._options.paths or self._options.names_from is not None:
+            return
+        check_is_no_directory(client.session, location.name)
+        if self._options.paths or self._options.names_from is not None:
             self._several(location.servers, [location])
         else:
             self._fetch_file(client, location)
@@ -296,7 +298,6 @@ class Run:
             whole_digest=self._options.as_json or self._note is not None,
         )
         try:
-            check_is_no_directory(client.session, location.name)
             if self._options.output == b"-":
                 receipt, place = _pass_on(StandardOutput(), location, get), None
             else:
