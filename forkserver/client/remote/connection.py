@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from forkserver.client.display import counted
 from forkserver.client.outcome import Exit, Failure, Served, refusal
 from forkserver.client.remote import banner
-from forkserver.client.remote.dial import NoAnswer, connect
+from forkserver.client.remote.dial import NoAnswer, connect, hang_up
 from forkserver.client.remote.patience import Retry, Watcher, turns
 from forkserver.protocol.framing import ReplyStream
 from forkserver.protocol.messages import Entry, ProtocolError, Reply, Request, Status, Trailer
@@ -86,7 +86,7 @@ class Session:
     def close(self) -> None:
         """Hang up. What was requested and not answered is requested again over the next connection."""
         if self._socket is not None:
-            self._socket.close()
+            hang_up(self._socket, in_order=not (self._ahead or self._mid_answer))
             self._socket = None
 
     def interrupt(self) -> None:

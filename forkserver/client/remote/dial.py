@@ -1,14 +1,20 @@
-"""Connect to a server, or say in words for people why not. Runs at the user's."""
+"""Connect to a server, or say in words for people why not; and hang up. Runs at the user's."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 from forkserver.client.outcome import Exit, Failure
 
 if TYPE_CHECKING:
     from forkserver.client.remote.address import Address
+
+_RESET = struct.pack("ii", 1, 0)
+_IN_ORDER = struct.pack("ii", 0, 0)
+"""struct linger of socket(7): on or off, and how many seconds a close waits."""
 
 
 class NoAnswer(Exception):
@@ -38,4 +44,15 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
         why = f"{address} is not reachable: {error.strerror or error}"
         raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # For a run that is killed: without a reset the kernel of a client that is gone may tell the server for a minute that
+    # the window is closed, as if the client still were there, and that keeps a process of the server waiting.
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     return connected
+
+
+def hang_up(connected: socket.socket, *, in_order: bool) -> None:
+    """Close the connection: ``in_order``, or, where the server is to stop what it sends, with a reset."""
+    if in_order:
+        with contextlib.suppress(OSError):  # the server has reset it
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _IN_ORDER)
+    connected.close()

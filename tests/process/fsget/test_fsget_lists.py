@@ -87,7 +87,7 @@ def test_a_dry_run_of_a_list_tells_every_name_and_makes_nothing(get, place):
     result = get("-n", "-i", "-", stdin=None, input=names)
     assert result.status == 3
     assert result.out.splitlines() == [
-        "a: 1 bytes, would be fetched",
+        "a: 1 byte, would be fetched",
         "sub/a: 5 bytes, would be fetched",
         "2 files with 6 bytes would be fetched",
     ]
@@ -164,7 +164,7 @@ def test_what_is_wrong_with_a_name_costs_only_that_name(get, place):
     bad = ("..", "sub/../a", "sub//b", "sub/./b", "/", "", "x" * 70_000, "fs:///a", "http://h/a", "sub/")
     names = ("a", *bad, "sub/b")
     result = get("-i", "-", "--json", stdin=None, input=as_list(*names))
-    assert result.status == 2
+    assert result.status == 4, "the worst of all: a directory was asked for"
     assert sorted(content(place)) == ["a", "sub/b"]
     lines = result.err.splitlines()
     assert len(lines) == len(bad) - 1, "an empty line is passed over"
@@ -180,6 +180,8 @@ def test_what_is_wrong_with_a_name_costs_only_that_name(get, place):
         "sub/b": "ok",
         long: "usage",
         **{name: "usage" for name in bad if 0 < len(name) < 99},
+        "/": "not-a-file",
+        "sub/": "not-a-file",
     }
     assert len(long) < 20_000, "no more of it is kept than shows that it is too long"
 

@@ -406,6 +406,19 @@ def test_a_signal_ends_many_connections_at_once_and_leaves_nothing(begin, serve,
     assert [path.name for path in place.rglob(".fsget-*")] == []
 
 
+def test_a_killed_run_leaves_no_process_of_the_server_waiting(begin, serve, root, place):
+    (root / "tree").mkdir()
+    for each in range(3000):
+        (root / "tree" / str(each)).write_bytes(bytes(30_000))
+    server = serve()
+    process = begin("-s", f"{server.host}:{server.port}", "-j", "16", "--limit-rate", "500K", "-r", "tree")
+    while len(list(place.glob("tree/*"))) < 5:
+        time.sleep(0.01)
+    process.kill()
+    process.wait(20)
+    server.quiet()
+
+
 def test_a_signal_ends_connections_that_wait_for_a_silent_server(begin, lying_server, says, place):
     names = [b"/tree/%d" % number for number in range(3000)]
     server = lying_server([*listing(says, *names), says.ask, says.hold], *[[says.ask, says.hold]] * 31)
