@@ -31,6 +31,26 @@ class Receipt:
     What has no line yet stands in the child's row of the shared table, for whoever finds the child killed.
     """
 
+    __slots__ = (
+        "_began",
+        "_goes_on_at",
+        "_identity",
+        "_lines",
+        "_log",
+        "_offset",
+        "_part_bytes",
+        "_peer",
+        "_promised_bytes",
+        "_request",
+        "_sent_bytes",
+        "_size_bytes",
+        "_slot",
+        "_status",
+        "_transfer",
+        "listed_bytes",
+        "outcome",
+    )
+
     def __init__(self, log: Log, identity: Identity, peer: str, slot: Slot) -> None:
         self._log = log
         self._slot = slot

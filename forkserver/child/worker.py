@@ -17,7 +17,7 @@ from forkserver.logline import CHILD_PATIENCE_S, Log
 from forkserver.protocol.messages import Identity
 from forkserver.settings import Settings
 from forkserver.signals import SignalPipe
-from forkserver.slots import SERVING, SlotTable
+from forkserver.slots import SERVING, STOPPING, SlotTable
 
 _MAX_DESCRIPTORS = 256
 _STANDARD_STREAMS = 3
@@ -76,7 +76,10 @@ def _at_most(limit: int, wanted: int) -> int:
 
 
 def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None) -> ExitStatus:
-    """Be child number ``child``: serve ``first``, then what the queue gives; returns the status to exit with."""
+    """Be child number ``child``: serve ``first``, then what the queue gives; returns the status to exit with.
+
+    The master has noted ``first`` in the child's row.
+    """
     status = _serve(equipment, child, slot_index, first)
     equipment.table.announce_end(slot_index)
     return status
@@ -90,15 +93,16 @@ def _serve(equipment: Equipment, child: int, slot_index: int, first: Taken | Non
     settings = equipment.settings
     equipment.drop(first)
     identity = Identity(os.getpid(), start_ns)
-    # Each page of the table costs a child one fault if it writes to the page before it reads from there, else two.
-    equipment.table.forget_end(slot_index)
+    # Read from the table before writing to it: for a read the kernel maps the pages around, too, our row's among them.
+    equipment.tap.heed(STOPPING)
     slot = equipment.table.slot(slot_index)
     slot.begin(identity.pid, start_ns // 1000, clock.now())
     served = 0
     while taken := first or equipment.intake.take():
-        first = None
         connection, number, peer = taken
-        slot.take(number, peer)
+        if not first:
+            slot.take(number, peer)
+        first = None
         wire = Wire(connection, equipment.tap)
         session = Session(
             wire,

@@ -231,6 +231,8 @@ class Nursery:
 
     def _spawn(self, first: Taken | None, now: float) -> bool:
         child = self._children.prepare(first[1] if first else None)
+        if first:
+            child.slot.take(first[1], first[2])  # here it costs the child no page of its own
         try:
             pid = spawn.spawn(lambda: self._work(child.number, child.slot_index, first), self._log)
         except OSError as error:
