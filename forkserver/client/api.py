@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Self
 
 from forkserver.client.fetch.download import Receipt, fetch_file
 from forkserver.client.fetch.events import Event, Progress, Summary, Waiting
+from forkserver.client.fetch.job import NO_WISHES, Wishes
 from forkserver.client.local import checksums
 from forkserver.client.local.target import Durable, local_file
 from forkserver.client.outcome import Exit, Failure
@@ -142,12 +143,13 @@ class Client:
         finally:
             session.close()
 
-    def fetch(
+    def fetch(  # noqa: PLR0913 - what may be said of one file, each once
         self,
         name: Name,
         path: Name | None = None,
         *,
         checksum: str | None = None,
+        by_content: bool = False,
         durable: Durable = Durable.DIR,
         whole_digest: bool = True,
     ) -> Receipt:
@@ -155,7 +157,9 @@ class Client:
 
         The file appears under its name when it is whole, or not at all; what was there before stays until then. What
         came of a long file before a Failure is kept beside it, and the next call goes on from there. ``checksum`` is
-        what its SHA-256 must be, 64 hexadecimal digits, ``sha256:`` before them or not.
+        what its SHA-256 must be, 64 hexadecimal digits, ``sha256:`` before them or not. A file that is here already is
+        not fetched if it has not changed, neither here nor on the server; ``by_content``: its content says so, not its
+        size, time and etag.
 
         The receipt has the ``digest`` of the whole file. For a file of more than 4 MiB, which comes in pieces with a
         digest each, the digest of the whole costs reading the file once more; without ``whole_digest`` it is None.
@@ -166,7 +170,8 @@ class Client:
         sendable = self._sendable(name)
         place = self._own_name(name) if path is None else os.fsencode(path)
         with local_file(place, "", durable) as target:
-            return self.fetch_into(target, sendable, checksum=checksum, whole_digest=whole_digest)
+            wishes = Wishes(expected=checksum, whole_digest=whole_digest, by_content=by_content)
+            return self.fetch_into(target, sendable, wishes=wishes)
 
     def fetch_into(
         self,
@@ -174,8 +179,7 @@ class Client:
         name: bytes,
         progress: Callable[[int, int], None] | None = None,
         *,
-        checksum: str | None = None,
-        whole_digest: bool = False,
+        wishes: Wishes = NO_WISHES,
     ) -> Receipt:
         """As ``fetch``, of a ``name`` that begins with a slash, to wherever the ``target`` puts it. Raises Failure."""
         helpers = [self.another(number) for number in range(1, self.connections)] if target.takes_any_order else []
@@ -184,24 +188,25 @@ class Client:
             name,
             target,
             progress or self._progress(name),
-            expected=checksum,
-            whole_digest=whole_digest,
+            wishes=wishes,
             helpers=helpers,
         )
 
-    def fetch_tree(
+    def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
         self,
         name: Name,
         directory: Name = ".",
         *,
         include: builtins.list[str] | None = None,
         exclude: builtins.list[str] | None = None,
+        by_content: bool = False,
         durable: Durable = Durable.NONE,
     ) -> Summary:
         """Fetch a directory with everything beneath it, or what a pattern takes, into ``directory``. Raises Failure.
 
-        What is here and unchanged is not fetched. A file that fails does not end it: ``on_event`` is told, and the
-        ``Summary`` counts it. ``include`` and ``exclude`` are patterns as those of ``fsget``.
+        What is here and unchanged is not fetched; ``by_content`` is as for ``fetch``. A file that fails does not end
+        it: ``on_event`` is told, and the ``Summary`` counts it. ``include`` and ``exclude`` are patterns as those of
+        ``fsget``.
         """
         from forkserver.client.fetch.grove import Wanted, fetch_tree  # noqa: PLC0415 - whoever fetches one file does without
         from forkserver.client.fetch.pattern import Filter  # noqa: PLC0415 - likewise
@@ -210,7 +215,8 @@ class Client:
         chosen = Filter(tuple(map(os.fsencode, include or ())), tuple(map(os.fsencode, exclude or ())))
         counter = Counter(self._on_event)
         wanted = Wanted(self._sendable(name), chosen, recursive=True)
-        fetch_tree(self, wanted, os.fsencode(directory), counter, durable=durable)
+        wishes = Wishes(by_content=by_content)
+        fetch_tree(self, wanted, os.fsencode(directory), counter, durable=durable, wishes=wishes)
         return counter.summary
 
     def _progress(self, name: bytes) -> Callable[[int, int], None]:

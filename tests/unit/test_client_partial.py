@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from forkserver.client.local.partial import PIECE_BYTES, BeingFetched, Partial, find, names_beside
+from forkserver.client.local.partial import PIECE_BYTES, STEP_BYTES, BeingFetched, Partial, find, names_beside
 from forkserver.client.remote.answers import Version
 
 SIZE = 2 * PIECE_BYTES + 1000
@@ -60,7 +60,7 @@ def test_nothing_stays_of_a_part_without_a_piece(directory, tmp_path):
 @pytest.mark.parametrize(
     "other",
     [
-        VERSION._replace(etag="etag-2"),
+        VERSION._replace(etag="etag-2", size=SIZE + 1),
         VERSION._replace(size=SIZE + 1),
         VERSION._replace(mtime_ns=18),
         VERSION._replace(server="other:2057", size=SIZE + 1),
@@ -122,6 +122,66 @@ def test_a_list_with_a_header_we_do_not_know_is_begun_anew(directory, tmp_path, 
     assert find(directory, b"big") == VERSION
 
 
+def begun(directory: int, *lengths: int, of: int = 0) -> None:
+    """Write so much of a piece, and end."""
+    with Partial(directory, b"big", VERSION) as kept:
+        offset, _ = PIECES[of]
+        for length in lengths:
+            os.pwrite(kept.fd, CONTENT[offset : offset + length], offset)
+            kept.written(offset, length)
+
+
+def test_the_beginning_of_a_piece_is_found_by_the_next_run_and_is_still_missing(directory):
+    begun(directory, STEP_BYTES, 3 * STEP_BYTES + 5)
+    with Partial(directory, b"big", VERSION) as kept:
+        digest = hashlib.sha256(CONTENT[: 3 * STEP_BYTES]).hexdigest()
+        assert list(kept.begun()) == [(0, 3 * STEP_BYTES, digest)]
+        assert list(kept.missing()) == PIECES
+        assert (kept.verified_bytes, kept.kept_bytes) == (0, 3 * STEP_BYTES)
+        put(kept, *PIECES[0])
+        assert list(kept.begun()) == []
+    with Partial(directory, b"big", VERSION) as kept:
+        assert list(kept.begun()) == []
+        assert list(kept.missing()) == PIECES[1:]
+
+
+def test_less_than_a_step_and_a_whole_piece_are_no_beginnings(directory, tmp_path):
+    begun(directory, STEP_BYTES - 1)
+    begun(directory, 1000, of=2)
+    assert os.listdir(tmp_path) == []
+    begun(directory, PIECE_BYTES)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("version", [VERSION._replace(etag="etag-2"), VERSION._replace(server="other:2057")])
+def test_a_beginning_is_kept_for_another_version_of_the_same_size(directory, version):
+    begun(directory, STEP_BYTES)
+    with Partial(directory, b"big", version) as kept:
+        assert [(offset, length) for offset, length, _ in kept.begun()] == [(0, STEP_BYTES)]
+    with Partial(directory, b"big", version._replace(size=SIZE + 1)) as kept:
+        assert list(kept.begun()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"begun 0 %d" % PIECE_BYTES,
+        b"begun 9 524288",
+        b"begun 999999999999 1",
+        b"begun 0 0",
+        b"begun x 1",
+        b"begun 2 1000",
+    ],
+)
+def test_a_beginning_that_no_run_can_have_noted_is_none(directory, tmp_path, line):
+    begin(directory, PIECES[1])
+    with (tmp_path / ".fsget-big.sums").open("ab") as sums:
+        sums.write(line + b"\n")
+    with Partial(directory, b"big", VERSION) as kept:
+        assert list(kept.begun()) == []
+        assert list(kept.missing()) == [PIECES[0], PIECES[2]]
+
+
 def test_a_file_that_is_complete_takes_its_name_and_leaves_nothing_else(directory, tmp_path):
     with Partial(directory, b"big", VERSION) as kept:
         for piece in PIECES:
@@ -174,9 +234,10 @@ def test_the_longest_name_has_a_part_too(directory):
     assert names_beside(name) != names_beside(b"n" * 254)
 
 
-def test_the_part_of_another_server_is_in_doubt_until_this_one_vouches_for_it(directory):
+@pytest.mark.parametrize("change", [{"server": "other:2057", "etag": "etag-2"}, {"etag": "etag-2", "mtime_ns": 18}])
+def test_the_part_of_another_server_or_etag_is_in_doubt_until_the_server_vouches_for_it(directory, change):
     begin(directory, PIECES[0], PIECES[1])
-    here = VERSION._replace(server="other:2057", etag="etag-2")
+    here = VERSION._replace(**change)
     with Partial(directory, b"big", here) as kept:
         assert not kept.discarded
         assert kept.verified_bytes == 2 * PIECE_BYTES

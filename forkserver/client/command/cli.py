@@ -13,6 +13,7 @@ import click
 
 from forkserver import __version__
 from forkserver.client.command import config, interrupt, parameters
+from forkserver.client.command.combination import check_combination
 from forkserver.client.command.report import complain
 from forkserver.client.command.run import Options, Run
 from forkserver.client.display import escape
@@ -56,7 +57,11 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
         context.exit()
 
 
-@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=parameters.Command,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_complete_name)
 @click.option(
     "-s",
@@ -143,11 +148,18 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     help="Of a tree, nothing like this; more than once.",
 )
 @click.option(
-    "--checksum",
+    "-c",
+    "by_content",
+    is_flag=True,
+    help="Compare what is here by content, not by size and time; long: --checksum.",
+)
+@click.option(
+    parameters.CHECKSUM,
     "expected",
-    metavar="sha256:HEX",
+    metavar="[=sha256:HEX]",
     callback=parameters.checksum,
-    help="What the one file fetched must have.",
+    shell_complete=_complete_name,  # what follows a lone --checksum is a name
+    help="Alone the same as -c; with a digest: what the one file fetched must have.",
 )
 @click.option(
     "--manifest",
@@ -239,7 +251,7 @@ def command(
         )
     if confirm_delete and not options.delete:
         raise click.UsageError("--confirm-delete goes with --delete")
-    _check(options, names)
+    check_combination(options, names)
     if verify:
         return options, [], ()
     locations = _locations(options, names)
@@ -249,36 +261,6 @@ def command(
         more = named_in(options.names_from, b"\0" if null else b"\n", options, locations)
         return options, locations, more
     return options, locations, ()
-
-
-def _check(options: Options, names: tuple[str, ...]) -> None:
-    """Raise UsageError for options that do not go together."""
-    action, more = options.action, options.names_from
-    wrong = {
-        "--dry-run goes with fetching under the files' own names, without a --manifest": options.dry
-        and (action != "fetch" or options.output is not None or options.manifest is not None),
-        "--delete goes with --recursive and a NAME, and without --names-from": options.delete
-        and not (action == "fetch" and options.recursive and names and more is None),
-        f"--include and --exclude are for fetching, and not for --{action}": (options.include or options.exclude)
-        and action != "fetch",
-        "--names-from does not go with --verify, --output and --checksum": more is not None
-        and (action == "verify" or options.output is not None or options.expected is not None),
-        "--paths and --no-paths go with fetching, and without --output and --checksum": options.paths is not None
-        and (action != "fetch" or options.output is not None or options.expected is not None),
-        f"--recursive does not go with --{action}": options.recursive and action in ("stat", "verify"),
-        "--output is for one file; where a tree goes, --directory says": options.output is not None
-        and options.recursive,
-        "--output goes with fetching exactly one NAME": options.output is not None
-        and (action != "fetch" or len(names) != 1),
-        "--checksum goes with fetching exactly one NAME; several are for --verify": options.expected is not None
-        and (action != "fetch" or len(names) != 1 or options.recursive),
-        "--manifest goes with fetching at least one NAME into a file": options.manifest is not None
-        and (action != "fetch" or not (names or more) or options.output == b"-"),
-        "--verify takes no NAME: the list has those of local files": action == "verify" and names,
-    }
-    for complaint, does_hold in wrong.items():
-        if does_hold:
-            raise click.UsageError(complaint)
 
 
 def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import zip_longest
 
 import click
 
@@ -19,6 +20,25 @@ _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([KMGkmg]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 _STANDARD_OUTPUT = (b"/dev/stdout", b"/dev/fd/1", b"/proc/self/fd/1")
+
+
+CHECKSUM = "--checksum"
+
+
+class Command(click.Command):
+    """A command whose option ``--checksum`` may have a value, as options of GNU programs may.
+
+    ``--checksum=VALUE`` has one. A lone ``--checksum`` stands for ``-c``, unless the next word can only be its value.
+    """
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        """Parse ``arguments``, with ``-c`` in place of every ``--checksum`` that has no value."""
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        options = [
+            "-c" if word == CHECKSUM and not checksums.looks_like(follower) else word
+            for word, follower in zip_longest(arguments[:end], arguments[1:end], fillvalue="")
+        ]
+        return super().parse_args(context, options + arguments[end:])
 
 
 def servers(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[Address, ...]:

@@ -15,6 +15,7 @@ from forkserver.client.command.progress import Progress, Waiting
 from forkserver.client.command.report import Report, complain
 from forkserver.client.command.statusline import StatusLine
 from forkserver.client.display import count, counted, escape
+from forkserver.client.fetch.job import Wishes
 from forkserver.client.fetch.pattern import fixed_part, is_pattern
 from forkserver.client.local.output import PassingOn, StandardOutput, Stream, is_stream
 from forkserver.client.local.target import Durable, LocalFile, local_file
@@ -45,6 +46,7 @@ class Options(NamedTuple):
     in ``directory``. ``timeout_s`` is in seconds. ``connections`` is how many fetch a tree, or a large file, at a
     time, all together at most ``rate`` bytes a second; ``include`` and ``exclude`` say which files of a tree. ``dry``:
     nothing is done, only told; ``delete`` what the server does not have. ``durable``: None is DIR, NONE for trees.
+    ``by_content``: what is here is compared by content.
     ``expected`` is the SHA-256 of the one file fetched, in hexadecimal digits; ``manifest`` the path of the list to
     write, ``listed`` that of the list to verify, ``names_from`` that of more names, each ``-`` for a standard stream.
     ``paths``: whether names become local paths as a whole; None: those of ``names_from``.
@@ -67,6 +69,7 @@ class Options(NamedTuple):
     include: tuple[bytes, ...] = ()
     exclude: tuple[bytes, ...] = ()
     durable: Durable | None = None
+    by_content: bool = False
     expected: str | None = None
     manifest: bytes | None = None
     listed: bytes | None = None
@@ -98,6 +101,11 @@ class Options(NamedTuple):
     def file_durable(self) -> Durable:
         """What holds for a file that was named, and for a list."""
         return Durable.DIR if self.durable is None else self.durable
+
+    def wishes(self, *, whole_digest: bool = False) -> Wishes:
+        """Return what is wanted of every file; ``whole_digest``: its digest, also where no list takes that."""
+        listed = self.manifest is not None
+        return Wishes(self.expected, whole_digest or listed, self.by_content or listed)
 
     def report(self) -> Report:
         """Tells what becomes of the run, on standard error where standard output holds a content."""
@@ -276,7 +284,7 @@ class Run:
                 options.directory,
                 tally,
                 durable=options.durable or Durable.NONE,
-                whole_digest=self._note is not None,
+                wishes=options.wishes(),
                 names=self._names,
                 swept=self._swept,
                 plan=Plan(options.dry, options.delete),
@@ -294,8 +302,7 @@ class Run:
             client.fetch_into,
             name=location.name,
             progress=progress,
-            checksum=self._options.expected,
-            whole_digest=self._options.as_json or self._note is not None,
+            wishes=self._options.wishes(whole_digest=self._options.as_json),
         )
         try:
             if self._options.output == b"-":

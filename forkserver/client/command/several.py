@@ -79,7 +79,7 @@ class Several(Counter):
                 options.directory,
                 self,
                 durable=options.file_durable,
-                whole_digest=options.as_json or self._note is not None,
+                wishes=options.wishes(whole_digest=options.as_json),
                 names=names,
                 sweep=self._sweep,
                 dry=options.dry,

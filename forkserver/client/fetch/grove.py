@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from forkserver.client.fetch.job import NO_WISHES, Wishes
 from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is_everything, is_pattern
 from forkserver.client.fetch.selection import Chosen, Item, choose
 from forkserver.client.fetch.sweep import Sweep
@@ -78,7 +79,7 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     watcher: Counter,
     *,
     durable: Durable,
-    whole_digest: bool = False,
+    wishes: Wishes = NO_WISHES,
     names: Names | None = None,
     swept: set[bytes] | None = None,
     plan: Plan = Plan(),  # noqa: B008 - it cannot be changed
@@ -86,10 +87,11 @@ def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
     """Fetch what is ``wanted`` into ``directory``; ``watcher`` is told. ``names`` has the paths that are taken.
 
     ``swept`` has the directories that this run has looked through for leftovers.
+    ``wishes`` are those for every file.
 
     Raises Failure, after whatever could be fetched was.
     """
-    tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
+    tree = _tree(client, directory, watcher, durable=durable, wishes=wishes, names=names)
     if plan.dry:
         tree.plan(_items(wanted, client.session, lambda _: False))
     else:
@@ -111,7 +113,7 @@ def fetch_named(  # noqa: PLR0913 - likewise
     watcher: Counter,
     *,
     durable: Durable,
-    whole_digest: bool = False,
+    wishes: Wishes = NO_WISHES,
     names: Names | None = None,
     sweep: Sweep | None = None,
     dry: bool = False,
@@ -120,7 +122,7 @@ def fetch_named(  # noqa: PLR0913 - likewise
 
     ``sweep``: as of ``Tree.fetch``. Otherwise as ``fetch_tree``.
     """
-    tree = _tree(client, directory, watcher, durable=durable, whole_digest=whole_digest, names=names)
+    tree = _tree(client, directory, watcher, durable=durable, wishes=wishes, names=names)
     items = _named(wanted, client.session, watcher)
     if dry:
         tree.plan(items)
@@ -129,7 +131,7 @@ def fetch_named(  # noqa: PLR0913 - likewise
 
 
 def _tree(  # noqa: PLR0913 - likewise
-    client: Sessions, directory: bytes, watcher: Counter, *, durable: Durable, whole_digest: bool, names: Names | None
+    client: Sessions, directory: bytes, watcher: Counter, *, durable: Durable, wishes: Wishes, names: Names | None
 ) -> Tree:
     others = itertools.count(1)
     free = iter([client.session])  # the one that listed can fetch
@@ -139,7 +141,7 @@ def _tree(  # noqa: PLR0913 - likewise
         watcher,
         connections=client.connections,
         durable=durable,
-        whole_digest=whole_digest,
+        wishes=wishes,
         names=names,
         source=client.servers,
     )

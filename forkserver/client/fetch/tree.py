@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from forkserver.client.fetch.seen import Seen
 from forkserver.client.fetch.selection import Item
 from forkserver.client.fetch.smallfiles import SmallFiles
-from forkserver.client.fetch.worker import Worker, find_unchanged
+from forkserver.client.fetch.worker import Worker
 from forkserver.client.local.names import Names, folds_case
 from forkserver.client.local.place import NOT_WRITABLE, Place
 from forkserver.client.local.spool import Spool
@@ -24,6 +24,7 @@ from forkserver.protocol.messages import Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from forkserver.client.fetch.job import Wishes
     from forkserver.client.fetch.sweep import Sweep
     from forkserver.client.fetch.watcher import Watcher
     from forkserver.client.remote.connection import Session
@@ -38,9 +39,8 @@ _MOST_FOUND = 100_000
 class Tree:
     """Fetches ``items`` into the directory ``root``. ``connect`` makes a session; ``connections`` are used at a time.
 
-    ``durable`` is so for every file; ``whole_digest``: the digest of each is found out in any case. ``names`` has the
-    paths that are taken, where several items may have one; ``source`` is whose items these are. ``watcher``
-    is told what the workers do, by who has the ``lock``.
+    ``durable`` and ``wishes`` are so for every file. ``names`` has the paths that are taken, where several items may
+    have one; ``source`` is whose items these are. ``watcher`` is told what the workers do, by who has the ``lock``.
     """
 
     def __init__(  # noqa: PLR0913 - what may be said of a tree, each once
@@ -51,7 +51,7 @@ class Tree:
         *,
         connections: int,
         durable: Durable,
-        whole_digest: bool,
+        wishes: Wishes,
         names: Names | None,
         source: object,
     ) -> None:
@@ -61,7 +61,7 @@ class Tree:
         self._connect = connect
         self._connections = connections
         self.durable = durable
-        self.whole_digest = whole_digest
+        self.wishes = wishes
         self.lock = threading.Lock()
         self.watcher = watcher
         self.made: set[bytes] = set()
@@ -127,7 +127,7 @@ class Tree:
                 raise incomplete
 
     def plan(self, items: Iterator[Item | None]) -> None:
-        """Tell the watcher what ``fetch`` would do, and change nothing. Raises Failure where ``items`` do."""
+        """Tell the watcher what ``fetch`` would do, and change nothing. Raises Failure as ``fetch``."""
         with _items_spool() as files:
             for item in self._unseen(items, files.clear):
                 if item.data.kind != "dir":
@@ -137,11 +137,10 @@ class Tree:
                     place = stack.enter_context(Place(self._root))
                 except OSError:  # it would be made, or told
                     place = None
-                for item in self._items(iter(files)):
-                    receipt = place and find_unchanged(place, item, whole_digest=False)
-                    if receipt:
-                        self.watcher.fetched(item, receipt)
-                    else:
+                if place is not None:
+                    Worker(self, self._connect(), place, dry=True).run(self._items(iter(files)))
+                else:
+                    for item in files:
                         self.watcher.wanted(item)
 
     def _check_root(self, top: bytes) -> None:

@@ -48,6 +48,11 @@ def parse(text: str) -> str:
     return found[1].lower()
 
 
+def looks_like(text: str) -> bool:
+    """Return whether ``text`` is meant as a digest: one, or anything that begins with ``sha256:``."""
+    return text.startswith("sha256:") or _DIGEST.fullmatch(text) is not None
+
+
 def sha256_of(fd: int) -> str:
     """The hexadecimal digest of what is in ``fd`` from where it stands. Raises OSError."""
     hasher = hashlib.sha256()

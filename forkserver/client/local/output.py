@@ -38,12 +38,12 @@ class PassingOn:
     def reject(self) -> None:
         """It has been passed on."""
 
+    def location(self) -> None:
+        """Return None: standard output has no name."""
+
     def left_over(self) -> bool:
         """Nothing can be."""
         return False
-
-    def have(self) -> None:
-        """Nothing."""
 
     def begin(self, version: Version) -> Iterable[tuple[int, int]]:
         """Everything is missing."""
@@ -70,6 +70,14 @@ class PassingOn:
         """Pass on a whole piece. Raises Failure."""
         raise NotImplementedError
 
+    def begun(self) -> tuple[()]:
+        """Nothing can be."""
+        return ()
+
+    def joined(self, offset: int, length: int) -> str:
+        """Raise AssertionError: no piece has a beginning that was here before."""
+        raise AssertionError(f"standard output has nothing of {length} bytes at {offset}")
+
     def vouch_by(self, version: Version) -> None:
         """Note it."""
         self._origin = version.origin
@@ -84,7 +92,11 @@ class PassingOn:
 
     def forget(self, offset: int) -> None:
         """It is out, and cannot be taken back. Raises Failure."""
-        reason = f"the servers have different contents, and from byte {offset} on one of them was passed on"
+        server = self._passed[offset][2][1]
+        if server == self._origin[1]:
+            reason = f"the content has changed, and from byte {offset} on the one from before was passed on"
+        else:
+            reason = f"the servers have different contents, and from byte {offset} on one of them was passed on"
         raise Failure(Exit.INTEGRITY, Status.CHANGED.word, reason)
 
     def finish(self, known: Known) -> None:

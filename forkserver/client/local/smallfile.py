@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from forkserver.client.local import partial, validator
-from forkserver.client.local.target import NEW, Durable, local_failure, permissions, reason_of, sync_content, sync_name
+from forkserver.client.local.attributes import permissions
+from forkserver.client.local.target import NEW, Durable, local_failure, reason_of, sync_content, sync_name
 
 if TYPE_CHECKING:
     from forkserver.client.remote.answers import Known

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
-import functools
 import os
 import stat
 import threading
+from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
 from forkserver.client.display import counted, escape
-from forkserver.client.local import checksums, partial, validator
-from forkserver.client.local.partial import PIECE_BYTES, BeingFetched, Partial
+from forkserver.client.local import checksums, partial
+from forkserver.client.local.attributes import give_metadata
+from forkserver.client.local.partial import PIECE_BYTES, STEP_BYTES, BeingFetched, Partial
 from forkserver.client.outcome import Exit, Failure, Reach
 from forkserver.client.remote.answers import Version
 
@@ -27,8 +28,6 @@ _SMALL_BYTES = 1 << 16
 """Written at once; nothing is gained by asking for space before."""
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a file beside its place is made."""
-_ORDINARY_MODE = 0o666
-_EXECUTE = 0o111
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_DIRECTORY = "is a directory, and is left as it is"
@@ -99,14 +98,14 @@ class LocalFile:
             if self._fd >= 0:
                 os.close(self._fd)
 
+    def location(self) -> tuple[int, bytes]:
+        """Return the descriptor of the directory, and the name in it."""
+        return self._directory_fd, self._name
+
     def left_over(self) -> bool:
         """Whether an earlier run has left a part."""
         with self._complaints:
             return partial.find(self._directory_fd, self._name) is not None
-
-    def have(self) -> str | None:
-        """The etag that an earlier run has noted with the file, if nobody has changed that since."""
-        return validator.read(self._directory_fd, self._name)
 
     @property
     def here(self) -> int:
@@ -118,7 +117,7 @@ class LocalFile:
     @property
     def kept(self) -> int:
         """How many bytes the next run will find, if this one ends now."""
-        return self._partial.verified_bytes if self._partial is not None else 0
+        return self._partial.kept_bytes if self._partial is not None else 0
 
     def begin(self, version: Version) -> Iterable[tuple[int, int]]:
         """Create what takes the bytes, or find the part that is here."""
@@ -180,9 +179,12 @@ class LocalFile:
                 with self._lock:
                     while offset + len(data) > self._reserved:
                         self._reserve()
+            begin = offset
             while data:
                 written = os.pwrite(self._fd, data, offset)
                 data, offset = data[written:], offset + written
+            if self._partial is not None and offset // STEP_BYTES > begin // STEP_BYTES:
+                self._partial.written(begin, offset - begin)
 
     def verified(self, offset: int, length: int, digest: str, version: Version) -> None:  # noqa: ARG002 - others want it
         """Note it."""
@@ -190,6 +192,16 @@ class LocalFile:
         if self._partial is not None:
             with self._complaints, self._lock:
                 self._partial.note(offset, digest, version)
+
+    def begun(self) -> Iterable[tuple[int, int, str]]:
+        """Of a file of one piece nothing was left."""
+        with self._complaints:
+            return list(self._partial.begun()) if self._partial is not None else ()
+
+    def joined(self, offset: int, length: int) -> str:
+        """Read it again."""
+        with self._complaints:
+            return sha256(os.pread(self._fd, length, offset)).hexdigest()
 
     def vouch_by(self, version: Version) -> None:
         """Note it."""
@@ -211,11 +223,7 @@ class LocalFile:
         with self._complaints:
             if self._partial is not None:
                 self._partial.cut()
-            mask = _umask()
-            os.fchmod(self._fd, permissions(known) & ~mask)
-            with contextlib.suppress(OverflowError):  # A time no file can have here.
-                os.utime(self._fd, ns=(known.version.mtime_ns, known.version.mtime_ns))
-            validator.note(self._fd, known.version.etag)
+            give_metadata(self._fd, known)
             sync_content(self._fd, self._durable)
             if self._partial is not None:
                 self._partial.complete(self._name)
@@ -270,11 +278,6 @@ class _Complaints:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, OSError):
             raise self._file.explain(error, self._needed_bytes) from error
-
-
-def permissions(known: Known) -> int:
-    """Of the file here, but for the umask."""
-    return _ORDINARY_MODE | (known.mode & _EXECUTE)
 
 
 @contextlib.contextmanager
@@ -387,11 +390,3 @@ def _tolerating(number: int) -> Iterator[None]:
     except OSError as error:
         if error.errno != number:
             raise
-
-
-@functools.cache
-def _umask() -> int:
-    # It can only be read by setting it: a thread that makes a file meanwhile would make it with the other one.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

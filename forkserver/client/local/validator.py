@@ -28,11 +28,17 @@ def read(directory_fd: int, name: bytes) -> str | None:
     except OSError:
         return None
     try:
+        return read_open(fd)
+    finally:
+        os.close(fd)
+
+
+def read_open(fd: int) -> str | None:
+    """Return the etag noted with the open file ``fd``, as ``read`` does."""
+    try:
         found = os.fstat(fd)
         etag, _, rest = os.getxattr(fd, _ATTRIBUTE).decode("ascii", "replace").partition(" ")
     except OSError:
         return None
-    finally:
-        os.close(fd)
     unchanged = stat.S_ISREG(found.st_mode) and rest == f"{found.st_size} {found.st_mtime_ns}"
     return etag if unchanged else None

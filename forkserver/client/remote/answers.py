@@ -30,6 +30,17 @@ _NOT_THE_SAME = frozenset({Status.CHANGED, Status.NOT_FOUND, Status.NOT_A_FILE, 
 """To a request for a further piece."""
 
 
+class Changed(Failure):
+    """The server no longer has the version of the file that was asked for. The content may still be the same."""
+
+    def __init__(self, reason: str, served: Served) -> None:
+        super().__init__(Exit.INTEGRITY, Status.CHANGED.word, reason, served)
+
+
+class NoDigests(Failure):
+    """The server is older than ``STAT`` with ``digest=``: it can only send contents."""
+
+
 def may_pass(session: Session, failure: Failure) -> bool:
     """Whether what was asked of ``session``, which may have answered before, is to be asked again."""
     return failure.word in PASSING or (failure.word == "unreachable" and session.served is not None)
@@ -83,8 +94,7 @@ def check_promise(session: Session, reply: Reply, etag: str, offset: int, length
     """Whether the piece follows that was asked for; gives who sends it. Raises Failure."""
     served = answered_by(session)
     if reply.status in _NOT_THE_SAME:
-        word, reason = Status.CHANGED.word, "the file was modified or replaced while it was being fetched"
-        raise Failure(Exit.INTEGRITY, word, reason, served)
+        raise Changed("the file was modified or replaced while it was being fetched", served)
     if reply.status is not Status.OK:
         raise refusal(reply, served)
     promised = reply.fields
@@ -92,6 +102,14 @@ def check_promise(session: Session, reply: Reply, etag: str, offset: int, length
         error = ProtocolError(Status.BAD_REQUEST, "another part of the file was promised than was asked for")
         raise violation(error, served)
     return served
+
+
+def digest_in(reply: Reply, served: Served) -> str:
+    """Return the SHA-256, in hexadecimal digits, that a reply to a ``STAT`` with ``digest=`` gives. Raises Failure."""
+    kind, _, digits = reply.fields.get("digest", "").lower().partition(":")
+    if kind != DIGEST:
+        raise violation(ProtocolError(Status.BAD_REQUEST, "a digest was asked for, and none came"), served)
+    return digits
 
 
 def receive(session: Session, target: Target, offset: int, came: Callable[[int], None]) -> str:
@@ -113,6 +131,8 @@ def receive(session: Session, target: Target, offset: int, came: Callable[[int],
 def verify(digest: str, trailer: Trailer, served: Served) -> None:
     """Whether a content that came to its end, with this digest, is the one that was sent. Raises Failure."""
     # Only a trailer that stands after all of the content can be "ok".
+    if trailer.end is End.CHANGED:
+        raise Changed(ENDINGS[End.CHANGED], served)
     if trailer.end is not End.OK:
         raise Failure(Exit.INTEGRITY, trailer.end.word, ENDINGS[trailer.end], served)
     check_digest(f"{DIGEST}:{digest}", trailer.fields.get("digest", ""), served)

@@ -19,17 +19,23 @@ class Target(Protocol):
     raises Failure with ``Exit.LOCAL_DISK``.
     """
 
+    def location(self) -> tuple[int, bytes] | None:
+        """Return a descriptor of the directory and the name in it that the content gets; None: it gets no name."""
+
     def left_over(self) -> bool:
         """Whether a part may be here already."""
-
-    def have(self) -> str | None:
-        """The etag of the version that is here whole."""
 
     def begin(self, version: Version) -> Iterable[tuple[int, int]]:
         """The server has this version. Gives offset and length of the pieces that are missing, in order.
 
         A server may lie about the size: there can be more of them than could be held at once.
         """
+
+    def begun(self) -> Iterable[tuple[int, int, str]]:
+        """Return offset, length and SHA-256 of what is here of pieces that are missing: nobody vouches for that yet."""
+
+    def joined(self, offset: int, length: int) -> str:
+        """Return the SHA-256, in hexadecimal digits, of a piece that is here and whose beginning was here before."""
 
     def write(self, offset: int, data: memoryview) -> None:
         """Take some bytes of a piece, those at ``offset``."""

@@ -44,8 +44,8 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
         why = f"{address} is not reachable: {error.strerror or error}"
         raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # For a run that is killed: without a reset the kernel of a client that is gone may tell the server for a minute that
-    # the window is closed, as if the client still were there, and that keeps a process of the server waiting.
+    # For a run that is killed: without a reset the kernel of a client that is gone may tell the server for a minute
+    # that the window is closed, as if the client still were there, and that keeps a process of the server waiting.
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     return connected
 

@@ -74,6 +74,11 @@ def test_the_server_may_be_that_of_the_environment_or_of_the_file(offers, lists,
     assert offers("fsget ") == ["plain,g"]
 
 
+@pytest.mark.parametrize("option", ["-c", "--checksum"])
+def test_names_are_offered_after_an_option_that_needs_no_value(offers, lists, option):
+    assert offers(f"fsget {option} ", FSGET_SERVER=lists(b"/f")) == ["plain,f"]
+
+
 def test_hidden_names_are_offered_after_a_dot(offers, lists):
     names = (b"/.hidden", b"/seen")
     assert offers("fsget ", FSGET_SERVER=lists(*names)) == ["plain,seen"]

@@ -12,7 +12,6 @@ import pytest
 from forkserver.client.local.partial import PIECE_BYTES
 
 NAMES = [b"plain", b"with space", b"back\\slash", b"line\nfeed", b"\xff\x1b", b"-"]
-UNCHANGED = b"FS1 304 unchanged %s type=file size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
 BIG = bytes(PIECE_BYTES + 1)
 
 
@@ -49,7 +48,10 @@ def test_a_file_of_several_pieces_and_one_with_another_name_are_in_it(fsget, lyi
 
 @pytest.mark.usefixtures("attributes")
 def test_a_file_that_was_here_unchanged_is_in_it(fsget, lying_server, says, place):
-    server = lying_server(says.file(b"x"), [says.ask, UNCHANGED % says.who])
+    header = says.header(1)
+    described = header[: header.index(b" offset=")] + b"\n"
+    digested = header[:-1] + b" digest=sha256:" + sha256(b"x").encode() + b"\n"
+    server = lying_server(says.file(b"x"), [says.ask, described, says.ask, digested])
     assert fsget("-s", server.address, "f").status == 0
     assert "unchanged" in fsget("-s", server.address, "--manifest", "SUMS", "f").out
     assert (place / "SUMS").read_text() == f"{sha256(b'x')}  f\n"
