@@ -1,4 +1,4 @@
-"""The commands to a daemon: ``start``, ``stop``, ``restart``, ``status``, and ``reload``. Runs in the front."""
+"""The commands to a daemon: ``start``, ``stop``, ``restart``, ``status``, ``reload``, ``reopen``. Runs in the front."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def add_to(group: click.Group, options_only: type[click.Command], settings_optio
     group.command(cls=options_only)(with_all_options(_TIMEOUT(restart)))
     group.command()(_PID_FILE(status))
     group.command()(_PID(_PID_FILE(reload)))
+    group.command()(_PID_FILE(reopen))
 
 
 def start(**options: Any) -> int:

@@ -97,13 +97,17 @@ def test_a_stopped_child_whose_client_stays_goes_on_where_it_was(serve, pool):
     assert not server.log(f" died pid={pid} ")
 
 
-def test_a_client_that_sends_no_more_has_not_left(serve):
+@pytest.mark.parametrize("reload", [False, True])
+def test_a_client_that_sends_no_more_has_not_left(serve, reload):
     server = serve()
     connection, pid = begin(server)
     other, other_pid = begin(server)
     stop(pid)
     stop(other_pid)
     connection.shutdown(socket.SHUT_WR)
+    if reload:
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for(" ready ", 2)
     leave(other)
     server.wait_for(f" died pid={other_pid} ")
     os.kill(pid, signal.SIGCONT)
@@ -161,7 +165,8 @@ def test_the_generation_before_a_reload_ends_when_the_client_of_its_stopped_chil
     server.wait_for(" ready ", 2)
     leave(connection)
     server.wait_until(lambda: not Path(f"/proc/{old}").exists(), "end of the old master")
-    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+    # The new master hears of that a moment later; until then it refuses whoever has too many connections.
+    server.wait_until(lambda: server.ask(b"PING\n").startswith(b"FS1 200 ok "), "a place")
 
 
 def test_a_stopped_child_that_waits_for_a_connection_is_replaced(serve):

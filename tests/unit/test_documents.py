@@ -120,6 +120,12 @@ def test_the_page_of_the_command_has_no_option_that_is_none() -> None:
     assert described_options() <= set().union(*map(options_of, cli.forkserver.commands)) | {"--help"}
 
 
+def test_the_page_of_the_command_has_no_command_that_is_none() -> None:
+    synopsis = COMMAND_PAGE.split("\n.Sh SYNOPSIS\n")[1].split("\n.Sh ")[0]
+    described = {word for line in re.findall(r"^\.Cm (.*)$", synopsis, re.MULTILINE) for word in line.split(" | ")}
+    assert described == set(cli.forkserver.commands)
+
+
 @pytest.mark.parametrize("name", cli.forkserver.commands)
 def test_the_page_of_the_command_has_every_command_in_synopsis_and_text(name: str) -> None:
     assert f".It Cm {name}\n" in COMMAND_PAGE
