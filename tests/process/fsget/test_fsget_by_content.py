@@ -164,7 +164,7 @@ def test_what_is_no_regular_file_here_is_not_compared(get, place):
     os.mkfifo(place / "tree" / "empty")
     result = get("-r", "-c", "tree")
     assert result.status == 7
-    assert result.err == "fsget: /tree/empty: local file tree/empty: is not a regular file, and is left as it is\n"
+    assert result.err == "fsget: tree/empty: local file tree/empty: is not a regular file, and is left as it is\n"
     assert not (place / "tree" / "a").is_symlink()
     assert (place / "tree" / "sub" / "b").read_bytes() == b"beta"
 
