@@ -21,3 +21,8 @@ _IN_ORDER = bytes(8)
 def end_in_order(connection: socket.socket) -> None:
     """Have the kernel send what is queued, also after the close. Raises OSError."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _IN_ORDER)
+
+
+def reset_at_close(connection: socket.socket) -> None:
+    """Have the kernel forget at the close what is queued. Raises OSError."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

@@ -65,7 +65,7 @@ class Session:
             status = ExitStatus.RETIRED
         self.receipt.close(status)
         # A peer that is gone, or took nothing for too long, will not take the rest now.
-        self.wire.close(in_order=status in (ExitStatus.DONE, ExitStatus.RETIRED))
+        self.wire.close(self.pace() if status in (ExitStatus.DONE, ExitStatus.RETIRED) else None)
         return status
 
     def reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> None:

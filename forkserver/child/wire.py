@@ -23,6 +23,8 @@ RECEIVE_BYTES = 512
 """A small read stays in one of the allocator's warm pools, and most peers ask for no more."""
 _LINGER_S = 2.0
 _LINGER_BYTES = 65536
+_LEFT_BYTES = 4096
+"""Most bytes that may be left to the kernel when the connection is closed: a reply, or the end of an answer."""
 _PACE_S = 0.1
 _PACE_POLL_S = 0.005
 
@@ -46,6 +48,11 @@ class Tap:
         if self._waiting and self._table.wish > self._patience:
             self._waiting = False
             raise Woken
+
+    @property
+    def wish(self) -> int:
+        """What the master wishes of its children."""
+        return self._table.wish
 
     def heed(self, patience: int) -> None:
         """Raises Woken if the wish exceeds ``patience``."""
@@ -74,6 +81,7 @@ class Wire:
         self._socket = connection
         self._tap = tap
         self._peer_ended = False
+        self._sent_bytes = 0
         self.hold = False
         """What is sent may wait for what is sent next (MSG_MORE, send(2)), a fifth of a second at most (tcp(7))."""
 
@@ -109,6 +117,7 @@ class Wire:
                 raise PeerGone from error
             else:
                 pace.sent(sent)
+                self._sent_bytes += sent
                 return sent
 
     def send_file(self, file_fd: int, offset: int, size_bytes: int, pace: clock.Pace, patience: int) -> int:
@@ -125,6 +134,7 @@ class Wire:
                 raise PeerGone from error
             else:
                 pace.sent(sent)
+                self._sent_bytes += sent
                 return sent
 
     def heed(self, patience: int) -> None:
@@ -151,27 +161,59 @@ class Wire:
             poll.poll(_PACE_POLL_S * 1000)
         poll.poll(_PACE_S * 1000)
 
-    def close(self, *, in_order: bool) -> None:
-        """Close; with ``in_order`` so that nothing sent is lost to a reset, else with a reset.
+    def close(self, pace: clock.Pace | None) -> None:
+        """Close in order, so that nothing sent is lost to a reset; with None instead of ``pace``: reset.
 
-        In order means: shut down, and read on for a bounded while, for a socket that is closed with unread bytes is
-        reset too (RFC 1122 4.2.2.13). A reset frees at once what the kernel holds for a peer that does not read.
+        In order means: shut down, read on for a bounded while, for a socket that is closed with unread bytes is reset
+        too (RFC 1122 4.2.2.13), and wait until the peer has taken what was sent, as fast as ``pace`` asks. Otherwise
+        the kernel would hold the rest, for a connection that counts for no limit.
         """
         try:
-            if in_order:
+            if pace:
                 linger.end_in_order(self._socket)
                 self._end()
+                self._await_taken(pace)
         except (PeerGone, PeerTooSlow, Woken, OSError):
             pass  # the peer had its chance
         os.close(self._socket.detach())  # socket.close() is three calls in Python
 
     def _end(self) -> None:
-        """Shut down, and read on until the peer closes. Raises OSError, and what ``receive`` raises."""
+        """Shut down, and read on until the peer closes, for a while. Raises PeerGone, Woken, OSError."""
         self._socket.shutdown(socket.SHUT_WR)
         deadline = clock.now() + _LINGER_S
         left = 0 if self._peer_ended else _LINGER_BYTES
-        while left > 0 and (data := self.receive(deadline, DRAINING)):
-            left -= len(data)
+        try:
+            while left > 0 and (data := self.receive(deadline, DRAINING)):
+                left -= len(data)
+        except PeerTooSlow:
+            pass  # it need not close
+
+    def _await_taken(self, pace: clock.Pace) -> None:
+        """Wait until all is acknowledged but what is too little to matter. The kernel has no event for this.
+
+        Raises PeerTooSlow, then the close resets the connection; PeerGone; OSError. A stop ends the wait, not the
+        connection: the kernel sends the rest.
+        """
+        if self._sent_bytes <= _LEFT_BYTES or (before := self._unacknowledged()) <= _LEFT_BYTES:
+            return
+        linger.reset_at_close(self._socket)  # of a child that is killed now, nothing must be left
+        poll = select.poll()
+        deadline = pace.deadline()
+        pause_s = _PACE_POLL_S
+        while before > _LEFT_BYTES and self._tap.wish <= DRAINING:
+            poll.poll(pause_s * 1000)
+            pause_s = min(2 * pause_s, _PACE_S)
+            # A connection that was reset keeps its count of unacknowledged bytes.
+            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise PeerGone
+            left = self._unacknowledged()
+            if left < before:
+                pace.sent(before - left)
+                deadline = pace.deadline()
+            elif clock.now() >= deadline:
+                raise PeerTooSlow
+            before = left
+        linger.end_in_order(self._socket)
 
     def _unacknowledged(self) -> int:
         # SIOCOUTQ is TIOCOUTQ (tcp(7)): bytes sent and not acknowledged.
