@@ -215,6 +215,25 @@ def serve(root: Path):
 
 
 @pytest.fixture(scope="session")
+def other_user() -> int:
+    """The user ID of a user that is not root and can run this Python and the program under test."""
+    if os.geteuid():
+        pytest.skip("only root can become another user")
+    user = 12346
+    command = [sys.executable, "-c", "import forkserver"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    try:
+        tried = subprocess.run(
+            command, user=user, group=user, extra_groups=[], cwd="/", env=environment, capture_output=True, check=False
+        )
+    except PermissionError:
+        pytest.skip(f"another user cannot run {sys.executable}")
+    if tried.returncode:
+        pytest.skip(f"another user cannot read {REPOSITORY}")
+    return user
+
+
+@pytest.fixture(scope="session")
 def serve_in():
     """``servers_in``, for a server that several tests share."""
     return servers_in

@@ -135,10 +135,10 @@ class Host:
         """Of the newest generation, as the log tells."""
         return int(re.findall(r" master_pid=(\d+)", self.journal("--grep=^ready ", "--lines=1"))[-1])
 
-    def wait_until(self, condition, what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+    def wait_until(self, condition, what: str, patience_s: float = PATIENCE_S) -> None:
+        deadline = time.monotonic() + patience_s
         while not condition():
-            assert time.monotonic() < deadline, f"not so after {PATIENCE_S} s: {what}\n{self.journal('--lines=30')}"
+            assert time.monotonic() < deadline, f"not so after {patience_s} s: {what}\n{self.journal('--lines=30')}"
             time.sleep(0.02)
 
 
@@ -276,10 +276,10 @@ class Load:
         for thread in self._threads:
             thread.start()
 
-    def wait_for_more(self, count: int) -> None:
+    def wait_for_more(self, count: int, patience_s: float = PATIENCE_S) -> None:
         """Until ``count`` more have been fetched."""
         goal = self.done + count
-        self._host.wait_until(lambda: self.done >= goal or self.failures, f"{goal} fetches")
+        self._host.wait_until(lambda: self.done >= goal or self.failures, f"{goal} fetches", patience_s)
 
     def stop(self) -> int:
         """How many were fetched; all that were begun, or the test fails."""
@@ -326,9 +326,9 @@ def load(host, tmp_path):
     """``load(clients, retries=0)``: see ``Load``."""
     loads: list[Load] = []
 
-    def start(clients: int, retries: int = 0, *, again: bool = False) -> Load:
+    def start(clients: int, retries: int = 0, *, again: bool = False, patience_s: float = PATIENCE_S) -> Load:
         loads.append(Load(host, tmp_path, clients, retries, again=again))
-        loads[-1].wait_for_more(clients)
+        loads[-1].wait_for_more(clients, patience_s)
         return loads[-1]
 
     yield start
