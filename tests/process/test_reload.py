@@ -10,12 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from forkserver import __version__
 from forkserver.errors import OperatorError
 from forkserver.supervisor import operator
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture

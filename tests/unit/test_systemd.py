@@ -105,7 +105,7 @@ def test_a_status_is_one_line(manager: Manager) -> None:
     assert manager.heard() == ["STATUS=serving /srv/\\udcff?READY=1?[m ?"]
 
 
-@pytest.mark.parametrize("pid", ["", str(os.getpid())])
+@pytest.mark.parametrize("pid", ["", str(os.getpid())], ids=["for anybody", "for this process"])
 def test_the_watchdog_hears_twice_in_its_time(manager: Manager, monkeypatch, pid: str) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     if pid:
