@@ -7,9 +7,8 @@ the control channel, in the form ``encode`` and ``decode`` know.
 from __future__ import annotations
 
 from forkserver import logline
-from forkserver.protocol.messages import MAX_LISTED_BYTES
+from forkserver.protocol.messages import DEFAULT_PORT, MAX_LISTED_BYTES
 
-DEFAULT_PORT = 2057
 MAX_CHILDREN = 32768
 """Also the bound of every other count of processes: pid_max on a small machine."""
 

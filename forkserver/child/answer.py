@@ -8,20 +8,20 @@ from forkserver.child.docroot import Refusal
 from forkserver.child.enclosure import Enclosure
 from forkserver.child.transfer import SMALL_BYTES, Transfer, digest_of
 from forkserver.child.wire import Woken
+from forkserver.ipc.slots import DRAINING, STOPPING
 from forkserver.protocol.messages import DIGESTS, MAX_DIGESTED_BYTES, End, Request, Status, Trailer
-from forkserver.slots import DRAINING, STOPPING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from forkserver.child.clock import Pace
     from forkserver.child.docroot import Found
-    from forkserver.child.session import Session
+    from forkserver.child.session import ServerSession
 
 _BLOCK_BYTES = 65536
 _CHANGED = "the file is no longer the one with that etag"
 
 
-def answer(session: Session, request: Request) -> None:
+def answer(session: ServerSession, request: Request) -> None:
     """Answer one request. Raises PeerGone, PeerTooSlow and Woken."""
     if request.verb == "PING":
         session.reply(Status.OK, {"version": __version__, "digests": ",".join(DIGESTS)})
@@ -42,7 +42,7 @@ def answer(session: Session, request: Request) -> None:
         found.close()
 
 
-def _stat(session: Session, request: Request, found: Found) -> None:
+def _stat(session: ServerSession, request: Request, found: Found) -> None:
     fields = found.fields()
     if request.digest is None:
         if request.if_etag not in (None, fields.get("etag")):
@@ -56,7 +56,7 @@ def _stat(session: Session, request: Request, found: Found) -> None:
     if length > MAX_DIGESTED_BYTES:
         session.reply(Status.BAD_RANGE, fields, "a digest covers at most 16777216 bytes")
         return
-    session.receipt.part(request.offset, length, found.info.st_size)
+    session.end_line.part(request.offset, length, found.info.st_size)
     try:
         digest = digest_of(found, request.offset, length, request.digest)
     except OSError:
@@ -69,7 +69,7 @@ def _stat(session: Session, request: Request, found: Found) -> None:
     session.reply(Status.OK, {**fields, "digest": digest})
 
 
-def _get(session: Session, request: Request, found: Found) -> None:
+def _get(session: ServerSession, request: Request, found: Found) -> None:
     fields = found.fields()
     length = _part(session, request, found, fields)
     if length is not None:
@@ -77,7 +77,7 @@ def _get(session: Session, request: Request, found: Found) -> None:
         _send_content(session, request, found, length, fields)
 
 
-def _part(session: Session, request: Request, found: Found, fields: dict[str, str]) -> int | None:
+def _part(session: ServerSession, request: Request, found: Found, fields: dict[str, str]) -> int | None:
     """How many bytes of a file the request is about, noted in ``fields``. None: there is no such part; that is told."""
     if found.is_directory:
         session.reply(Status.NOT_A_FILE, message="is a directory")
@@ -98,11 +98,11 @@ def _part(session: Session, request: Request, found: Found, fields: dict[str, st
     return None
 
 
-def _send_content(session: Session, request: Request, found: Found, length: int, fields: dict[str, str]) -> None:
+def _send_content(session: ServerSession, request: Request, found: Found, length: int, fields: dict[str, str]) -> None:
     pace = session.pace()
     transfer = Transfer(session.wire, session.slot, pace)
-    session.receipt.part(request.offset, length, found.info.st_size)
-    session.receipt.promise(length, transfer)
+    session.end_line.part(request.offset, length, found.info.st_size)
+    session.end_line.promise(length, transfer)
     if session.dialect.unframed:
         # Each piece must leave on its own.
         session.reply(Status.OK, fields)
@@ -121,18 +121,18 @@ def _send_content(session: Session, request: Request, found: Found, length: int,
         transfer.send_at_once(head[0], content, session.encode_trailer(ending))
 
 
-def _send_file(session: Session, request: Request, found: Found, length: int, transfer: Transfer) -> Trailer:
+def _send_file(session: ServerSession, request: Request, found: Found, length: int, transfer: Transfer) -> Trailer:
     early = _ending(session, transfer.send(found, request.offset, length, request.digest))
     return early or transfer.seal(unchanged=session.docroot.still_is(found))
 
 
-def _ending(session: Session, early: Trailer | None) -> Trailer | None:
+def _ending(session: ServerSession, early: Trailer | None) -> Trailer | None:
     """After an early trailer the connection is not kept."""
     session.keep = session.keep and early is None
     return early
 
 
-def _list(session: Session, request: Request, found: Found) -> None:
+def _list(session: ServerSession, request: Request, found: Found) -> None:
     if not found.is_directory:
         session.reply(Status.NOT_A_DIRECTORY, message="is not a directory")
         return
@@ -141,7 +141,7 @@ def _list(session: Session, request: Request, found: Found) -> None:
     session.end_content(_send_entries(session, request, found, pace), pace)
 
 
-def _send_entries(session: Session, request: Request, found: Found, pace: Pace) -> Trailer:
+def _send_entries(session: ServerSession, request: Request, found: Found, pace: Pace) -> Trailer:
     block = bytearray()
     count = 0
     end = End.OK
@@ -168,18 +168,18 @@ def _send_entries(session: Session, request: Request, found: Found, pace: Pace) 
     return Trailer(end, {"entries": str(count)})
 
 
-def _enclosure(session: Session, request: Request) -> Enclosure | None:
+def _enclosure(session: ServerSession, request: Request) -> Enclosure | None:
     limit_bytes = session.settings.listing_content_bytes
     if request.content is None or not limit_bytes:
         return None
     return Enclosure(session.docroot, min(request.content, limit_bytes), request.digest)
 
 
-def _send_block(session: Session, block: bytearray, pace: Pace, patience: int) -> None:
+def _send_block(session: ServerSession, block: bytearray, pace: Pace, patience: int) -> None:
     size_bytes = len(block)
     try:
         session.wire.send(block, pace, patience)
     finally:
         # The wire takes out of the block what is gone: after a break the rest of a line is still to be sent.
-        session.receipt.listed_bytes += size_bytes - len(block)
+        session.end_line.listed_bytes += size_bytes - len(block)
         session.slot.count_sent(size_bytes - len(block))

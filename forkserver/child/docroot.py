@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from forkserver.child.walk import Place
+    from forkserver.child.walk import Walk
 
     Looked = TypeVar("Looked")
 
@@ -132,7 +132,7 @@ class Docroot:
         place.close()
         return place.info
 
-    def _locate(self, path: bytes) -> Place:
+    def _locate(self, path: bytes) -> Walk:
         return locate(self._root_fd, path)
 
     def _open(self, path: bytes) -> Found:
@@ -149,7 +149,7 @@ class Docroot:
         found.close()
         raise Refusal(Status.NOT_A_FILE, "is no regular file")
 
-    def _open_here(self, place: Place) -> int:
+    def _open_here(self, place: Walk) -> int:
         try:
             return os.open(place.name, READ, dir_fd=place.directory_fd)
         except OSError as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from forkserver.child import clock
 from forkserver.child.wire import RECEIVE_BYTES, Wire
 from forkserver.errors import PeerTooSlow
+from forkserver.ipc.slots import DRAINING, SERVING
 from forkserver.protocol.bare import MAX_NAME_BYTES, BareDialect, is_bare
 from forkserver.protocol.framing import RequestStream
 from forkserver.protocol.messages import ProtocolError, Request, Status
 from forkserver.settings import Settings
-from forkserver.slots import DRAINING, SERVING
 
 _MANY_BYTES = 16384
 """Of a peer that asks for much at once."""

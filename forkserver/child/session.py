@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from forkserver.child import clock
 from forkserver.child.answer import answer
+from forkserver.child.endline import EndLine
 from forkserver.child.reader import Dialect, RequestReader
-from forkserver.child.receipt import Receipt
 from forkserver.child.wire import Wire, Woken
 from forkserver.errors import ExitStatus, PeerGone, PeerTooSlow
+from forkserver.ipc.slots import DRAINING, STOPPING
 from forkserver.protocol.messages import Identity, ProtocolError, Reply, Status, Trailer
-from forkserver.slots import DRAINING, STOPPING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from forkserver.child.docroot import Docroot
+    from forkserver.ipc.slots import Slot
     from forkserver.logline import Log
     from forkserver.settings import Settings
-    from forkserver.slots import Slot
 
 
-class Session:
+class ServerSession:
     """One connection of ``peer`` (an address for the log). ``serve`` runs it to its end and closes it.
 
     Every part of the child that answers gets the session as its first argument, and finds here what it may use.
@@ -42,7 +42,7 @@ class Session:
         self.wire = wire
         self.docroot = docroot
         self.slot = slot
-        self.receipt = Receipt(log, identity, peer, slot)
+        self.end_line = EndLine(log, identity, peer, slot)
         self.keep = True
         self.midway = False
         """The last answer was a part of a file, and not its last."""
@@ -63,7 +63,7 @@ class Session:
             status = ExitStatus.PEER_GONE
         except Woken:
             status = ExitStatus.RETIRED
-        self.receipt.close(status)
+        self.end_line.close(status)
         # A peer that is gone, or took nothing for too long, will not take the rest now.
         self.wire.close(self.pace() if status in (ExitStatus.DONE, ExitStatus.RETIRED) else None)
         return status
@@ -79,7 +79,7 @@ class Session:
 
     def encode_reply(self, status: Status, fields: dict[str, str], message: str = "") -> list[bytes]:
         """What ``reply`` sends, for who has more to send with it."""
-        self.receipt.replied(status)
+        self.end_line.replied(status)
         self.keep = self.keep and not status.closing
         return self.dialect.reply(Reply(status, {**self._identity.fields, **fields}, message))
 
@@ -89,7 +89,7 @@ class Session:
 
     def encode_trailer(self, trailer: Trailer) -> bytes:
         """What ``end_content`` sends."""
-        self.receipt.outcome = trailer.end.word
+        self.end_line.outcome = trailer.end.word
         return self.dialect.trailer(trailer)
 
     @property
@@ -106,16 +106,16 @@ class Session:
             request = self._reader.next_request(midway=self.midway)
         except ProtocolError as error:
             self.midway = False
-            self.receipt.settle()
+            self.end_line.settle()
             self.reply(error.status, message=error.message)
         else:
             if request is None:
                 self.keep = False
                 return
-            self.receipt.begin(request)
+            self.end_line.begin(request)
             self.midway = False
             self.wire.hold = self.dialect.has_request
             answer(self, request)
             self.keep = self.keep and not self.dialect.unframed
         self.slot.count_request()
-        self.receipt.end(midway=self.midway)
+        self.end_line.end(midway=self.midway)

@@ -13,8 +13,8 @@ import os
 from forkserver.child.clock import Pace
 from forkserver.child.docroot import Found
 from forkserver.child.wire import Wire, Woken
+from forkserver.ipc.slots import DRAINING, STOPPING, Slot
 from forkserver.protocol.messages import End, Trailer
-from forkserver.slots import DRAINING, STOPPING, Slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ import stat
 MAX_LINKS = 40
 """As many as the kernel follows; see path_resolution(7)."""
 MAX_STEPS = 8192
-"""Directories entered on one walk, some 10 ms: twice what a request line can name. Whoever may place links in the tree
+"""Directories entered on one walk, some 10 ms: twice what a request line can name. Whoever may walk links in the tree
 could otherwise have a child walk for minutes, for each ``..`` of theirs goes the whole way again from the root."""
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Place:
+class Walk:
     """Where a path leads: ``name``, no link when it was looked at, in ``directory_fd``; ``info`` is its lstat(2).
 
     Close it. Before the first step it is in the root.
@@ -61,7 +61,7 @@ class Place:
         return None
 
     def look(self, name: bytes) -> bytes | None:
-        """Make ``name`` the place; where it is a link, return what it says instead. Raises OSError."""
+        """Make ``name`` the walk; where it is a link, return what it says instead. Raises OSError."""
         info = os.stat(name, dir_fd=self.directory_fd, follow_symlinks=False)
         if stat.S_ISLNK(info.st_mode):
             return self._read_link(name)
@@ -82,23 +82,23 @@ class Place:
             raise (_error(errno.EAGAIN) if error.errno == errno.EINVAL else error) from None
 
 
-def locate(root_fd: int, path: bytes) -> Place:
+def locate(root_fd: int, path: bytes) -> Walk:
     """Walk ``path`` from ``root_fd``, all links followed.
 
     Raises OSError: EXDEV where it would leave the root, which every absolute link does; ELOOP for too many links or
     steps; EAGAIN where what was a link a moment ago no longer is, or the other way round (try again); what open(2)
     raises.
     """
-    place = Place(root_fd)
+    walk = Walk(root_fd)
     try:
-        _walk(place, path)
+        _walk(walk, path)
     except OSError:
-        place.close()
+        walk.close()
         raise
-    return place
+    return walk
 
 
-def _walk(place: Place, path: bytes) -> None:
+def _walk(walk: Walk, path: bytes) -> None:
     way: list[bytes] = []
     ahead = path.split(b"/")[::-1]
     links = 0
@@ -108,11 +108,11 @@ def _walk(place: Place, path: bytes) -> None:
             if not way:
                 raise _error(errno.EXDEV)
             way.pop()
-            place.retrace(way)
+            walk.retrace(way)
             name = b"."
         if name in (b"", b".") and ahead:
             continue
-        link = place.enter(name) if ahead else place.look(name or b".")
+        link = walk.enter(name) if ahead else walk.look(name or b".")
         if link is None:
             way.append(name)
             continue

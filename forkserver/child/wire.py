@@ -14,10 +14,10 @@ import select
 import socket
 import termios
 
-from forkserver import linger
 from forkserver.child import clock
 from forkserver.errors import PeerGone, PeerTooSlow
-from forkserver.slots import DRAINING, SlotTable
+from forkserver.ipc.slots import DRAINING, SlotTable
+from forkserver.kernel import linger
 
 RECEIVE_BYTES = 512
 """A small read stays in one of the allocator's warm pools, and most peers ask for no more."""

@@ -9,15 +9,15 @@ import time
 
 from forkserver.child import clock
 from forkserver.child.docroot import Docroot
-from forkserver.child.session import Session
+from forkserver.child.session import ServerSession
 from forkserver.child.wire import Tap, Wire
 from forkserver.errors import ExitStatus
-from forkserver.handover import Intake
+from forkserver.ipc.handover import Intake
+from forkserver.ipc.signals import SignalPipe
+from forkserver.ipc.slots import SERVING, STOPPING, SlotTable
 from forkserver.logline import CHILD_PATIENCE_S, Log
 from forkserver.protocol.messages import Identity
 from forkserver.settings import Settings
-from forkserver.signals import SignalPipe
-from forkserver.slots import SERVING, STOPPING, SlotTable
 
 _MAX_DESCRIPTORS = 256
 _STANDARD_STREAMS = 3
@@ -104,7 +104,7 @@ def _serve(equipment: Equipment, child: int, slot_index: int, first: Taken | Non
             slot.take(number, peer)
         first = None
         wire = Wire(connection, equipment.tap)
-        session = Session(
+        session = ServerSession(
             wire,
             peer=peer,
             settings=settings,

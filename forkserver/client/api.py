@@ -32,7 +32,7 @@ from forkserver.client.remote.address import Address, local_name, parse_location
 from forkserver.client.remote.connection import Session
 from forkserver.client.remote.listing import describe, entries
 from forkserver.client.remote.patience import Watcher
-from forkserver.client.remote.throttle import Throttle
+from forkserver.client.remote.ratelimit import RateLimit
 
 if TYPE_CHECKING:
     import builtins
@@ -82,7 +82,7 @@ class Client:
         self.connections = connections
         self._timeout_s = timeout_s
         self._retries = retries
-        self._throttle = None if rate is None else Throttle(rate)
+        self._throttle = None if rate is None else RateLimit(rate)
         self._on_event = on_event
         self._waiting = waiting or (lambda: _Patience(on_event) if on_event else Watcher())
         self._session: Session | None = None
@@ -102,13 +102,13 @@ class Client:
 
     @property
     def session(self) -> Session:
-        """The conversation that everything goes through which needs but one."""
+        """The session that everything goes through which needs but one."""
         if self._session is None:
             self._session = self.another(0)
         return self._session
 
     def another(self, number: int) -> Session:
-        """A conversation beside it; those with other numbers begin with other servers."""
+        """A session beside it; those with other numbers begin with other servers."""
         first = number % len(self.servers)
         servers = self.servers[first:] + self.servers[:first]
         session = Session(
@@ -208,8 +208,8 @@ class Client:
         it: ``on_event`` is told, and the ``Summary`` counts it. ``include`` and ``exclude`` are patterns as those of
         ``fsget``.
         """
-        from forkserver.client.fetch.grove import Wanted, fetch_tree  # noqa: PLC0415 - whoever fetches one file does without
         from forkserver.client.fetch.pattern import Filter  # noqa: PLC0415 - likewise
+        from forkserver.client.fetch.treeplan import Wanted, fetch_tree  # noqa: PLC0415 - whoever fetches one file does without
         from forkserver.client.fetch.watcher import Counter  # noqa: PLC0415 - likewise
 
         chosen = Filter(tuple(map(os.fsencode, include or ())), tuple(map(os.fsencode, exclude or ())))

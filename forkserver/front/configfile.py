@@ -132,7 +132,7 @@ def _parse(path: str, text: str) -> dict[str, Any]:
 
 
 def _to_value(value: object) -> object:
-    """A list of strings becomes the tuple that Settings wants; all else is left for Settings to judge."""
+    """A list of strings becomes the tuple that Settings wants; all else is left for Settings to exit_policy."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     return value

@@ -1,6 +1,6 @@
 """Start and stop of the classic daemon, as the operator's command does it. Runs in the front.
 
-The daemon itself is ``detach``; this is who waits for it.
+The daemon itself is ``daemonize``; this is who waits for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from forkserver.settings import Settings
 
-_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "detach.py")
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "daemonize.py")
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): PID, UID, GID
 _MAX_MESSAGE_BYTES = 65536
 _STATUS_TIMEOUT_S = 5.0
@@ -94,7 +94,7 @@ class Order:
             os.close(logfile.open_to_append(self.log_path, self.owner))
 
     def encode(self) -> bytes:
-        """As ``detach.main`` reads it."""
+        """As ``daemonize.main`` reads it."""
         names = ("config", "options", "log_file", "syslog", "user", "group")
         values = (self.config, self.options, self.log_path, self.syslog, self.user, self.group)
         return json.dumps(dict(zip(names, values, strict=True))).encode("ascii")

@@ -1,7 +1,7 @@
 """The master's composition root: receive settings and sockets, lock in, run. Runs in the master.
 
 The supervisor starts it as ``python -I -S -E .../forkserver/master/__main__.py FD``: no site-packages, no environment.
-FD is the control channel (``forkserver.control``).
+FD is the control channel (``forkserver.ipc.control``).
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ if not __package__:
     # Started by path, isolated: nothing else would tell Python where the package is.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from forkserver import __version__, control, settings
+from forkserver import __version__, settings
 from forkserver.child import worker
-from forkserver.child.rehearsal import rehearse
+from forkserver.child.warmup import warm_up
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
-from forkserver.handover import Handover
+from forkserver.ipc import control
+from forkserver.ipc.handover import Handover
+from forkserver.ipc.signals import SignalPipe
+from forkserver.ipc.slots import SlotTable
 from forkserver.kernel import prctl
 from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.master import confine
 from forkserver.master.loop import Master
-from forkserver.master.nursery import Nursery
 from forkserver.master.orders import Orders
+from forkserver.master.pool import Pool
 from forkserver.master.refusals import Refusals
 from forkserver.protocol.messages import Identity
-from forkserver.signals import SignalPipe
-from forkserver.slots import SlotTable
 
 
 def main(channel_fd: int) -> int:
@@ -81,7 +82,7 @@ def build(channel: socket.socket, log: Log) -> Master:
     socket.send_fds(channel, [control.TABLE], [table.fd])
     table.close_file()
     handover = Handover()
-    rehearse(values)
+    warm_up(values)
     equipment = worker.Equipment(values, root_fd, table, handover.intake, log)
     signal.signal(signal.SIGUSR1, equipment.tap)  # for the children: nobody waits in the master
     start_ns = time.time_ns()
@@ -90,7 +91,7 @@ def build(channel: socket.socket, log: Log) -> Master:
         orders=Orders(channel),
         signals=SignalPipe((signal.SIGCHLD,)),
         available_fd=handover.available_fd,
-        nursery=Nursery(values, handover, table, functools.partial(worker.work, equipment), log),
+        pool=Pool(values, handover, table, functools.partial(worker.work, equipment), log),
         refusals=Refusals(Identity(os.getpid(), start_ns)),
         log=log,
     )

@@ -11,7 +11,7 @@ hide is found again by ``write_off``.
 
 from __future__ import annotations
 
-from forkserver.slots import Slot, SlotTable
+from forkserver.ipc.slots import Slot, SlotTable
 
 
 class Child:

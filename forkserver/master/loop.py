@@ -10,16 +10,16 @@ import select
 import signal
 import time
 
-from forkserver import control
+from forkserver.ipc import control
+from forkserver.ipc.signals import SignalPipe
+from forkserver.ipc.slots import DRAINING, STOPPING
 from forkserver.logline import Log
+from forkserver.master.acceptor import Acceptor
 from forkserver.master.admission import peer_key
-from forkserver.master.door import Door
-from forkserver.master.nursery import Nursery
 from forkserver.master.orders import Orders
+from forkserver.master.pool import Pool
 from forkserver.master.refusals import Refusals
 from forkserver.protocol.messages import Status
-from forkserver.signals import SignalPipe
-from forkserver.slots import DRAINING, STOPPING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,18 +40,18 @@ class Master:
         orders: Orders,
         signals: SignalPipe,
         available_fd: int,
-        nursery: Nursery,
+        pool: Pool,
         refusals: Refusals,
         log: Log,
     ) -> None:
         self._orders = orders
         self._signals = signals
-        self._nursery = nursery
+        self._pool = pool
         self._hangups_polled = False
         self._refusals = refusals
         self._log = log
         self._poll = select.poll()
-        self._door = Door(listeners, self._poll, log)
+        self._acceptor = Acceptor(listeners, self._poll, log)
         for fd in (signals.fd, available_fd, orders.fileno()):
             self._poll.register(fd, select.POLLIN)
         self._told_others = False
@@ -60,26 +60,26 @@ class Master:
 
     def run(self) -> None:
         """Serve until told to drain or stop, and the last child is gone."""
-        while not self._door.closed or self._nursery:
+        while not self._acceptor.closed or self._pool:
             self._turn()
         self._orders.report_at = 0.0  # the last turn may have counted connections after its report
-        self._orders.report(self._nursery.state, time.monotonic())
+        self._orders.report(self._pool.state, time.monotonic())
 
     def _turn(self) -> None:
         now = time.monotonic()
         # By the same reading of the clock as the timeout below: a moment that passed in between would be slept through.
         self._keep_time(now)
-        self._nursery.replenish(now)
-        self._door.want(wanted=self._may_accept(now))
-        self._poll_hangups(wanted=self._nursery.any_stopped)
+        self._pool.replenish(now)
+        self._acceptor.want(wanted=self._may_accept(now))
+        self._poll_hangups(wanted=self._pool.any_stopped)
         ready = dict(self._poll.poll(self._timeout_ms(now)))
         now = time.monotonic()
         signalled = self._signals.fd in ready and self._signals.drain()
-        self._nursery.hear()  # before the burials: a child announces itself, then dies
+        self._pool.hear()  # before the burials: a child announces itself, then dies
         if signalled:
-            self._nursery.bury(now)
-        if self._nursery.any_stopped:
-            self._nursery.end_stopped()
+            self._pool.reap(now)
+        if self._pool.any_stopped:
+            self._pool.end_stopped()
         if self._orders.fileno() in ready:
             self._obey(self._orders.hear(), now)
         self._admit(ready, now)
@@ -88,23 +88,23 @@ class Master:
         if wanted is self._hangups_polled:
             return
         if wanted:
-            self._poll.register(self._nursery.hangups.fileno(), select.POLLIN)
+            self._poll.register(self._pool.hangups.fileno(), select.POLLIN)
         else:
-            self._poll.unregister(self._nursery.hangups.fileno())
+            self._poll.unregister(self._pool.hangups.fileno())
         self._hangups_polled = wanted
 
     def _may_accept(self, now: float) -> bool:
-        return self._told_others and now >= self._door.paused_until and self._nursery.has_place(now)
+        return self._told_others and now >= self._acceptor.paused_until and self._pool.has_place(now)
 
     def _admit(self, ready: dict[int, int], now: float) -> None:
-        listeners = self._door.ready(ready)
+        listeners = self._acceptor.ready(ready)
         for listener in listeners:
             for _ in range(_ACCEPT_BATCH):
-                accepted = self._door.accept(listener, now) if self._may_accept(now) else None
+                accepted = self._acceptor.accept(listener, now) if self._may_accept(now) else None
                 if accepted is None:
                     break
                 self._deliver(*accepted, now)
-        if self._drain_left is not None and self._door.polled:
+        if self._drain_left is not None and self._acceptor.polled:
             self._drain_left -= _ACCEPT_BATCH
             if not listeners or self._drain_left <= 0:
                 self._close(DRAINING)
@@ -112,9 +112,9 @@ class Master:
     def _deliver(self, connection: socket.socket, host: str, port: int, now: float) -> None:
         peer = peer_key(host)
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if not self._nursery.admit(peer, now):
+        if not self._pool.admit(peer, now):
             self._refuse(connection, name, Status.TOO_MANY_CONNECTIONS, now)
-        elif not self._nursery.place(connection, peer, name, now):
+        elif not self._pool.place(connection, peer, name, now):
             self._refuse(connection, name, Status.BUSY, now)
         else:
             connection.close()
@@ -129,17 +129,17 @@ class Master:
             self._poll.unregister(self._orders.fileno())
             self._log.event("drain", reason="the supervisor is gone")
         if word.startswith(control.OTHERS):
-            self._nursery.others = int(word.removeprefix(control.OTHERS))
+            self._pool.others = int(word.removeprefix(control.OTHERS))
             self._told_others = True
         elif word.startswith(control.PEERS):
-            control.note_peers(self._nursery.admission.others, control.heard_peers(word))
+            control.note_peers(self._pool.admission.others, control.heard_peers(word))
         elif word == control.STOP:
             self._close(STOPPING)
             self._last_signals = [(now + _TERM_AFTER_S, signal.SIGTERM), (now + _KILL_AFTER_S, signal.SIGKILL)]
         elif word in (control.DRAIN, control.YIELD, b"") and self._drain_left is None:
             self._drain_left = _DRAIN_ACCEPTS
             self._told_others = True  # there may have been no time to, and the backlog is still ours
-            self._nursery.admission.disclose()
+            self._pool.admission.disclose()
             self._orders.report_at = 0.0  # the next generation waits for the numbers
             if word == control.YIELD:
                 self._close(DRAINING)
@@ -147,37 +147,37 @@ class Master:
                 self._tell(DRAINING)
 
     def _close(self, wish: int) -> None:
-        self._door.close()
+        self._acceptor.close()
         self._tell(wish)
-        self._nursery.close()
+        self._pool.close()
 
     def _tell(self, wish: int) -> None:
-        self._nursery.wish(wish)
-        self._nursery.signal(signal.SIGUSR1)
+        self._pool.wish(wish)
+        self._pool.signal(signal.SIGUSR1)
 
     def _keep_time(self, now: float) -> None:
         if self._drain_left is None:
-            self._orders.report(self._nursery.state, now)
+            self._orders.report(self._pool.state, now)
         else:  # each child that ends makes room for one of the next generation
-            self._orders.report_draining(self._nursery.state, self._nursery.admission, now)
+            self._orders.report_draining(self._pool.state, self._pool.admission, now)
         self._refusals.expire(now)
-        if now >= self._nursery.look_at:
-            self._nursery.bury(now)
-        self._nursery.sweep(now)
-        self._nursery.review(now)
+        if now >= self._pool.look_at:
+            self._pool.reap(now)
+        self._pool.sweep(now)
+        self._pool.review(now)
         if self._last_signals and now >= self._last_signals[0][0]:
-            self._nursery.signal(self._last_signals.pop(0)[1])
+            self._pool.signal(self._last_signals.pop(0)[1])
 
     def _timeout_ms(self, now: float) -> float | None:
         """Until something is due without an event; None: nothing is."""
-        if self._drain_left is not None and self._door.polled:
+        if self._drain_left is not None and self._acceptor.polled:
             return 0
         moments = [
             self._orders.report_at,
-            self._door.paused_until,
+            self._acceptor.paused_until,
             self._refusals.next_moment,
-            self._nursery.moment,
-            self._nursery.look_at,
+            self._pool.moment,
+            self._pool.look_at,
         ]
         moments += [moment for moment, _ in self._last_signals]
         due = [moment for moment in moments if moment is not None and moment > now]

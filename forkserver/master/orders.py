@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from forkserver import control
+from forkserver.ipc import control
 from forkserver.master.admission import Admission
 
 _AGAIN_S = 0.05

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 
-from forkserver import linger
+from forkserver.kernel import linger
 from forkserver.protocol.messages import Identity, Reply, Status
 from forkserver.protocol.native import encode_reply
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 
+DEFAULT_PORT = 2057
+"""TCP port of a server that names no other."""
+
 MAX_REQUEST_BYTES = 8192
 """Longest request line, its line feed included."""
 MAX_REPLY_BYTES = 16384

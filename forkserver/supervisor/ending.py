@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 
-from forkserver import control
+from forkserver.ipc import control
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from forkserver.supervisor.succession import Succession
+    from forkserver.supervisor.generations import Generations
 
 STOP_S = 5.0
 """How long a master that was told STOP may take: its children get TERM after one second and KILL after three."""
@@ -18,7 +18,7 @@ _KILL_AGAIN_S = 0.5
 class Ending:
     """``now`` is always the supervisor's clock, in seconds; ``moment`` is when ``keep_time`` has something to do."""
 
-    def __init__(self, masters: Succession) -> None:
+    def __init__(self, masters: Generations) -> None:
         self._masters = masters
         self._killing = False
         self.moment: float | None = None

@@ -12,8 +12,8 @@ import subprocess
 import sys
 
 import forkserver
-from forkserver import control
 from forkserver.errors import OperatorError, name_exit
+from forkserver.ipc import control
 from forkserver.settings import Settings
 from forkserver.supervisor import journal
 from forkserver.supervisor.systemd import TABLE_PREFIX

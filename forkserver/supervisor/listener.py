@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import socket
 
-from forkserver import linger
-from forkserver.control import MAX_LISTENERS
 from forkserver.errors import OperatorError
+from forkserver.ipc.control import MAX_LISTENERS
+from forkserver.kernel import linger
 from forkserver.settings import FIELDS, Settings
 from forkserver.supervisor import address
 
@@ -149,7 +149,7 @@ def prepare(listeners: Listeners, settings: Settings) -> None:
 
     * Keep-alive and user timeout: notice a peer that died silently, but not before ``stall_s``.
     * TCP_NOTSENT_LOWAT: bound the memory of a connection whose peer does not read.
-    * SO_LINGER: the connection of a process that is killed is reset, see ``forkserver.linger``.
+    * SO_LINGER: the connection of a process that is killed is reset, see ``forkserver.kernel.linger``.
     """
     # The user timeout also bounds how long a living peer may keep its window closed, which is for the child to judge.
     user_timeout_ms = int(max(_USER_TIMEOUT_S, 2 * settings.stall_s) * 1000)

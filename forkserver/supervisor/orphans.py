@@ -16,15 +16,15 @@ def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:
 
     Looks before it takes (WNOWAIT): a master's status belongs to the ``subprocess`` object that started it.
     """
-    buried: list[tuple[int, int, resource.struct_rusage]] = []
+    reaped: list[tuple[int, int, resource.struct_rusage]] = []
     while True:
         try:
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return buried
+            return reaped
         if seen is None or seen.si_pid in masters:
-            return buried
-        buried.append(os.wait4(seen.si_pid, 0))
+            return reaped
+        reaped.append(os.wait4(seen.si_pid, 0))
 
 
 def children_among(pids: Iterable[int], session: int) -> set[int]:

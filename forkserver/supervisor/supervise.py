@@ -10,16 +10,16 @@ import select
 import signal
 import time
 
-from forkserver import control
 from forkserver.errors import OperatorError
+from forkserver.ipc import control
+from forkserver.ipc.signals import SignalPipe
 from forkserver.kernel import prctl
 from forkserver.logline import LOOP_PATIENCE_S, Log
-from forkserver.signals import SignalPipe
 from forkserver.supervisor import journal, listener, systemd, tables
 from forkserver.supervisor.ending import STOP_S, Ending
+from forkserver.supervisor.generations import Generations
 from forkserver.supervisor.logsocket import LogSocket
 from forkserver.supervisor.operator import RELOAD, REOPEN, STATUS, OperatorSocket
-from forkserver.supervisor.succession import Succession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def main(settings: Settings, load: Callable[[], Settings], reopen_log: Callable[
     tables.log_cut(left, log)
     notifier.store({})  # now, not with the first tables: a start that fails would tell it again
     listeners = listener.adopt(passed) if passed else listener.bind(settings)
-    masters = Succession(settings, listeners, log)
+    masters = Generations(settings, listeners, log)
     adopted = listeners if passed else None
     supervisor = Supervisor(masters, load, reopen_log, log, notifier=notifier, adopted=adopted)
     supervisor.warn_of_unused_addresses(settings)
@@ -77,7 +77,7 @@ class Supervisor:
 
     def __init__(  # noqa: PLR0913 - the parts of the supervisor, each once
         self,
-        masters: Succession,
+        masters: Generations,
         load: Callable[[], Settings],
         reopen_log: Callable[[], None] | None,
         log: Log,
@@ -126,7 +126,7 @@ class Supervisor:
         self._masters.listen(now)
         for word, answer in self._operators.listen():
             self._answer(word, answer)
-        self._masters.bury(now)
+        self._masters.reap(now)
         if self._wishes and not self._masters.reloading:
             self._fulfil()
         self._keep_time(now)

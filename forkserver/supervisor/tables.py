@@ -4,7 +4,7 @@ A master tells what became of its children itself. The supervisor looks into the
 children that the master left, and into the tables of a supervisor that died before it (``log_cut``).
 
 Tables are read with pread(2): a hole costs no memory, and a file that is not as it should be is a short read, not a
-SIGBUS. What a table says is not trusted, see ``forkserver.slots``.
+SIGBUS. What a table says is not trusted, see ``forkserver.ipc.slots``.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from __future__ import annotations
 import fcntl
 import os
 
-from forkserver import slots
-from forkserver.account import Life, account_of_cut
+from forkserver.ipc import slots
+from forkserver.ipc.account import Life, account_of_cut
 from forkserver.settings import MAX_CHILDREN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from forkserver.ipc.slots import Slot
     from forkserver.logline import Log
-    from forkserver.slots import Slot
 
 _BLOCK_BYTES = 65536
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW

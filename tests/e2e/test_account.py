@@ -29,7 +29,8 @@ def test_a_fetch_in_pieces_that_is_killed_is_not_told_as_ok(serve, root, begin, 
     run = begin(server, "--limit-rate", "8M", "large")
 
     def verified() -> bool:
-        # The list has one line of the form "INDEX SHA-256 ..." for each verified piece. Other lines tell of pieces on their way.
+        # The list has one line of the form "INDEX SHA-256 ..." for each verified piece. Its other lines tell of pieces
+        # that are on their way.
         lists = [each.read_bytes() for each in place.glob(".fsget-*.sums")]
         return any(re.search(rb"^\d+ [0-9a-f]{64} .*\n", each, re.MULTILINE) for each in lists)
 

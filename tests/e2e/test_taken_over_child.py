@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from forkserver.handover import IDLE_CHILD_S
+from forkserver.ipc.handover import IDLE_CHILD_S
 
 SYS_PIDFD_GETFD = 438
 OWN_DESCRIPTORS = 6  # standard streams, root, queue, pipe

@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
-from forkserver import control
 from forkserver.errors import OperatorError
+from forkserver.ipc import control
+from forkserver.ipc.slots import SlotTable
 from forkserver.logline import Log
 from forkserver.settings import Settings
-from forkserver.slots import SlotTable
 from forkserver.supervisor import generation, listener
-from forkserver.supervisor.succession import Succession
+from forkserver.supervisor.generations import Generations
 
 # A master that hands its end of the control channel to the test, and lives.
 FAKE_MASTER = """
@@ -49,14 +49,14 @@ class Master:
 
 
 class Masters:
-    """The supervisor's succession, and what its loop does with it."""
+    """The supervisor's generations, and what its loop does with it."""
 
     def __init__(self, meeting: socket.socket) -> None:
         self._meeting = meeting
         self._masters: list[Master] = []
         self._settings = Settings(port=0)
         self.answers: list[OperatorError | None] = []
-        self.succession = Succession(self._settings, listener.bind(self._settings), Log())
+        self.generations = Generations(self._settings, listener.bind(self._settings), Log())
 
     def first(self) -> Master:
         return self.ready(self.starting())
@@ -67,12 +67,12 @@ class Masters:
 
     def candidate(self, settings: Settings) -> Master:
         """A reload whose master is not ready yet."""
-        self.succession.reload(settings, adopted=False, answer=self.answers.append)
+        self.generations.reload(settings, adopted=False, answer=self.answers.append)
         return self._born()
 
     def starting(self) -> Master:
         """One that replaces a dead one, and is not ready yet."""
-        self.succession.start(0.0)
+        self.generations.start(0.0)
         return self._born()
 
     def _born(self) -> Master:
@@ -88,9 +88,9 @@ class Masters:
         return master
 
     def turn(self) -> None:
-        self.succession.listen(0.0)
-        self.succession.bury(0.0)
-        self.succession.speak()
+        self.generations.listen(0.0)
+        self.generations.reap(0.0)
+        self.generations.speak()
 
     def drain_with_many_peers(self, master: Master) -> dict[str, int]:
         """Have it tell far more than a channel holds at once."""
@@ -106,26 +106,26 @@ class Masters:
         """What it is told next; as the supervisor's loop does, wait for room where there is something to tell."""
         packet = master.channel.recv(control.MAX_PACKET_BYTES)
         poll = select.poll()
-        self.succession.watch(poll)
+        self.generations.watch(poll)
         if poll.poll(0):
             self.turn()
         return packet
 
     def kill(self, master: Master) -> None:
-        """End it, and have it buried."""
+        """End it, and have it reaped."""
         os.kill(master.pid, signal.SIGKILL)
         os.waitid(os.P_PID, master.pid, os.WEXITED | os.WNOWAIT)
         self.turn()
 
     def see_killed(self, master: Master) -> None:
-        """Have one buried that was killed already."""
+        """Have one reaped that was killed already."""
         while os.path.exists(f"/proc/{master.pid}"):
             self.turn()
 
     def close(self) -> None:
-        self.succession.close(control.STOP)
-        self.succession.kill_masters()
-        while self.succession:
+        self.generations.close(control.STOP)
+        self.generations.kill_masters()
+        while self.generations:
             self.turn()
         for master in self._masters:
             master.channel.close()
@@ -264,9 +264,9 @@ def test_a_master_that_starts_when_a_reload_overtakes_it_retires_whenever_it_is_
     assert candidate.told() == [b"others 0"], "it need not wait for one that never accepted"
     masters.ready(replacement)
     assert (replacement.told(), candidate.told()) == ([b"yield"], [])
-    assert masters.succession.serving
+    assert masters.generations.serving
     masters.kill(replacement)
-    assert masters.succession.start_at is None
+    assert masters.generations.start_at is None
 
 
 def test_a_reload_fails_whose_master_is_ready_and_dies_at_once(masters):
@@ -275,7 +275,7 @@ def test_a_reload_fails_whose_master_is_ready_and_dies_at_once(masters):
     candidate.say(b"ready 1")
     os.kill(candidate.pid, signal.SIGKILL)
     os.waitid(os.P_PID, candidate.pid, os.WEXITED | os.WNOWAIT)
-    masters.succession.bury(0.0)
+    masters.generations.reap(0.0)
     assert [str(answer) for answer in masters.answers] == ["it ended with SIGKILL"]
     masters.turn()
     assert first.told() == [b"others 0"]
@@ -284,7 +284,7 @@ def test_a_reload_fails_whose_master_is_ready_and_dies_at_once(masters):
 def test_a_master_that_starts_while_the_server_is_told_to_end_is_told_so(masters):
     first = masters.first()
     candidate = masters.candidate(Settings(port=0))
-    masters.succession.close(control.DRAIN)
+    masters.generations.close(control.DRAIN)
     assert str(masters.answers[0]) == "the server is being stopped"
     masters.ready(candidate)
     assert (first.told(), candidate.told()) == ([b"others 0", b"drain"], [b"drain", b"others 0"])
@@ -292,7 +292,7 @@ def test_a_master_that_starts_while_the_server_is_told_to_end_is_told_so(masters
 
 def beat(masters: Masters, times: int) -> None:
     for _ in range(times):
-        masters.succession.beat(0.0)
+        masters.generations.beat(0.0)
 
 
 NONSENSE = [
@@ -313,7 +313,7 @@ def test_a_master_that_talks_nonsense_is_killed_and_replaced(masters, capfd, non
     first = masters.first()
     first.say(nonsense, b"report 1 1")
     masters.turn()
-    assert masters.succession.start_at == 0.0
+    assert masters.generations.start_at == 0.0
     assert capfd.readouterr().err.count(" master-stuck ") == 1
     masters.see_killed(first)
     masters.first()
@@ -326,7 +326,7 @@ def test_a_candidate_that_talks_nonsense_fails_its_reload(masters):
     masters.turn()
     assert [str(answer) for answer in masters.answers] == ["it said what no master says: report x y"]
     first.told()
-    assert masters.succession.serving
+    assert masters.generations.serving
 
 
 def test_a_master_that_has_more_peers_than_there_can_be_is_not_trusted(masters):
@@ -342,12 +342,12 @@ def test_a_master_that_talks_without_end_does_not_hold_the_loop(masters):
     first = masters.first()
     for served in range(200):
         first.say(b"report 0 %d" % served)
-    masters.succession.listen(0.0)
-    status = masters.succession.status
+    masters.generations.listen(0.0)
+    status = masters.generations.status
     assert ", 63 served" in status
     for _ in range(3):
-        masters.succession.listen(0.0)
-    assert ", 199 served" in masters.succession.status
+        masters.generations.listen(0.0)
+    assert ", 199 served" in masters.generations.status
 
 
 def test_what_a_master_complains_of_is_fit_for_a_terminal(masters):
@@ -369,7 +369,7 @@ def test_a_reload_fails_whose_master_is_never_ready(masters):
     beat(masters, 1)
     assert [str(answer) for answer in masters.answers] == ["it was not ready after 30 s; see whether its root answers"]
     masters.see_killed(candidate)
-    assert masters.succession.serving
+    assert masters.generations.serving
     masters.next()
 
 
@@ -378,7 +378,7 @@ def test_a_replacement_that_is_never_ready_is_replaced(masters):
     stopped = masters.starting()
     os.kill(stopped.pid, signal.SIGSTOP)
     beat(masters, generation.MAX_STARTING_BEATS + 1)
-    assert masters.succession.start_at == 0.1
+    assert masters.generations.start_at == 0.1
     masters.see_killed(stopped)
     assert masters.first().told() == [b"others 0"]
 
@@ -394,7 +394,7 @@ def test_a_reload_waits_for_an_old_master_that_is_stopped_until_that_counts_as_s
     masters.turn()
     assert (new.told(), masters.answers) == ([], [])
     beat(masters, 1)
-    masters.succession.speak()
+    masters.generations.speak()
     assert (new.told(), masters.answers) == ([b"others 0"], [None])
     assert f"master-stuck pid={old.pid} " in capfd.readouterr().err
 
@@ -410,11 +410,11 @@ def test_a_master_s_table_is_kept_while_the_master_lives(masters):
     socket.send_fds(master.channel, [control.TABLE], [table.fd])
     table.close_file()
     masters.turn()
-    ((name, fd),) = masters.succession.tables.items()
+    ((name, fd),) = masters.generations.tables.items()
     assert name == f"table-{os.getpid()}-1"
     assert os.fstat(fd).st_size > 0
     masters.kill(master)
-    assert masters.succession.tables == {}
+    assert masters.generations.tables == {}
     del table
     assert descriptors() < before, "neither the table nor the channel is left"
 
@@ -426,7 +426,7 @@ def test_a_table_that_cannot_be_read_is_done_without(masters):
         socket.send_fds(master.channel, [control.TABLE], [strange.fileno()])
     master.say(control.TABLE)
     masters.turn()
-    assert (masters.succession.tables, masters.succession.serving) == ({}, True)
+    assert (masters.generations.tables, masters.generations.serving) == ({}, True)
     assert descriptors() == before
 
 
@@ -440,6 +440,6 @@ def test_descriptors_that_no_master_sends_are_not_kept(masters):
     socket.send_fds(master.channel, [b"report 1 2"], [table.fd])
     socket.send_fds(master.channel, [b"report 1 3"], [table.fd] * 9)
     masters.turn()
-    assert ", 3 served" in masters.succession.status
+    assert ", 3 served" in masters.generations.status
     assert descriptors() == before
     table.close_file()

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from forkserver.handover import Handover
+from forkserver.ipc.handover import Handover
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import socket
 import pytest
 
 from forkserver.child.wire import Tap, Wire
+from forkserver.ipc.slots import SlotTable
 from forkserver.master.refusals import Refusals
 from forkserver.protocol.messages import Identity, Status
 from forkserver.settings import Settings
-from forkserver.slots import SlotTable
 from forkserver.supervisor import listener
 
 ANSWER = bytes(100_000)

@@ -10,12 +10,12 @@ import threading
 import pytest
 
 from forkserver.child.docroot import Docroot
-from forkserver.child.session import Session
+from forkserver.child.session import ServerSession
 from forkserver.child.wire import Tap, Wire
+from forkserver.ipc.slots import SlotTable
 from forkserver.logline import Log
 from forkserver.protocol.messages import Identity
 from forkserver.settings import Settings
-from forkserver.slots import SlotTable
 
 MANY = 3000
 
@@ -43,7 +43,7 @@ def waits(root):
         with ours:
             ours.sendall(requests)
             ours.shutdown(socket.SHUT_WR)
-            Session(
+            ServerSession(
                 Wire(noting, Tap(table)),
                 peer="192.0.2.1:65535",
                 settings=Settings(root=str(root)),

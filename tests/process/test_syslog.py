@@ -33,8 +33,8 @@ import sys
 sys.path.append({repository!r})
 from forkserver.supervisor import logsocket
 logsocket.PATH = {path!r}
-from forkserver.front import detach
-sys.exit(detach.main(int(sys.argv[1]), sys.argv[2]))
+from forkserver.front import daemonize
+sys.exit(daemonize.main(int(sys.argv[1]), sys.argv[2]))
 """
 
 
@@ -216,7 +216,7 @@ def test_a_daemon_whose_logger_is_gone_ends_in_order(logger, order):
 
 
 def test_a_logger_that_does_not_read_does_not_stop_the_service(logger, order):
-    # With one child at a time the master has buried, and told of, all those before it.
+    # With one child at a time the master has reaped, and told of, all those before it.
     daemon = Daemon(order(max_children=1))
     master = int(fields(logger.wait_for("ready"))["master_pid"])
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:

@@ -29,12 +29,13 @@ Rule = Callable[[Files], list[str]]
 LAYERS = {
     "protocol": set[str](),
     "kernel": {"base"},
-    "base": {"protocol", "kernel"},
-    "child": {"base", "protocol", "kernel"},
-    "master": {"base", "protocol", "kernel"},
-    "supervisor": {"base", "protocol", "kernel"},
-    "front": {"base", "protocol", "kernel", "supervisor"},
-    "client": {"base", "protocol"},
+    "base": {"protocol"},
+    "ipc": {"base", "protocol", "kernel"},
+    "child": {"base", "protocol", "kernel", "ipc"},
+    "master": {"base", "protocol", "kernel", "ipc"},
+    "supervisor": {"base", "protocol", "kernel", "ipc"},
+    "front": {"base", "protocol", "kernel", "ipc", "supervisor"},
+    "client": {"protocol"},
 }
 # The same among the packages of the client, and the modules right beneath it that all of them may import.
 ROOMS = {"remote": set[str](), "local": {"remote"}, "fetch": {"remote", "local"}}
@@ -42,7 +43,10 @@ SHARED = {"display", "outcome"}
 # The composition root: the one place that hands the child to the master.
 COMPOSITION_ROOT = "forkserver/master/__main__.py"
 # What runs in a master or a child, and what both may load.
-LEAN = {"base", "protocol", "kernel", "master", "child"}
+LEAN = {"base", "protocol", "kernel", "ipc", "master", "child"}
+
+# All that may stand right beneath forkserver/; everything else has a folder.
+BASE = {"__init__", "errors", "logline", "settings"}
 
 FORK = {"fork", "forkpty", "_exit", "posix_spawn", "posix_spawnp"}
 WAIT = {"wait", "wait3", "wait4", "waitid", "waitpid"}
@@ -105,7 +109,7 @@ def imports_point_one_way(files: Files) -> list[str]:
         for line, name in imports(path, tree(source)):
             top, *rest = name.split(".")
             other = rest[0] if rest and rest[0] in LAYERS else "base"
-            if top == "forkserver" and other not in allowed:
+            if top == "forkserver" and rest != ["__version__"] and other not in allowed:
                 found.append(f"{path}:{line}: {part(path)} must not import {name}")
     return found
 
@@ -120,6 +124,43 @@ def the_rooms_of_the_client_point_one_way(files: Files) -> list[str]:
                 if words[:2] == ["forkserver", "client"] and words[2] not in ROOMS[room] | {room} | SHARED:
                     found.append(f"{path}:{line}: {room} must not import {name}")
     return found
+
+
+def only_the_base_is_in_no_folder(files: Files) -> list[str]:
+    names = {path: path.split("/")[1].removesuffix(".py") for path in files if part(path) == "base"}
+    return [f"{path}: belongs in a folder" for path, name in names.items() if name not in BASE]
+
+
+def module_of(path: str) -> str:
+    """The name by which a file is imported."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def no_circles_between_modules(files: Files) -> list[str]:
+    """Imports that are only for types count, too: a reader follows them all the same."""
+    paths = {module_of(path): path for path in files}
+    ahead: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        named = {name for _, name in imports(path, tree(files[path]))}
+        found = {name if name in paths else name.rpartition(".")[0] for name in named}
+        ahead[module] = (found & paths.keys()) - {module}
+    # What imports nothing that is left is in no circle, nor what is imported by nothing that is left.
+    left = set(ahead)
+    while ends := {
+        module for module in left if not ahead[module] & left or not any(module in ahead[other] for other in left)
+    }:
+        left -= ends
+    return [f"{paths[module]}: imports in a circle {sorted(ahead[module] & left)}" for module in sorted(left)][:1]
+
+
+def class_names_are_unique(files: Files) -> list[str]:
+    owner: dict[str, str] = {}
+    return [
+        f"{path}:{node.lineno}: {node.name} is also a class of {owner[node.name]}"
+        for path, source in files.items()
+        for node in ast.walk(tree(source))
+        if isinstance(node, ast.ClassDef) and owner.setdefault(node.name, path) != path
+    ]
 
 
 def protocol_does_no_io(files: Files) -> list[str]:
@@ -227,6 +268,8 @@ PLANTED: list[tuple[Rule, Files]] = [
             "forkserver/supervisor/supervise.py": "import forkserver.master.__main__",
             "forkserver/supervisor/generation.py": "if TYPE_CHECKING:\n    from forkserver.child import session",
             "forkserver/client/api.py": "from forkserver.supervisor import address",
+            "forkserver/client/a.py": "from forkserver.settings import DEFAULT_PORT",
+            "forkserver/ipc/control.py": "from forkserver.master import loop",
             "forkserver/front/cli.py": "import forkserver.client.command.cli",
         },
     ),
@@ -236,6 +279,21 @@ PLANTED: list[tuple[Rule, Files]] = [
             "forkserver/client/remote/a.py": "from forkserver.client.local import partial",
             "forkserver/client/local/a.py": "from forkserver.client.fetch.tree import Tree",
             "forkserver/client/fetch/a.py": "from forkserver.client.api import Client",
+        },
+    ),
+    (only_the_base_is_in_no_folder, {"forkserver/slots.py": "", "forkserver/utils.py": ""}),
+    (
+        no_circles_between_modules,
+        {
+            "forkserver/child/a.py": "import forkserver.child.b",
+            "forkserver/child/b.py": "if TYPE_CHECKING:\n    from forkserver.child.a import A",
+        },
+    ),
+    (
+        class_names_are_unique,
+        {
+            "forkserver/child/c.py": "class C:\n    pass",
+            "forkserver/master/d.py": "def f():\n    class C:\n        pass",
         },
     ),
     (
@@ -268,7 +326,7 @@ PLANTED: list[tuple[Rule, Files]] = [
         the_clock_of_master_and_child_is_in_two_files,
         {
             "forkserver/child/session.py": "import time\ntime.monotonic()",
-            "forkserver/a.py": "import time as t\nt.monotonic_ns",
+            "forkserver/ipc/a.py": "import time as t\nt.monotonic_ns",
         },
     ),
     (
@@ -288,11 +346,13 @@ PLANTED: list[tuple[Rule, Files]] = [
     (modules_are_short, {"forkserver/child/a.py": "\n" * 401}),
     (
         functions_are_short,
-        {"forkserver/child/b.py": SIXTY_ONE_LINES, "forkserver/b.py": f"class C:\n  async {SIXTY_ONE_LINES}"},
+        {"forkserver/child/b.py": SIXTY_ONE_LINES, "forkserver/errors.py": f"class C:\n  async {SIXTY_ONE_LINES}"},
     ),
     (modules_are_named_for_what_they_do, {"forkserver/utils.py": "", "forkserver/common/x.py": ""}),
     (every_module_says_what_it_is, {"forkserver/a.py": "import os"}),
 ]
+# Rules that compare files: their planted files break them together.
+BETWEEN_FILES: set[Rule] = {no_circles_between_modules, class_names_are_unique}
 
 
 @pytest.mark.parametrize("rule", [rule for rule, _ in PLANTED], ids=lambda rule: rule.__name__)
@@ -302,6 +362,10 @@ def test_the_code_keeps_the_rule(rule: Rule) -> None:
 
 @pytest.mark.parametrize(("rule", "planted"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
 def test_the_rule_finds_what_breaks_it(rule: Rule, planted: Files) -> None:
+    if rule in BETWEEN_FILES:
+        (violation,) = rule(planted)
+        assert violation.startswith(tuple(planted))
+        return
     for path, source in planted.items():
         (violation,) = rule({path: source})
         assert violation.startswith(path)

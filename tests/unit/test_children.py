@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from forkserver.ipc.slots import SlotTable
 from forkserver.master.children import Children
-from forkserver.slots import SlotTable
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def test_a_child_forked_for_a_connection_is_not_idle_and_gives_it_back_when_it_d
     connection = children.open_connection("peer", 0.0)
     fork(children, 100, connection)
     assert (children.idle, len(children)) == (0, 1)
-    buried = children.died(100)
-    assert buried
-    assert buried[1]
-    assert buried[1].peer == "peer"
+    reaped = children.died(100)
+    assert reaped
+    assert reaped[1]
+    assert reaped[1].peer == "peer"
     assert (children.idle, len(children)) == (0, 0)
 
 
@@ -35,10 +35,10 @@ def test_a_spare_child_is_idle_until_a_connection_is_forwarded(children):
     children.forwarded()
     spare.slot.connection = connection
     assert children.idle == 0
-    buried = children.died(100)
-    assert buried
-    assert buried[1]
-    assert buried[1].peer == "peer"
+    reaped = children.died(100)
+    assert reaped
+    assert reaped[1]
+    assert reaped[1].peer == "peer"
     assert children.idle == 0
 
 
@@ -57,9 +57,9 @@ def test_an_announcement_makes_a_child_idle_and_its_place_free(children):
     child = fork(children, 100, connection)
     assert children.available(child.number, connection) == "peer"
     assert children.idle == 1
-    buried = children.died(100)
-    assert buried
-    assert buried[1] is None, "its connection was given back before"
+    reaped = children.died(100)
+    assert reaped
+    assert reaped[1] is None, "its connection was given back before"
     assert children.idle == 0
 
 
@@ -78,10 +78,10 @@ def test_a_child_killed_with_its_second_connection_gives_that_one_back(children)
     second = children.open_connection("b", 0.0)
     children.forwarded()
     child.slot.connection = second
-    buried = children.died(100)
-    assert buried
-    assert buried[1]
-    assert buried[1].peer == "b"
+    reaped = children.died(100)
+    assert reaped
+    assert reaped[1]
+    assert reaped[1].peer == "b"
     assert children.idle == 0
 
 
@@ -153,10 +153,10 @@ def test_a_child_forked_for_its_connection_cannot_hide_it(children):
     child = fork(children, 100, children.open_connection("peer", 0.0))
     child.slot.connection = 0
     assert children.write_off(before=9.9) == []
-    buried = children.died(100)
-    assert buried
-    assert buried[1]
-    assert buried[1].peer == "peer"
+    reaped = children.died(100)
+    assert reaped
+    assert reaped[1]
+    assert reaped[1].peer == "peer"
     assert children.idle == 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkserver.client.remote.banner import advice
-from forkserver.settings import DEFAULT_PORT
+from forkserver.protocol.messages import DEFAULT_PORT
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ ACCOUNTS = {
         for key in node.keys
         if key
     }
-    for function in ast.parse((REPOSITORY / "forkserver/account.py").read_text(encoding="utf-8")).body
+    for function in ast.parse((REPOSITORY / "forkserver/ipc/account.py").read_text(encoding="utf-8")).body
     if isinstance(function, ast.FunctionDef)
 }
 ACCOUNTS["account_of_cut"] |= ACCOUNTS["account"]

@@ -7,12 +7,12 @@ import socket
 
 import pytest
 
-from forkserver import control
 from forkserver.child import clock
 from forkserver.errors import ExitStatus
+from forkserver.ipc import control
 from forkserver.master.admission import Admission, peer_key
+from forkserver.master.exitpolicy import exit_policy
 from forkserver.master.throttle import Throttle
-from forkserver.master.verdict import judge
 from forkserver.settings import MAX_CHILDREN
 from forkserver.supervisor.backoff import Backoff
 
@@ -142,8 +142,8 @@ def test_the_first_master_that_dies_is_replaced_at_once_and_the_next_ones_later(
     ],
 )
 def test_every_end_of_a_child_has_a_name_and_only_those_out_of_order_a_penalty(wait_status, word, ordinary):
-    verdict = judge(int(wait_status))
-    assert (verdict.word, verdict.ordinary, verdict.penalty) == (word, ordinary, not ordinary)
+    policy = exit_policy(int(wait_status))
+    assert (policy.word, policy.ordinary, policy.penalty) == (word, ordinary, not ordinary)
 
 
 def test_a_pace_is_the_nearer_of_stall_and_average(monkeypatch):

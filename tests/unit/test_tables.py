@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserver.account import Life, account_of_cut
+from forkserver.ipc.account import Life, account_of_cut
+from forkserver.ipc.slots import HEADER_BYTES, ROW_BYTES, SlotTable
 from forkserver.logline import MAX_LINE_BYTES, Log
 from forkserver.protocol.native import encode_name
-from forkserver.slots import HEADER_BYTES, ROW_BYTES, SlotTable
 from forkserver.supervisor.tables import OrphanTables, Table, log_cut
 
 ROWS = 5

@@ -21,7 +21,7 @@ from forkserver.client.local.output import check_output, output_complaints
 from forkserver.client.local.target import Durable
 from forkserver.client.outcome import MEANINGS, Exit, Failure, Interrupted
 from forkserver.client.remote.address import Location, parse_location
-from forkserver.settings import DEFAULT_PORT
+from forkserver.protocol.messages import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

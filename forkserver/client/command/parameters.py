@@ -11,7 +11,7 @@ import click
 from forkserver.client.display import escape
 from forkserver.client.local import checksums
 from forkserver.client.remote.address import Address, parse_server
-from forkserver.settings import DEFAULT_PORT
+from forkserver.protocol.messages import DEFAULT_PORT
 
 MAX_TIMEOUT_S = 86400
 MIN_RATE = 1024

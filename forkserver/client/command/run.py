@@ -114,7 +114,7 @@ class Options(NamedTuple):
 
 
 class Run:
-    """Carries the options and the conversations, one a server. ``note`` is told of every file that is here."""
+    """Carries the options and the sessions, one a server. ``note`` is told of every file that is here."""
 
     def __init__(self, options: Options, note: Note | None = None) -> None:
         self._options = options
@@ -250,7 +250,7 @@ class Run:
         many = self._options.dry or self._options.may_be_many(location)
         # What is there by that very name is no pattern, as in a shell.
         if many and not (self._options.recursive or self._options.dry):
-            from forkserver.client.fetch.grove import is_there  # noqa: PLC0415 - whoever fetches one file does without
+            from forkserver.client.fetch.treeplan import is_there  # noqa: PLC0415 - whoever fetches one file does without
 
             many = not is_there(client.session, location.name)
         if many:
@@ -264,8 +264,8 @@ class Run:
 
     def _fetch_tree(self, client: Client, location: Location) -> None:
         from forkserver.client.command.tally import Tally  # noqa: PLC0415 - likewise
-        from forkserver.client.fetch.grove import Plan, Wanted, fetch_tree  # noqa: PLC0415 - likewise
         from forkserver.client.fetch.pattern import Filter  # noqa: PLC0415 - likewise
+        from forkserver.client.fetch.treeplan import Plan, Wanted, fetch_tree  # noqa: PLC0415 - likewise
 
         options = self._options
         progress = Progress(location.shown, self._line, client.serving)

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from forkserver.client.display import count
-from forkserver.client.fetch.grove import fetch_named
 from forkserver.client.fetch.sweep import Sweep
+from forkserver.client.fetch.treeplan import fetch_named
 from forkserver.client.fetch.watcher import Counter
 from forkserver.client.local.leftovers import note_about_part
 from forkserver.client.local.partial import PIECE_BYTES

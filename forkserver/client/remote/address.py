@@ -10,9 +10,8 @@ import re
 from typing import NamedTuple
 
 from forkserver.client.display import escape
-from forkserver.protocol.messages import MAX_REQUEST_BYTES, ProtocolError, Request
+from forkserver.protocol.messages import DEFAULT_PORT, MAX_REQUEST_BYTES, ProtocolError, Request
 from forkserver.protocol.native import decode_name, encode_name, encode_request
-from forkserver.settings import DEFAULT_PORT
 
 _URL = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)\Z", re.DOTALL)
 _MAX_PORT = 65535

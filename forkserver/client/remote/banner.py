@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from forkserver.settings import DEFAULT_PORT
+from forkserver.protocol.messages import DEFAULT_PORT
 
 ENOUGH_BYTES = 128
 """As many of the first bytes tell one kind of server from another."""

@@ -1,4 +1,4 @@
-"""A conversation with one server: connect, ask, receive, and ask again while the server is busy. Runs at the user's."""
+"""A session with one server: connect, ask, receive, and ask again while the server is busy. Runs at the user's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from forkserver.client.remote.address import Address
-    from forkserver.client.remote.throttle import Throttle
+    from forkserver.client.remote.ratelimit import RateLimit
 
 WINDOW = 64
 """Requests on the way: enough to hide the way there and back, few enough to do again after a lost connection."""
@@ -47,7 +47,7 @@ class Session:
         timeout_s: float,
         retries: int,
         waiting: Watcher | None = None,
-        throttle: Throttle | None = None,
+        throttle: RateLimit | None = None,
     ) -> None:
         self._addresses = deque(addresses)
         self._timeout_s = timeout_s

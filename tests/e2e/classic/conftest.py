@@ -137,7 +137,9 @@ def python(modules: Path) -> str:
     for candidate in (sys.executable, "/usr/bin/python3"):
         with contextlib.suppress(OSError):
             # It must be able to start another, too.
-            code = "import forkserver.front.detach, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
+            code = (
+                "import forkserver.front.daemonize, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
+            )
             tried = subprocess.run(
                 ["setpriv", f"--reuid={NOBODY}", "--clear-groups", candidate, "-c", code],
                 env={"PYTHONPATH": str(modules)},

@@ -11,7 +11,7 @@ from forkserver.protocol.native import encode_name
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from forkserver.child.transfer import Transfer
-    from forkserver.slots import Slot
+    from forkserver.ipc.slots import Slot
 
 _BROKEN = {
     ExitStatus.PEER_GONE: "peer-gone",
@@ -21,7 +21,7 @@ _BROKEN = {
 _PARTIAL = "partial"
 
 
-class Receipt:
+class EndLine:
     """The requests of one connection, one after the other, a line each; a connection that made none has one line too.
 
     Parts of a file that are asked for one behind the other are one transfer, and have one line, and so have parts of

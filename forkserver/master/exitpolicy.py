@@ -7,7 +7,7 @@ import os
 from forkserver.errors import ExitStatus, name_end
 
 
-class Verdict:
+class ExitPolicy:
     """``word`` names the end; an ``ordinary`` one was in order; a ``penalty`` throttles, if nothing had been served."""
 
     __slots__ = ("ordinary", "penalty", "word")
@@ -19,13 +19,13 @@ class Verdict:
 
 
 _ORDINARY = {
-    status.value: Verdict(name_end(status), ordinary=True, penalty=False)
+    status.value: ExitPolicy(name_end(status), ordinary=True, penalty=False)
     for status in ExitStatus
     if status is not ExitStatus.BUG
 }
 
 
-def judge(wait_status: int) -> Verdict:
-    """The verdict on a status of wait(2)."""
+def exit_policy(wait_status: int) -> ExitPolicy:
+    """Return the policy for a status of wait(2)."""
     code = os.waitstatus_to_exitcode(wait_status)
-    return _ORDINARY.get(code) or Verdict(name_end(code), ordinary=False, penalty=True)
+    return _ORDINARY.get(code) or ExitPolicy(name_end(code), ordinary=False, penalty=True)

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import resource
 
-    from forkserver.slots import Slot
+    from forkserver.ipc.slots import Slot
 
     Fields = dict[str, str | int]
 

@@ -1,12 +1,12 @@
-"""The masters, one after the other: start one, let it take over, bury it, start the next. Runs in the supervisor."""
+"""The masters, one after the other: start one, let it take over, reap it, start the next. Runs in the supervisor."""
 
 from __future__ import annotations
 
 import os
 
-from forkserver.account import Life, account_of_cut
 from forkserver.errors import OperatorError, name_end
-from forkserver.supervisor import census, journal, listener, orphans
+from forkserver.ipc.account import Life, account_of_cut
+from forkserver.supervisor import journal, listener, orphans, peertotals
 from forkserver.supervisor.backoff import Backoff
 from forkserver.supervisor.generation import Generation
 from forkserver.supervisor.tables import OrphanTables
@@ -27,7 +27,7 @@ MAX_FAILED_STARTS = 10
 """In a row, over some twenty seconds; then whoever started the server should know."""
 
 
-class Succession:
+class Generations:
     """At most one generation accepts; one may be starting to take over from it, and those before it drain.
 
     ``now`` is always the supervisor's clock, in seconds.
@@ -100,7 +100,7 @@ class Succession:
 
     def speak(self) -> None:
         """Tell the masters what there is to tell, and those who asked for a reload that it is done."""
-        counted = census.tell(self._generations)
+        counted = peertotals.tell(self._generations)
         while counted and self._done:
             self._done.pop()(None)
 
@@ -113,8 +113,8 @@ class Succession:
             if complaint := generation.beat():
                 self._dismiss(generation, complaint, now)
 
-    def bury(self, now: float) -> None:
-        """Bury masters, and have the next one started; bury orphans. Raises OperatorError as ``start`` does."""
+    def reap(self, now: float) -> None:
+        """Bury masters, and have the next one started; reap orphans. Raises OperatorError as ``start`` does."""
         for generation in list(self._generations):
             how = generation.ended()
             if how is None:
@@ -122,7 +122,7 @@ class Succession:
             self._hear(generation)  # its last words; that it is ready counts no more
             self._generations.remove(generation)
             self._served_before += generation.served
-            census.owe(self._generations, generation.peers)
+            peertotals.mark_changed(self._generations, generation.peers)
             generation.close()
             if generation.table:
                 left = orphans.children_among(generation.table.pids(), generation.pid)
@@ -238,7 +238,7 @@ class Succession:
 
     def _hear(self, generation: Generation) -> bool:
         became_ready, changed = generation.listen()
-        census.owe(self._generations, changed)
+        peertotals.mark_changed(self._generations, changed)
         return became_ready
 
     def _dismiss(self, generation: Generation, complaint: str, now: float) -> None:

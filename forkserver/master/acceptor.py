@@ -6,7 +6,7 @@ import errno
 import os
 import select
 
-from forkserver import linger
+from forkserver.kernel import linger
 from forkserver.logline import Log
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ _PAUSE_S = 0.1
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-class Door:
+class Acceptor:
     """Non-blocking listening sockets, and the poll set they are in while connections are wanted.
 
     ``paused_until``: descriptors ran out; accept nothing before that moment of the loop's clock.

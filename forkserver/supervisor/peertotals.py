@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from forkserver.supervisor.generation import Generation
 
 
-def owe(generations: Sequence[Generation], peers: Iterable[str]) -> None:
+def mark_changed(generations: Sequence[Generation], peers: Iterable[str]) -> None:
     """The count of these peers is another: whoever accepts, or will, must be told."""
     for generation in generations:
         if not generation.retiring:

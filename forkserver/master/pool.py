@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import signal
 
-from forkserver.account import Life, account, account_of_cut
 from forkserver.errors import OperatorError
-from forkserver.handover import Handover
+from forkserver.ipc.account import Life, account, account_of_cut
+from forkserver.ipc.handover import Handover
+from forkserver.ipc.slots import SlotTable
 from forkserver.kernel.hangup import Hangups
 from forkserver.logline import Log
 from forkserver.master import spawn
 from forkserver.master.admission import Admission
 from forkserver.master.children import Children
+from forkserver.master.exitpolicy import exit_policy
 from forkserver.master.throttle import Throttle
-from forkserver.master.verdict import judge
-from forkserver.slots import SlotTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _TOO_SOON_S = 1.0
 """A child that waits in vain waits for ``handover.IDLE_CHILD_S``; sooner it ends where the queue is out of order."""
 
 
-class Nursery:
+class Pool:
     """``work(child, slot_index, first)`` is what a child does. ``now`` is always the loop's clock, in seconds."""
 
     def __init__(self, settings: Settings, handover: Handover, table: SlotTable, work: Work, log: Log) -> None:
@@ -89,7 +89,7 @@ class Nursery:
             return True
         # While a batch is accepted, which takes its time, others end: nobody is refused for those.
         self.hear()
-        self.bury(now)
+        self.reap(now)
         return self.admission.admit(peer)
 
     def place(self, connection: socket.socket, peer: str, name: str, now: float) -> bool:
@@ -122,7 +122,7 @@ class Nursery:
         for number, connection in self._handover.read_available():
             self._release(self._children.available(number, connection))
 
-    def bury(self, now: float) -> None:
+    def reap(self, now: float) -> None:
         """Reap the dead, give back what they had, write each one's receipt. Note who was stopped or continued.
 
         A child that was killed or stopped has not said so. Where there are many, look at all only once in a while.
@@ -131,17 +131,17 @@ class Nursery:
             if isinstance(change, spawn.Pause):
                 self._children.note_pause(change.pid, stopped=change.stopped)
             else:
-                self._bury(change, now)
+                self._reap(change, now)
 
-    def _bury(self, death: spawn.Death, now: float) -> None:
-        buried = self._children.died(death.pid)
-        if buried is None:
+    def _reap(self, death: spawn.Death, now: float) -> None:
+        reaped = self._children.died(death.pid)
+        if reaped is None:
             return  # as PID 1 of a container we reap what we did not make
-        child, connection = buried
+        child, connection = reaped
         self._release(connection.peer if connection else None)
-        verdict = judge(death.wait_status)
-        life = Life(death.pid, verdict.word, child.slot, peer=child.last_peer, usage=death.usage, now=now)
-        if not verdict.ordinary:
+        policy = exit_policy(death.wait_status)
+        life = Life(death.pid, policy.word, child.slot, peer=child.last_peer, usage=death.usage, now=now)
+        if not policy.ordinary:
             self._log.event("died", **account_of_cut(life), reason=child.doom or "-")
         elif self._receipts:
             self._log.event("receipt", **account(life))
@@ -150,7 +150,7 @@ class Nursery:
             self._throttle.forgive()
         elif child.doom:
             pass  # killed by this master: no sign that children cannot serve
-        elif verdict.penalty:
+        elif policy.penalty:
             self._pause("a child died before it served anything", now)
         elif not child.first and self._serving and now - child.born_at < _TOO_SOON_S:
             self._pause("a child that was to wait for connections did not wait", now)

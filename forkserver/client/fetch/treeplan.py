@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Sessions(Protocol):
-    """Whoever makes the conversations, as ``Client`` of ``api`` does."""
+    """Whoever makes the sessions, as ``Client`` of ``api`` does."""
 
     servers: tuple[Address, ...]
     connections: int

@@ -11,7 +11,7 @@ _BLOCKS_A_SECOND = 10
 _BEHIND_S = 0.5
 
 
-class Throttle:
+class RateLimit:
     """At most ``rate`` bytes a second on the average. Time that was not used is lost, but for half a second.
 
     ``block_bytes`` is the most to receive at a time.

@@ -12,9 +12,9 @@ import os
 import socket
 
 from forkserver.child import worker
-from forkserver.handover import Intake
+from forkserver.ipc.handover import Intake
+from forkserver.ipc.slots import SlotTable
 from forkserver.logline import Log
-from forkserver.slots import SlotTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ _ROUNDS = 30
 _REQUESTS = (b"GET /%s\n", b"GET /%s digest=sha256\n", b"GET /%s.missing\n")
 
 
-def rehearse(settings: Settings) -> None:
+def warm_up(settings: Settings) -> None:
     """Serve some connections in this process. To be called before it catches signals. Raises OSError."""
     root_fd = os.open(_DIRECTORY, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    log_fd = os.memfd_create("rehearsal")
+    log_fd = os.memfd_create("warm-up")
     table = SlotTable(1)
     stage = _Stage(settings, root_fd, table, _Nothing(), Log(log_fd, form=settings.log_format))
     for _ in range(_ROUNDS):

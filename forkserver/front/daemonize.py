@@ -78,7 +78,7 @@ def main(tell_fd: int, pid_path: str) -> int:
 def _run(order: dict[str, Any], pid_path: str, teller: Teller) -> int:
     settings = _load(order)
     user = owner.find(order["user"], order["group"])
-    _detach(order, user, teller)
+    _daemonize(order, user, teller)
     with contextlib.suppress(OSError):  # not root, or no /proc: then size decides, and masters score a little higher
         oomscore.lower_to_supervisor()
     pid_fd = pidfile.hold(pid_path, _FD_FLOOR)
@@ -111,7 +111,7 @@ def _needs_root(settings: Settings) -> bool:
     return any(0 < address.parse(text, settings.port)[1] < first_free for text in settings.bind)
 
 
-def _detach(order: dict[str, Any], user: owner.Owner | None, teller: Teller) -> None:
+def _daemonize(order: dict[str, Any], user: owner.Owner | None, teller: Teller) -> None:
     if order["syslog"]:
         log_fd = logsocket.connect()
     elif order["log_file"] is not None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from forkserver import control
+from forkserver.ipc import control
 from forkserver.logline import Log
 from forkserver.settings import Settings
-from forkserver.supervisor import listener, orphans, succession
-from forkserver.supervisor.succession import Succession
+from forkserver.supervisor import generations, listener, orphans
+from forkserver.supervisor.generations import Generations
 
 SETTINGS = Settings(port=0)
 
@@ -69,7 +69,7 @@ class Generation:
 
 @pytest.fixture(autouse=True)
 def without_processes(monkeypatch) -> None:
-    monkeypatch.setattr(succession, "Generation", Generation)
+    monkeypatch.setattr(generations, "Generation", Generation)
     monkeypatch.setattr(orphans, "reap", lambda _: [])
 
 
@@ -84,7 +84,7 @@ class Story:
 
     def __init__(self, log: Log) -> None:
         listeners = listener.bind(SETTINGS)
-        self.masters = Succession(SETTINGS, listeners, log)
+        self.masters = Generations(SETTINGS, listeners, log)
         self.masters.start(0.0)
         self.now = 0.0
         self._say_ready(0)
@@ -126,7 +126,7 @@ class Story:
     def _turn(self) -> None:
         self.now += 10.0  # whatever is due, is due now
         self.masters.listen(self.now)
-        self.masters.bury(self.now)
+        self.masters.reap(self.now)
         self.check()
         self.masters.beat(self.now)
         self.check()
@@ -169,6 +169,6 @@ def test_whoever_starts_while_the_server_is_told_to_end_gets_the_word_and_no_oth
         told = list(story.all)
         story._take(last)  # noqa: SLF001 - likewise
         story.masters.listen(story.now)
-        story.masters.bury(story.now)
+        story.masters.reap(story.now)
         assert [each.words[-1] for each in told] == [control.DRAIN] * len(told)
         assert story.masters.start_at is None
