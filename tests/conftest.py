@@ -25,6 +25,8 @@ REPOSITORY = Path(__file__).parents[1]
 settings.register_profile("same", derandomize=True)
 settings.register_profile("thorough", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+# The tests start some two thousand interpreters. Without files of bytecode each would compile the program anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Begun in the background of a shell, the tests inherit that a Ctrl-C is ignored, and what they start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Under coverage the server runs through a front of its own, for the real master's isolation shuts coverage out.

@@ -35,6 +35,14 @@ BUSY = re.compile(rb"FS1 503 busy [^\n]*\n\Z")
 DROP_IN = "/run/systemd/system/forkserver.service.d/test.conf"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of this folder in one process where several run tests: they share one booted container."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("systemd"))
+
+
 def what_is_missing() -> str:
     if os.geteuid() != 0:
         return "no root: systemd cannot be booted in a container"
