@@ -15,6 +15,8 @@ import socket
 import stat
 import time
 
+from forkserver.protocol.printable import escape_char
+
 MAX_VALUE_CHARS = 2000
 """Longer values are cut."""
 MAX_LINE_BYTES = 4096
@@ -144,7 +146,7 @@ def _is_file(fd: int) -> bool:
 
 def syslog_complaint(text: str, priority: int) -> bytes:
     """A line for people, in the form of ``syslog``."""
-    line = _head(priority) + "".join([char if " " <= char <= "~" else _escape(char) for char in text])
+    line = _head(priority) + "".join([char if " " <= char <= "~" else escape_char(char) for char in text])
     return line[:MAX_LINE_BYTES].encode("ascii")
 
 
@@ -202,20 +204,13 @@ def _joined(pieces: list[str], limit: int) -> str:
 
 
 def _escape(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    if " " <= char <= "~":
-        return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004 - widths of the escapes
+    return char if " " <= char <= "~" and char not in '"\\' else escape_char(char)
 
 
 def _json_escape(char: str) -> str:
     """RFC 8259: beyond 16 bits a surrogate pair. A byte that is not UTF-8 stays the lone surrogate that it is here."""
-    if char in '"\\':
-        return "\\" + char
     if " " <= char <= "~":
-        return char
+        return escape_char(char) if char in '"\\' else char
     code = ord(char)
     if code < 0x10000:  # noqa: PLR2004 - width of the escape
         return f"\\u{code:04x}"

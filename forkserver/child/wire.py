@@ -45,18 +45,18 @@ class Tap:
 
     def __call__(self, _number: int, _frame: object) -> None:
         """Handle the signal, signal(7). Raises Woken, only where somebody waits."""
-        if self._waiting and self._table.wish > self._patience:
+        if self._waiting and self._table.phase > self._patience:
             self._waiting = False
             raise Woken
 
     @property
-    def wish(self) -> int:
+    def phase(self) -> int:
         """What the master wishes of its children."""
-        return self._table.wish
+        return self._table.phase
 
     def heed(self, patience: int) -> None:
         """Raises Woken if the wish exceeds ``patience``."""
-        if self._table.wish > patience:
+        if self._table.phase > patience:
             raise Woken
 
     def wait(self, poll: select.poll, deadline: float, patience: int) -> None:
@@ -200,7 +200,7 @@ class Wire:
         poll = select.poll()
         deadline = pace.deadline()
         pause_s = _PACE_POLL_S
-        while before > _LEFT_BYTES and self._tap.wish <= DRAINING:
+        while before > _LEFT_BYTES and self._tap.phase <= DRAINING:
             poll.poll(pause_s * 1000)
             pause_s = min(2 * pause_s, _PACE_S)
             # A connection that was reset keeps its count of unacknowledged bytes.

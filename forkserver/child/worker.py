@@ -116,7 +116,7 @@ def _serve(equipment: Equipment, child: int, slot_index: int, first: Taken | Non
         status = session.serve()
         served += 1
         # To announce oneself after a life's last connection would have the master forward to the dying.
-        if served == settings.connections_per_child or equipment.table.wish != SERVING:
+        if served == settings.connections_per_child or equipment.table.phase != SERVING:
             return status
         equipment.intake.announce(child, number)
     return ExitStatus.RETIRED

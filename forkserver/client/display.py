@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from forkserver.protocol.messages import ProtocolError, Status
 from forkserver.protocol.native import decode_number, decode_time
+from forkserver.protocol.printable import escape_char
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,10 +24,8 @@ _UNDECODABLE = range(0xDC80, 0xDD00)
 # Marks, embeddings, overrides and isolates of the bidirectional algorithm, and the separators of lines and paragraphs.
 _MISLEADING = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _VISIBLE = {
-    ord("\\"): "\\\\",
-    **{code: f"\\x{code:02x}" for code in _CONTROLS},
-    **{code: f"\\x{code - 0xDC00:02x}" for code in _UNDECODABLE},
-    **{code: f"\\u{code:04x}" for code in _MISLEADING},
+    **{code: escape_char(chr(code)) for code in (ord("\\"), *_CONTROLS, *_MISLEADING)},
+    **{code: escape_char(chr(code - 0xDC00)) for code in _UNDECODABLE},
 }
 
 

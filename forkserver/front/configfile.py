@@ -15,6 +15,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from forkserver.errors import OperatorError
+from forkserver.protocol.printable import escape_char
 from forkserver.settings import FIELDS, Settings
 from forkserver.supervisor import address
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 65536
 """A longer file is not a configuration; also bounds the work of finding the line of a complaint."""
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _MAX_BITS = 63  # TOML's own bound of a whole number; Python would take any
 
 
@@ -64,9 +66,9 @@ def dump(settings: Settings) -> str:
 
 
 def escape(text: str) -> str:
-    """Text from outside, fit for one line of a terminal: the unprintable and the backslash as Python escapes."""
+    """Return ``text`` for one line of a terminal: unprintable characters and the backslash become Python escapes."""
     return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode("ascii") for char in text
+        [char if char.isprintable() and char != "\\" else _SHORT.get(char) or escape_char(char) for char in text]
     )
 
 

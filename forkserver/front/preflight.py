@@ -7,7 +7,6 @@ not read shows there as whatever Python makes of it.
 from __future__ import annotations
 
 import encodings.idna
-import encodings.unicode_escape
 import errno
 import os
 import socket
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from forkserver.front.owner import Owner
 
-LOADED = (encodings.idna, encodings.unicode_escape)
+LOADED = (encodings.idna,)
 """What Python would else look for on the disk when it is first used, perhaps as a user that may not read it."""
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ELSEWHERE = "install forkserver with the system's own Python where every user can read it, beneath /opt for instance"

@@ -54,7 +54,7 @@ _MAX_PEER_CHARS = 16  # as `admission.peer_key` makes them
 _MAX_DIGITS = 15
 
 
-def tell_peers(channel: socket.socket, news: set[str], count: Callable[[str], int]) -> bool:
+def send_peers(channel: socket.socket, news: set[str], count: Callable[[str], int]) -> bool:
     """Tell PEERS, those in ``news``, and take out of it whom the other side knows now. Never blocks.
 
     False: the channel is full; once there is room, or later, tell the rest.
@@ -72,7 +72,7 @@ def tell_peers(channel: socket.socket, news: set[str], count: Callable[[str], in
     return True
 
 
-def heard_peers(packet: bytes) -> dict[str, int]:
+def parse_peers(packet: bytes) -> dict[str, int]:
     """What a packet of PEERS says; 0: that peer has none any more. Raises ValueError."""
     entries = [entry.partition("=") for entry in packet.removeprefix(PEERS).decode("ascii").split()]
     # It is told on: what is too long here would not fit into a packet there.
@@ -81,7 +81,7 @@ def heard_peers(packet: bytes) -> dict[str, int]:
     return {peer: _count(count) for peer, _, count in entries}
 
 
-def heard_report(packet: bytes) -> tuple[int, int]:
+def parse_report(packet: bytes) -> tuple[int, int]:
     """What a packet of REPORT says: children, connections served. Raises ValueError."""
     children, served = packet.removeprefix(REPORT).decode("ascii").split()
     return _count(children), _count(served)
@@ -94,7 +94,7 @@ def _count(digits: str) -> int:
     return int(digits)
 
 
-def note_peers(known: dict[str, int], told: dict[str, int]) -> None:
+def merge_peers(known: dict[str, int], told: dict[str, int]) -> None:
     """Bring ``known`` up to what was ``told``; a peer that has no connection any more leaves nothing behind."""
     for peer, count in told.items():
         if count:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _MAGIC = int.from_bytes(b"FS table", "little")
 _FORMAT = 1
 HEADER_BYTES = 64
-_HEAD_MAGIC, _HEAD_FORMAT, _HEAD_COUNT, _HEAD_ROW_BYTES, _HEAD_FIRST_ROW, _WISH = range(6)
+_HEAD_MAGIC, _HEAD_FORMAT, _HEAD_COUNT, _HEAD_ROW_BYTES, _HEAD_FIRST_ROW, _PHASE = range(6)
 
 _CONNECTION, _SENT, _REQUESTS, _CONNECTIONS, _START, _BEGAN, _PID, _PEER_LENGTH, _REQUEST, _OVER = range(10)
 _WORD_BYTES = 8
@@ -85,13 +85,13 @@ class SlotTable:
         os.close(self.fd)
 
     @property
-    def wish(self) -> int:
+    def phase(self) -> int:
         """SERVING, DRAINING or STOPPING."""
-        return self._words[_WISH]
+        return self._words[_PHASE]
 
-    @wish.setter
-    def wish(self, wish: int) -> None:
-        self._words[_WISH] = wish
+    @phase.setter
+    def phase(self, phase: int) -> None:
+        self._words[_PHASE] = phase
 
     def slot(self, index: int) -> Slot:
         """Return row ``index``, from 0."""

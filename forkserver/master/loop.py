@@ -132,7 +132,7 @@ class Master:
             self._pool.others = int(word.removeprefix(control.OTHERS))
             self._told_others = True
         elif word.startswith(control.PEERS):
-            control.note_peers(self._pool.admission.others, control.heard_peers(word))
+            control.merge_peers(self._pool.admission.others, control.parse_peers(word))
         elif word == control.STOP:
             self._close(STOPPING)
             self._last_signals = [(now + _TERM_AFTER_S, signal.SIGTERM), (now + _KILL_AFTER_S, signal.SIGKILL)]
@@ -146,13 +146,13 @@ class Master:
             else:  # now, not when the door closes: idle connections may have the very places the backlog waits for
                 self._tell(DRAINING)
 
-    def _close(self, wish: int) -> None:
+    def _close(self, phase: int) -> None:
         self._acceptor.close()
-        self._tell(wish)
+        self._tell(phase)
         self._pool.close()
 
-    def _tell(self, wish: int) -> None:
-        self._pool.wish(wish)
+    def _tell(self, phase: int) -> None:
+        self._pool.set_phase(phase)
         self._pool.signal(signal.SIGUSR1)
 
     def _keep_time(self, now: float) -> None:

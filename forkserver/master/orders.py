@@ -46,7 +46,7 @@ class Orders:
         """
         if now < self.report_at and state == self._reported and not admission.news:
             return
-        if admission.news and not control.tell_peers(self._channel, admission.news, admission.count):
+        if admission.news and not control.send_peers(self._channel, admission.news, admission.count):
             self.report_at = now + _AGAIN_S
             return
         self._acknowledged = self._acknowledged or self._send(control.DRAIN)

@@ -11,6 +11,7 @@ import signal
 
 from forkserver.errors import OperatorError
 from forkserver.ipc.account import Life, account, account_of_cut
+from forkserver.ipc.backoff import Backoff
 from forkserver.ipc.handover import Handover
 from forkserver.ipc.slots import SlotTable
 from forkserver.kernel.hangup import Hangups
@@ -19,7 +20,6 @@ from forkserver.master import spawn
 from forkserver.master.admission import Admission
 from forkserver.master.children import Children
 from forkserver.master.exitpolicy import exit_policy
-from forkserver.master.throttle import Throttle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Pool:
         """For the poll set while ``any_stopped``. At other times each end of a connection would only wake the loop."""
         self._log = log
         self._children = Children(settings.max_children, table)
-        self._throttle = Throttle()
+        self._backoff = Backoff()
         # Only where children take connections from the queue can one get lost there.
         self._sweep_at = 0.0 if settings.spare or settings.connections_per_child > 1 else float("inf")
         self._review_at = self._sweep_at
@@ -147,7 +147,7 @@ class Pool:
             self._log.event("receipt", **account(life))
         child.slot.free()
         if child.slot.requests or child.slot.sent_bytes:
-            self._throttle.forgive()
+            self._backoff.reset()
         elif child.doom:
             pass  # killed by this master: no sign that children cannot serve
         elif policy.penalty:
@@ -182,9 +182,9 @@ class Pool:
         for child in self._children.stopped_without_client(self._handover.taken(unclaimed)):
             os.kill(child.pid, signal.SIGKILL)
 
-    def wish(self, wish: int) -> None:
+    def set_phase(self, phase: int) -> None:
         """Say what is wanted of the children; a signal must follow: a child reads the one when it feels the other."""
-        self._table.wish = wish
+        self._table.phase = phase
         self._serving = False
 
     def close(self) -> None:
@@ -224,10 +224,10 @@ class Pool:
     @property
     def moment(self) -> float:
         """When something may become possible without an event."""
-        return self._throttle.until
+        return self._backoff.until
 
     def _may_spawn(self, now: float) -> bool:
-        return len(self._children) + self.others < self._max_children and now >= self._throttle.until
+        return len(self._children) + self.others < self._max_children and now >= self._backoff.until
 
     def _spawn(self, first: Taken | None, now: float) -> bool:
         child = self._children.prepare(first[1] if first else None)
@@ -244,7 +244,7 @@ class Pool:
         return True
 
     def _pause(self, reason: str, now: float) -> None:
-        self._log.event("throttle", reason=reason, pause_s=f"{self._throttle.penalise(now):.1f}")
+        self._log.event("throttle", reason=reason, pause_s=f"{self._backoff.fail(now):.1f}")
 
     def _release(self, peer: str | None) -> None:
         if peer is not None:

@@ -119,11 +119,11 @@ class Generation:
         if packet.startswith(control.REPORT):
             self._missed_beats = 0
             self.counted = self._acknowledged or not self.retiring
-            self.children, served = control.heard_report(packet)
+            self.children, served = control.parse_report(packet)
             self.served = max(self.served, served)
         elif packet.startswith(control.PEERS):
-            peers = control.heard_peers(packet)
-            control.note_peers(self.peers, peers)
+            peers = control.parse_peers(packet)
+            control.merge_peers(self.peers, peers)
             changed.update(peers)
             if len(self.peers) > control.MAX_PEERS:
                 raise ValueError("it cannot have as many")
@@ -175,7 +175,7 @@ class Generation:
 
     def tell_others(self, children: int, connections: Callable[[str], int]) -> None:
         """Tell what other generations have, if that is news: connections of each peer, then how many children."""
-        if not control.tell_peers(self._channel, self.owed, connections):
+        if not control.send_peers(self._channel, self.owed, connections):
             self._full = True
         elif children != self._told_others and self._send(b"%s%d" % (control.OTHERS, children)):
             self._told_others = children

@@ -6,8 +6,8 @@ import os
 
 from forkserver.errors import OperatorError, name_end
 from forkserver.ipc.account import Life, account_of_cut
+from forkserver.ipc.backoff import Backoff
 from forkserver.supervisor import journal, listener, orphans, peertotals
-from forkserver.supervisor.backoff import Backoff
 from forkserver.supervisor.generation import Generation
 from forkserver.supervisor.tables import OrphanTables
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_FAILED_STARTS = 10
 """In a row, over some twenty seconds; then whoever started the server should know."""
+_SOUND_AFTER_S = 10.0
+"""A master that ran for so long before it died is no failure in a row."""
 
 
 class Generations:
@@ -42,7 +44,8 @@ class Generations:
         self._answer: Answer | None = None
         self._done: list[Answer] = []
         self._count = 0
-        self._backoff = Backoff()
+        self._backoff = Backoff(first_s=0.0)
+        self._started_at = 0.0
         self._was_ready = False
         self._closed = False
         self._failed_starts = 0
@@ -59,7 +62,7 @@ class Generations:
     def start(self, now: float) -> None:
         """Start a master. Raises OperatorError where that is hopeless: the first time, or too often in a row."""
         self.start_at = None
-        self._backoff.started(now)
+        self._started_at = now
         try:
             self._begin(self.settings, self._listeners)
         except OperatorError as error:
@@ -261,7 +264,9 @@ class Generations:
             raise OperatorError(
                 f"no master became ready in {MAX_FAILED_STARTS} starts: {complaint}; mend it and restart"
             )
-        delay_s = self._backoff.delay_s(now)
+        if now - self._started_at >= _SOUND_AFTER_S:
+            self._backoff.reset()
+        delay_s = self._backoff.fail(now)
         self.start_at = now + delay_s
         self._log.event("master-died", pid=pid or "-", reason=complaint, restart_s=f"{delay_s:.1f}")
 

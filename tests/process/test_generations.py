@@ -96,7 +96,7 @@ class Masters:
         """Have it tell far more than a channel holds at once."""
         peers = {f"10.0.{number // 256}.{number % 256}": number for number in range(1, 30_001)}
         news = set(peers)
-        while not control.tell_peers(master.channel, news, peers.__getitem__):
+        while not control.send_peers(master.channel, news, peers.__getitem__):
             self.turn()
         master.say(b"drain", b"report 30000 0")
         self.turn()
@@ -158,7 +158,7 @@ def test_a_new_master_accepts_only_once_it_knows_what_the_old_one_has_left(maste
     old.say(b"peers 192.0.2.1=2 20010db800000000=1", b"drain", b"report 3 7")
     masters.turn()
     peers, others = new.told()
-    assert control.heard_peers(peers) == {"192.0.2.1": 2, "20010db800000000": 1}
+    assert control.parse_peers(peers) == {"192.0.2.1": 2, "20010db800000000": 1}
     assert others == b"others 3"
 
 
@@ -204,11 +204,11 @@ def test_generations_that_retire_are_counted_together_and_who_dies_takes_its_cou
     second.say(b"peers a=1 c=1", b"drain", b"report 2 2")
     masters.turn()
     peers, others = third.told()
-    assert control.heard_peers(peers) == {"a": 3, "b": 1, "c": 1}
+    assert control.parse_peers(peers) == {"a": 3, "b": 1, "c": 1}
     assert others == b"others 5"
     masters.kill(first)
     peers, others = third.told()
-    assert control.heard_peers(peers) == {"a": 1, "b": 0}
+    assert control.parse_peers(peers) == {"a": 1, "b": 0}
     assert others == b"others 2"
 
 
@@ -220,7 +220,7 @@ def test_ten_thousand_peers_reach_a_master_that_is_slow_to_read_before_it_may_ac
     while packet := masters.next_packet_to(new):
         if packet == b"others 30000":
             break
-        control.note_peers(known, control.heard_peers(packet))
+        control.merge_peers(known, control.parse_peers(packet))
     assert known == expected
     masters.turn()
     assert new.told() == []

@@ -172,3 +172,21 @@ def test_whoever_starts_while_the_server_is_told_to_end_gets_the_word_and_no_oth
         story.masters.reap(story.now)
         assert [each.words[-1] for each in told] == [control.DRAIN] * len(told)
         assert story.masters.start_at is None
+
+
+def test_the_first_master_that_dies_is_replaced_at_once_and_the_next_ones_later(log: Log) -> None:
+    masters = Story(log).masters
+    living: list[Generation] = masters._generations  # type: ignore[assignment]  # noqa: SLF001 - as above
+    now = 11.0
+    delays = []
+    for age in (1.0, *[0.0] * 7, 10.5):
+        now += age
+        living[-1].dead = True
+        masters.reap(now)
+        assert masters.start_at is not None
+        delays.append(masters.start_at - now)
+        now = masters.start_at
+        masters.start(now)
+    # The last one lived for more than ten seconds.
+    assert delays == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 0])
+    masters.close(control.STOP)

@@ -1,4 +1,4 @@
-"""The policies without processes: admission, throttle, back-off, verdicts, pace."""
+"""The policies without processes: admission, back-off, exit policy, pace."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 from forkserver.child import clock
 from forkserver.errors import ExitStatus
 from forkserver.ipc import control
+from forkserver.ipc.backoff import Backoff
 from forkserver.master.admission import Admission, peer_key
 from forkserver.master.exitpolicy import exit_policy
-from forkserver.master.throttle import Throttle
 from forkserver.settings import MAX_CHILDREN
-from forkserver.supervisor.backoff import Backoff
 
 
 def test_a_peer_has_as_many_connections_as_it_may_have_and_no_more():
@@ -36,10 +35,10 @@ def test_a_peer_that_is_gone_leaves_nothing_in_the_table():
 
 def test_what_other_generations_have_of_a_peer_counts_until_it_has_ended():
     admission = Admission(2)
-    control.note_peers(admission.others, {"a": 1, "b": 2})
+    control.merge_peers(admission.others, {"a": 1, "b": 2})
     assert [admission.admit("a") for _ in range(2)] == [True, False]
     assert not admission.admit("b")
-    control.note_peers(admission.others, {"b": 1, "a": 0})
+    control.merge_peers(admission.others, {"b": 1, "a": 0})
     assert admission.admit("a")
     assert [admission.admit("b") for _ in range(2)] == [True, False]
     assert admission.others == {"b": 1}
@@ -64,15 +63,15 @@ def test_a_master_that_discloses_its_peers_has_all_of_them_as_news_and_then_what
 def test_every_peer_survives_the_channel(host):
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        assert control.tell_peers(ours, {peer_key(host)}, lambda _: 7)
-        assert control.heard_peers(theirs.recv(control.MAX_PACKET_BYTES)) == {peer_key(host): 7}
+        assert control.send_peers(ours, {peer_key(host)}, lambda _: 7)
+        assert control.parse_peers(theirs.recv(control.MAX_PACKET_BYTES)) == {peer_key(host): 7}
 
 
 def test_the_most_peers_of_one_packet_fit_into_it():
     longest = {f"{number:016x}" for number in range(3000)}
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        assert control.tell_peers(ours, longest, lambda _: MAX_CHILDREN)
+        assert control.send_peers(ours, longest, lambda _: MAX_CHILDREN)
         assert len(theirs.recv(2 * control.MAX_PACKET_BYTES)) < control.MAX_PACKET_BYTES
 
 
@@ -81,7 +80,7 @@ def test_to_whom_is_gone_no_peer_is_owed():
     theirs.close()
     news = {"a"}
     with ours:
-        assert control.tell_peers(ours, news, lambda _: 1)
+        assert control.send_peers(ours, news, lambda _: 1)
     assert not news
 
 
@@ -101,30 +100,33 @@ def test_an_ipv6_peer_is_its_64_bit_network(one, other, same):
     assert (peer_key(one) == peer_key(other)) is same
 
 
-def test_the_throttle_doubles_up_to_its_cap_and_is_forgiven_by_work():
-    throttle = Throttle()
-    pauses = []
-    now = 10.0
-    for _ in range(8):
-        pauses.append(throttle.penalise(now))
-        assert throttle.until == now + pauses[-1]
-        now = throttle.until
-    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
-    throttle.forgive()
-    assert throttle.penalise(now) == pytest.approx(0.1)
+def delays(backoff: Backoff, count: int, now: float = 10.0) -> list[float]:
+    """The delays after failures in a row, each at the end of the delay before."""
+    found = []
+    for _ in range(count):
+        found.append(backoff.fail(now))
+        assert backoff.until == now + found[-1]
+        now = backoff.until
+    return found
 
 
-def test_many_deaths_at_once_are_one_reason_to_pause():
-    throttle = Throttle()
-    assert [throttle.penalise(5.0) for _ in range(3)] == [0.1, 0.1, 0.1]
-
-
-def test_the_first_master_that_dies_is_replaced_at_once_and_the_next_ones_later():
+def test_the_delay_doubles_up_to_its_cap_and_a_success_makes_it_short_again():
     backoff = Backoff()
-    backoff.started(0.0)
-    assert [backoff.delay_s(1.0) for _ in range(8)] == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0])
-    backoff.started(100.0)
-    assert backoff.delay_s(110.0) == 0.0
+    assert delays(backoff, 8) == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+    backoff.reset()
+    assert backoff.fail(backoff.until) == pytest.approx(0.1)
+
+
+def test_many_failures_at_once_are_one_reason_for_a_delay():
+    backoff = Backoff()
+    assert [backoff.fail(5.0) for _ in range(3)] == [0.1, 0.1, 0.1]
+
+
+def test_where_the_first_delay_is_none_the_first_attempt_is_repeated_at_once_and_the_next_ones_later():
+    backoff = Backoff(first_s=0.0)
+    assert delays(backoff, 8) == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0])
+    backoff.reset()
+    assert backoff.fail(backoff.until) == 0.0
 
 
 @pytest.mark.parametrize(
