@@ -193,9 +193,8 @@ def test_masters_that_never_become_ready_again_end_the_supervisor_with_the_reaso
 
 ONLY_ONCE = """
 import sys
-from forkserver.supervisor import generation
-from forkserver.supervisor import generations
-succession.MAX_FAILED_STARTS = 2
+from forkserver.supervisor import generation, generations
+generations.MAX_FAILED_STARTS = 2
 generation.COMMAND = (sys.executable, "-c", sys.argv[2], sys.argv[3])
 """
 
