@@ -102,11 +102,11 @@ class SlotTable:
         """Note that the child of row ``index`` is about to end."""
         self._memory[HEADER_BYTES + index] = 1
 
-    def forget_end(self, index: int) -> None:
+    def clear_end(self, index: int) -> None:
         """Note that the end of the child of row ``index`` was seen, or that another child has the row."""
         self._memory[HEADER_BYTES + index] = 0
 
-    def ends(self) -> Iterator[int]:
+    def announced_ends(self) -> Iterator[int]:
         """Yield the rows of children that are about to end. Costs by their number, hardly by that of all."""
         index = HEADER_BYTES - 1
         while (index := self._memory.find(b"\1", index + 1, self._ends)) >= 0:

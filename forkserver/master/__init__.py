@@ -1,1 +1,1 @@
-"""Runs in the master: accept, admit, forward, fork, reap. Never reads a client's byte, opens no path a client named."""
+"""The master: accept, admit, forward, fork, reap. It reads no byte of a client and opens no path named by one."""

@@ -1,4 +1,4 @@
-"""The master's composition root: receive settings and sockets, lock in, run. Runs in the master.
+"""The master's composition root: receive settings and sockets, confine the process, run. Runs in the master.
 
 The supervisor starts it as ``python -I -S -E .../forkserver/master/__main__.py FD``: no site-packages, no environment.
 FD is the control channel (``forkserver.ipc.control``).
@@ -15,7 +15,7 @@ import sys
 import time
 
 if not __package__:
-    # Started by path, isolated: nothing else would tell Python where the package is.
+    # Python was started with a path and isolated, so it does not know where the package is.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from forkserver import __version__, settings
@@ -29,15 +29,16 @@ from forkserver.ipc.slots import SlotTable
 from forkserver.kernel import prctl
 from forkserver.logline import LOOP_PATIENCE_S, Log
 from forkserver.master import confine
+from forkserver.master.admission import Admission
+from forkserver.master.channel import ControlChannel
 from forkserver.master.loop import Master
-from forkserver.master.orders import Orders
 from forkserver.master.pool import Pool
 from forkserver.master.refusals import Refusals
 from forkserver.protocol.messages import Identity
 
 
 def main(channel_fd: int) -> int:
-    """Be the master of the supervisor at the other end of ``channel_fd``; returns the exit status."""
+    """Run a master for the supervisor at the other end of ``channel_fd``. Return the exit status."""
     log = Log(patience_s=LOOP_PATIENCE_S)
     channel = socket.socket(fileno=channel_fd)
     try:
@@ -48,10 +49,10 @@ def main(channel_fd: int) -> int:
     try:
         channel.send(say)
     except OSError:
-        return EX_CONFIG  # nobody is left to serve for
+        return EX_CONFIG  # the supervisor is gone
     if say.startswith(control.FAILED):
         return EX_CONFIG
-    # What exists now is never collected, and so never written to, in master or child.
+    # Freeze what exists now. A collection would write to every object, and so copy every page in each child.
     gc.collect()
     gc.freeze()
     try:
@@ -66,14 +67,14 @@ def main(channel_fd: int) -> int:
 
 
 def build(channel: socket.socket, log: Log) -> Master:
-    """Receive what the supervisor sends, make the master's parts, lock in. Raises OperatorError and OSError."""
-    # A Ctrl-C at the terminal is the supervisor's to act on.
+    """Receive settings and sockets, make the master's parts, confine the process. Raises OperatorError and OSError."""
+    # Leave it to the supervisor to act on a Ctrl-C at the terminal.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     data, fds, _flags, _address = socket.recv_fds(channel, control.MAX_PACKET_BYTES, control.MAX_LISTENERS)
-    values = understand(data)
+    values = decode_settings(data)
     log.form = values.log_format
-    prctl.set_name(b"forkserver")  # and of the children: `ps -C forkserver` shows them all
+    prctl.set_name(b"forkserver")  # children inherit the name: `ps -C forkserver` shows all of them
     listeners = [socket.socket(fileno=fd) for fd in fds]
     for listener in listeners:
         listener.setblocking(False)
@@ -84,14 +85,23 @@ def build(channel: socket.socket, log: Log) -> Master:
     handover = Handover()
     warm_up(values)
     equipment = worker.Equipment(values, root_fd, table, handover.intake, log)
-    signal.signal(signal.SIGUSR1, equipment.tap)  # for the children: nobody waits in the master
+    signal.signal(signal.SIGUSR1, equipment.tap)  # for the children; in the master the handler does nothing
     start_ns = time.time_ns()
+    admission = Admission(values.peer_limit)
     master = Master(
         listeners=listeners,
-        orders=Orders(channel),
+        channel=ControlChannel(channel),
         signals=SignalPipe((signal.SIGCHLD,)),
         available_fd=handover.available_fd,
-        pool=Pool(values, handover, table, functools.partial(worker.work, equipment), log),
+        admission=admission,
+        pool=Pool(
+            settings=values,
+            admission=admission,
+            handover=handover,
+            table=table,
+            work=functools.partial(worker.work, equipment),
+            log=log,
+        ),
         refusals=Refusals(Identity(os.getpid(), start_ns)),
         log=log,
     )
@@ -101,8 +111,8 @@ def build(channel: socket.socket, log: Log) -> Master:
     return master
 
 
-def understand(data: bytes) -> settings.Settings:
-    """The settings that the supervisor sent. Raises OperatorError where an upgrade has made them another language."""
+def decode_settings(data: bytes) -> settings.Settings:
+    """Decode the settings that the supervisor sent. Raises OperatorError if they are of an incompatible version."""
     try:
         return settings.decode(data)
     except (ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The listening sockets: in the poll set or not, one accepted connection at a time. Runs in the master."""
+"""Accept connections from the listening sockets, one at a time. Runs in the master."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EN
 
 
 class Acceptor:
-    """Non-blocking listening sockets, and the poll set they are in while connections are wanted.
+    """Accept from non-blocking ``listeners``, which are in ``poll`` while connections are wanted.
 
-    ``paused_until``: descriptors ran out; accept nothing before that moment of the loop's clock.
+    Accept nothing before ``paused_until``, a moment of the loop's clock: descriptors ran out.
     """
 
     def __init__(self, listeners: list[socket.socket], poll: select.poll, log: Log) -> None:
@@ -40,8 +40,8 @@ class Acceptor:
         """Whether the listeners are in the poll set."""
         return self._polled
 
-    def want(self, *, wanted: bool) -> None:
-        """Put the listeners into the poll set, or take them out: then the kernel's backlog is the queue."""
+    def poll_listeners(self, *, wanted: bool) -> None:
+        """Put the listeners into the poll set, or take them out: new connections then wait in the backlog."""
         if wanted is self._polled or self.closed:
             return
         for fd in self._listeners:
@@ -52,15 +52,15 @@ class Acceptor:
         self._polled = wanted
 
     def ready(self, events: dict[int, int]) -> list[socket.socket]:
-        """The listeners with something to accept."""
+        """Return the listeners that have a connection to accept."""
         return [listener for fd, listener in self._listeners.items() if fd in events]
 
     def accept(self, listener: socket.socket, now: float) -> Accepted | None:
-        """The next connection: socket, host, port. None: there is none, or no descriptor for it."""
+        """Return the next connection as socket, host and port; None: there is none, or no descriptor for it."""
         try:
             connection, address = listener.accept()
         except OSError as error:
-            # EAGAIN, ECONNABORTED and the network's errors of accept(2): that connection is gone, others may be well.
+            # On EAGAIN, ECONNABORTED and the network errors of accept(2) only this connection is gone.
             if error.errno in _NO_DESCRIPTORS:
                 self._log.event("throttle", reason=f"accept failed: {error.strerror}", pause_s=f"{_PAUSE_S:.1f}")
                 self._shed(listener, now)
@@ -68,19 +68,19 @@ class Acceptor:
         return connection, address[0], address[1]
 
     def close(self) -> None:
-        """Accept no more. The sockets themselves are the supervisor's and live on."""
-        self.want(wanted=False)
+        """Accept no more. The supervisor owns the sockets and keeps them open."""
+        self.poll_listeners(wanted=False)
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
         if self._reserve_fd is not None:
-            # It is one of those sockets: as long as it is open the kernel goes on taking connections, for nobody.
+            # The reserve is a duplicate of a listener. While it is open, the kernel completes connections for nobody.
             os.close(self._reserve_fd)
             self._reserve_fd = None
         self.closed = True
 
     def _shed(self, listener: socket.socket, now: float) -> None:
-        """Out of descriptors: give up the reserve to accept and close one connection, and pause."""
+        """Close one connection of the backlog with the reserve's descriptor, and pause: descriptors ran out."""
         self.paused_until = now + _PAUSE_S
         if self._reserve_fd is None:
             return
@@ -90,12 +90,12 @@ class Acceptor:
             with listener.accept()[0] as connection:
                 linger.end_in_order(connection)
         except OSError:
-            pass  # ENFILE: others took the one we gave back
+            pass  # ENFILE: another process took the descriptor
         self._reserve_fd = self._take_reserve()
 
     def _take_reserve(self) -> int | None:
         try:
-            # A duplicate: the locked-in master can open nothing.
+            # Duplicate a listener: the confined master can open no file.
             return os.dup(next(iter(self._listeners)))
         except OSError:
             return None

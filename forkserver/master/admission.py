@@ -1,4 +1,4 @@
-"""May this peer have one more connection? Pure policy, exact, no sockets. Runs in the master."""
+"""Limit the connections of each peer. Pure policy, exact, no sockets. Runs in the master."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ _IPV6_NETWORK_BYTES = 8
 
 
 def peer_key(host: str) -> str:
-    """What counts as one peer: an IPv4 address, or the /64 of an IPv6 one, the least a subscriber gets (RFC 6177).
+    """Return the key under which connections from ``host`` are counted.
 
-    Of the latter the hexadecimal digits, 16 of them, so that every key can be told as a word.
+    The key of an IPv4 address is the address itself. The key of an IPv6 address is its /64, the least that a subscriber
+    gets (RFC 6177), as 16 hexadecimal digits: every key is one word of a packet.
     """
     if ":" not in host:
         return host
@@ -20,42 +21,42 @@ def peer_key(host: str) -> str:
 
 
 class Admission:
-    """Counts the connections of each peer.
+    """Count the connections of each peer, and admit at most ``max_per_peer``.
 
-    ``others`` are those that masters before us still have: they count against the limit, too. ``news`` are the peers
-    whose count the supervisor does not know; None, and it is to know none of them, until ``disclose``.
+    ``elsewhere`` has the connections of each peer with retiring masters; they count against the limit, too.
+    ``unreported`` are the peers whose count must be sent to the supervisor; None until ``disclose``.
     """
 
     def __init__(self, max_per_peer: int) -> None:
         self._max_per_peer = max_per_peer
         self._connections: dict[str, int] = {}
-        self.others: dict[str, int] = {}
-        self.news: set[str] | None = None
+        self.elsewhere: dict[str, int] = {}
+        self.unreported: set[str] | None = None
 
     def count(self, peer: str) -> int:
-        """How many connections of ``peer`` are ours."""
+        """Return how many connections of ``peer`` this master has."""
         return self._connections.get(peer, 0)
 
     def admit(self, peer: str) -> bool:
-        """Count one more connection of ``peer``, if it may have one."""
+        """Count one more connection of ``peer``; False: the peer has as many as it may have."""
         count = self._connections.get(peer, 0)
-        if count + self.others.get(peer, 0) >= self._max_per_peer:
+        if count + self.elsewhere.get(peer, 0) >= self._max_per_peer:
             return False
         self._connections[peer] = count + 1
-        if self.news is not None:
-            self.news.add(peer)
+        if self.unreported is not None:
+            self.unreported.add(peer)
         return True
 
     def release(self, peer: str) -> None:
-        """One connection of ``peer`` has ended."""
+        """Note that one connection of ``peer`` has ended."""
         count = self._connections[peer] - 1
         if count:
             self._connections[peer] = count
         else:
             del self._connections[peer]
-        if self.news is not None:
-            self.news.add(peer)
+        if self.unreported is not None:
+            self.unreported.add(peer)
 
     def disclose(self) -> None:
-        """From now on others are to count our connections: all of them are news, and each change will be."""
-        self.news = set(self._connections)
+        """Mark every count as unreported, and each count that changes from now on."""
+        self.unreported = set(self._connections)

@@ -1,12 +1,14 @@
-"""Who is alive, who is idle, whose connection is whose: pure bookkeeping. Runs in the master.
+"""Track the children: which are alive, which are idle, and which connection each one serves. Runs in the master.
 
-A child is known by a number that is never used again, a connection too. ``idle`` counts children that wait minus
-connections forwarded to them. It may err downwards for a second, which costs one child too many; it must never err
-upwards, which would leave a connection in the queue with nobody to take it.
+Plain data structures, no system calls and no clock. Children and connections have numbers that are never reused.
 
-What children say, in their rows and their announcements, is theirs to say: of one that was taken over, anything. A
-child forked for its one connection is asked nothing. Of the others no word frees a connection twice, and what they
-hide is found again by ``write_off``.
+``idle`` is the number of waiting children minus the connections already forwarded to them. ``idle`` may be too low for
+up to a second; the cost is one needless fork. ``idle`` must never be too high: a forwarded connection would then wait
+in the queue with no child to take it.
+
+Trust: a child writes its own row of the shared table and its own announcements, so a compromised child can write
+anything there. The master asks nothing of a child that was forked for a single connection. For the other children, no
+announcement can release a connection twice, and ``write_off`` finds the connections that a child hides.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from forkserver.ipc.slots import Slot, SlotTable
 
 
 class Child:
-    """One live child. ``first`` is the connection it was forked for; 0, and it was made to wait.
+    """A live child.
 
-    ``finished`` is the last connection it announced the end of, ``last_peer``, for the log, whom it served last,
-    ``born_at`` the moment of its birth by the loop's clock. ``doom`` is the reason for which the master kills this
-    child, empty as long as there is none.
+    ``first`` is the connection that it was forked for; 0 for a child that was forked to wait. ``finished`` is the last
+    connection whose end it announced, ``last_peer`` the peer that it served last, for the log, and ``spawned_at`` the
+    time of its fork by the loop's clock. ``kill_reason`` says why the master kills this child; empty: it does not.
     """
 
-    __slots__ = ("born_at", "doom", "finished", "first", "last_peer", "number", "pid", "slot", "slot_index")
+    __slots__ = ("finished", "first", "kill_reason", "last_peer", "number", "pid", "slot", "slot_index", "spawned_at")
 
     def __init__(self, number: int, slot_index: int, slot: Slot, first: int) -> None:
         self.number = number
@@ -32,12 +34,12 @@ class Child:
         self.finished = 0
         self.last_peer = "-"
         self.first = first
-        self.born_at = 0.0
-        self.doom = ""
+        self.spawned_at = 0.0
+        self.kill_reason = ""
 
     @property
     def connection(self) -> int:
-        """The connection it has, or had last; 0: none yet."""
+        """The connection that the child has, or had last; 0: none yet."""
         return self.slot.connection if self.finished or not self.first else self.first
 
     @property
@@ -47,9 +49,9 @@ class Child:
 
 
 class Connection:
-    """One admitted connection: whose it counts as, its address for the log, and when it was opened.
+    """An admitted connection, counted for ``peer``; ``name`` is the peer's address in the log, ``opened`` a time.
 
-    ``client_left``: its client is gone. ``client_done``: its client has closed its sending side.
+    ``client_left``: the client is gone. ``client_done``: the client has closed its sending side.
     """
 
     __slots__ = ("client_done", "client_left", "name", "opened", "peer")
@@ -65,8 +67,9 @@ class Connection:
 def _has_left(connection: Connection, child: Child) -> bool:
     """Whether the client of a stopped child has left.
 
-    A client that sends no more may wait for an answer. It does not where the child has answered requests and has none
-    under way. Where the child has not answered any, the client's first request may lie unread in the socket.
+    A client that has closed its sending side may wait for an answer. It waits for none if the child has answered
+    requests and has none under way. If the child has answered none, the client's first request may lie unread in the
+    socket.
     """
     if connection.client_left:
         return True
@@ -74,7 +77,7 @@ def _has_left(connection: Connection, child: Child) -> bool:
 
 
 class Children:
-    """At most ``capacity`` children."""
+    """The books of at most ``capacity`` children, whose rows are in ``table``."""
 
     def __init__(self, capacity: int, table: SlotTable) -> None:
         self._table = table
@@ -96,7 +99,7 @@ class Children:
 
     @property
     def pids(self) -> list[int]:
-        """Of all live children."""
+        """The PIDs of all live children."""
         return list(self._by_pid)
 
     @property
@@ -105,69 +108,75 @@ class Children:
         return bool(self._stopped)
 
     def ending(self) -> list[int]:
-        """PIDs of the children that say they are about to end."""
-        return [child.pid for index in self._table.ends() if (child := self._by_slot[index])]
+        """Return the PIDs of the children that have announced that they are about to end."""
+        return [child.pid for index in self._table.announced_ends() if (child := self._by_slot[index])]
 
     @property
     def full(self) -> bool:
-        """Whether no child may be added."""
+        """Whether the table has no row for one more child."""
         return not self._free
 
     def open_connection(self, peer: str, now: float, name: str = "-") -> int:
-        """A connection was admitted, of ``peer``, whose address in the log is ``name``; returns its number."""
+        """Note an admitted connection of ``peer``, whose address in the log is ``name``. Return its number."""
         self._last_connection += 1
         self._connections[self._last_connection] = Connection(peer, name, now)
         return self._last_connection
 
     def close_connection(self, number: int) -> str | None:
-        """A connection has ended; returns whose it was, None if that is known already."""
+        """Note the end of a connection. Return its peer, None if the end was noted before."""
         connection = self._connections.pop(number, None)
         return connection.peer if connection else None
 
     def prepare(self, connection: int | None) -> Child:
-        """A child is about to be forked, for ``connection`` or, None, to wait. Follow with ``born`` or ``unborn``."""
+        """Return the child that is about to be forked for ``connection``, or to wait (None).
+
+        Call ``spawned`` or ``spawn_failed`` next.
+        """
         self._last_number += 1
         index = self._free.pop()
         slot = self._table.slot(index)
         slot.clear()
-        self._table.forget_end(index)
+        self._table.clear_end(index)
         slot.connection = connection or 0
         return Child(self._last_number, index, slot, connection or 0)
 
-    def born(self, child: Child, pid: int) -> None:
-        """The fork succeeded."""
+    def spawned(self, child: Child, pid: int) -> None:
+        """Note that the fork succeeded."""
         child.pid = pid
         self._by_pid[pid] = child
         self._by_number[child.number] = child
         self._by_slot[child.slot_index] = child
-        # Not by its slot: by now the child may run, and have taken a connection from the queue.
+        # Do not ask its row: the child may run by now, and may have taken a connection from the queue.
         if not child.first:
             self.idle += 1
 
-    def unborn(self, child: Child) -> None:
-        """The fork failed."""
+    def spawn_failed(self, child: Child) -> None:
+        """Note that the fork failed."""
         self._free.append(child.slot_index)
 
     def forwarded(self) -> None:
-        """A connection was put in the queue: one idle child will take it."""
+        """Note that a connection was put into the queue: one idle child will take it."""
         self._one_idle_less()
 
     def dismissed(self) -> None:
-        """Its end was put in the queue: the idle child that takes it is idle no longer, and dies."""
+        """Note that an empty packet was put into the queue: the idle child that takes it ends."""
         self._one_idle_less()
         self._dismissed += 1
 
     def unneeded(self) -> int:
-        """How many were idle the whole time since the last call."""
+        """Return how many children were idle during the whole time since the last call."""
         lowest, self._lowest_idle = self._lowest_idle, self.idle
         return max(min(lowest, self.idle), 0)
 
     def available(self, number: int, connection: int) -> str | None:
-        """Child ``number`` announced itself; returns whose connection it finished."""
+        """Note that child ``number`` has finished ``connection`` and waits. Return the peer of the connection.
+
+        None: the connection was finished before.
+        """
         child = self._by_number.get(number)
         if connection not in self._connections and connection not in self._written_off:
-            return None  # nobody has it: said twice, or a lie
-        if child:  # else it died after it announced itself, and its death was seen first
+            return None  # the child has announced the connection twice, or lies
+        if child:  # otherwise the child announced itself, died, and was reaped before this announcement was read
             child.finished = connection
             self.idle += 1
             self._take_back(connection)
@@ -176,20 +185,21 @@ class Children:
         return self.close_connection(connection)
 
     def died(self, pid: int) -> tuple[Child, Connection | None] | None:
-        """A child was reaped: which, and the connection it had. None: it was not ours."""
+        """Note that a child was reaped. Return it and the connection that it had. None: it was no child of the pool."""
         child = self._by_pid.pop(pid, None)
         if child is None:
             return None
         self._stopped.pop(pid, None)
         del self._by_number[child.number]
         self._by_slot[child.slot_index] = None
-        self._table.forget_end(child.slot_index)
+        self._table.clear_end(child.slot_index)
         self._free.append(child.slot_index)
         number = child.connection
         if child.waits:
-            # It was waiting; or had only just received, and then it is counted out once too often: see `write_off`.
+            # The child waited. Or it had just received a connection, and is subtracted twice: see `write_off`.
             if self._dismissed:
-                self._dismissed -= 1  # already counted out; if it died of something else, the next to die will be this
+                # Already subtracted. If this child died for another reason, the dismissed one is subtracted instead.
+                self._dismissed -= 1
             else:
                 self._one_idle_less()
         else:
@@ -199,8 +209,8 @@ class Children:
             child.last_peer = connection.name
         return child, connection
 
-    def note_pause(self, pid: int, *, stopped: bool) -> None:
-        """Note that a child was stopped, or continued."""
+    def note_stop(self, pid: int, *, stopped: bool) -> None:
+        """Note that a child was stopped or, if not ``stopped``, continued."""
         child = self._by_pid.get(pid)
         if child and stopped:
             self._stopped[pid] = child
@@ -208,49 +218,48 @@ class Children:
             self._stopped.pop(pid, None)
 
     def note_hangup(self, connection: int, *, gone: bool) -> None:
-        """Note that the client of a connection is ``gone``, or, if not ``gone``, sends no more."""
+        """Note that the client of a connection is ``gone`` or, if not ``gone``, has closed its sending side."""
         if connection in self._connections:
             self._connections[connection].client_left |= gone
             self._connections[connection].client_done = True
 
     def unclaimed(self) -> list[tuple[int, str]]:
-        """Return number and name of the connections that no child has noted as taken, oldest first."""
+        """Return the number and the name of each connection that no child has noted as taken, oldest first."""
         claimed = {child.connection for child in self._by_pid.values()}
         return [(number, each.name) for number, each in self._connections.items() if number not in claimed]
 
     def stopped_without_client(self, taken: list[int]) -> list[Child]:
-        """Return the stopped children that serve nobody, each once, with ``doom`` set. The caller kills them.
+        """Return the stopped children that have no client, each once, with ``kill_reason`` set. The caller kills them.
 
-        ``taken`` are those of the ``unclaimed`` connections that are no longer in the queue. A child that seems to wait
-        may have been stopped after it received one of them and before it noted its number: SIGSTOP itself wakes a child
-        that waits. As long as the client of such a connection is there, no child that seems to wait is among the
-        returned.
+        ``taken`` are the ``unclaimed`` connections that are no longer in the queue. SIGSTOP itself wakes a waiting
+        child, so a child that seems to wait may have received one of these connections and been stopped before it noted
+        the number. As long as the client of such a connection is there, no child that seems to wait is returned.
 
-        A stopped child that waits is counted in ``idle`` until ``died`` corrects that: then another child is forked for
-        what was forwarded meanwhile.
+        A stopped child that waits still counts in ``idle``. ``died`` corrects the count; then another child is forked
+        for what was forwarded meanwhile.
         """
         unseen = any(number in self._connections and not self._connections[number].client_left for number in taken)
         ending = set(self.ending())
         found = []
         for pid, child in self._stopped.items():
-            if child.doom:
+            if child.kill_reason:
                 continue
             connection = self._connections.get(child.connection)
             if connection and _has_left(connection, child):
-                child.doom = "it was stopped, and its client has left"
+                child.kill_reason = "it was stopped, and its client has left"
             elif pid in ending or (child.waits and not unseen):
-                child.doom = "it was stopped while it had no client"
-            if child.doom:
+                child.kill_reason = "it was stopped while it had no client"
+            if child.kill_reason:
                 found.append(child)
         return found
 
     def write_off(self, before: float) -> list[str]:
-        """Give up connections opened before that moment which no live child has; returns whose they were.
+        """Give up the connections opened before that time that no live child has. Return their peers.
 
-        A child killed in the few instructions between receiving a connection and noting its number takes it along
-        unseen; it looked idle, and was counted out twice. To be asked only while the queue is empty.
+        A child can be killed in the few instructions between receiving a connection and noting its number. Such a child
+        looked idle, and was subtracted from ``idle`` twice. Call this only while the queue is empty.
 
-        As long as a child is stopped that seems to wait, nothing is given up: that child may have the connection.
+        While a child that seems to wait is stopped, nothing is given up: that child may have the connection.
         """
         if any(child.waits for child in self._stopped.values()):
             return []
@@ -260,7 +269,7 @@ class Children:
         return [self._connections.pop(number).peer for number in lost]
 
     def _take_back(self, connection: int) -> None:
-        """Undo a wrong ``write_off``: the child was not dead, but stopped in those few instructions."""
+        """Undo a wrong ``write_off``: the child was not dead, but was stopped in those few instructions."""
         if connection in self._written_off:
             self._written_off.remove(connection)
             self._one_idle_less()

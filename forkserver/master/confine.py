@@ -1,11 +1,13 @@
-"""The order in which the master gives up its powers, before its first fork; children inherit it. Runs in the master.
+"""Confine the master before its first fork, so that every child inherits the confinement. Runs in the master.
 
-1. The root must be one that this user may enter, or nothing is served.
-2. Its score for the end when memory runs out: the supervisor's is far lower, and the master has inherited it.
-3. ``no_new_privs``: also what Landlock asks for.
-4. Not dumpable: a child that was taken over has the master's user, and must not be able to take over the master.
-5. Landlock: read beneath the root, nothing else; no TCP bind or connect. The modules of Python are out of reach from
-   here on: all that master and child ever run is imported before.
+The steps, in their required order:
+
+1. Check that this user may enter the root. Otherwise nothing could be served.
+2. Raise the out-of-memory score, inherited from the supervisor, which has a far lower one.
+3. Set ``no_new_privs``, which Landlock requires, too.
+4. Forbid inspection (not dumpable): a compromised child has the master's user, and must not take over the master.
+5. Restrict the process with Landlock: read beneath the root and nothing else, no TCP bind or connect. No module of
+   Python can be read from here on, so everything that master and child run must be imported before.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from forkserver.kernel import landlock, oomscore, prctl
 
 
 def open_root(path: str) -> int:
-    """Open the served directory; returns its descriptor. Raises OperatorError."""
+    """Open the served directory and return its descriptor. Raises OperatorError."""
     try:
         return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -25,9 +27,10 @@ def open_root(path: str) -> int:
 
 
 def lock_in(root_fd: int) -> int:
-    """Give up what serving ``root_fd`` does not need; returns Landlock's ABI version, 0 for none.
+    """Confine this process to serving ``root_fd``. Return Landlock's ABI version, 0 where there is no Landlock.
 
-    Raises OperatorError, and OSError where the kernel has a facility and refuses it.
+    Raises OperatorError where this user may not enter the root, and OSError where the kernel has a facility and refuses
+    it.
     """
     if len(os.listdir("/proc/self/task")) != 1:
         raise AssertionError("the master forks, and must have one thread")
@@ -38,7 +41,7 @@ def lock_in(root_fd: int) -> int:
     try:
         oomscore.raise_above_supervisor()
     except OSError:
-        pass  # no /proc: then size decides
+        pass  # no /proc: the kernel then chooses by size alone
     prctl.set_no_new_privs()
     prctl.forbid_inspection()
     return landlock.restrict_to(root_fd)

@@ -1,4 +1,4 @@
-"""The one table from how a child ended to what the master says and does about it. Pure. Runs in the master."""
+"""The exit policy: what the master logs and does for each way a child can end. Pure policy. Runs in the master."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from forkserver.errors import ExitStatus, name_end
 
 
 class ExitPolicy:
-    """``word`` names the end; an ``ordinary`` one was in order; a ``penalty`` throttles, if nothing had been served."""
+    """What follows from an exit status.
+
+    ``word`` names the end in the log. An ``ordinary`` end is logged as a receipt, any other as ``died``. ``penalty``:
+    back off if the child had served nothing.
+    """
 
     __slots__ = ("ordinary", "penalty", "word")
 

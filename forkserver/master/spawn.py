@@ -1,4 +1,4 @@
-"""Birth and death: the only module that forks, waits, and leaves by ``os._exit``. Runs in the master."""
+"""Fork children and wait for them; no other module forks, waits or calls ``os._exit``. Runs in the master."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def spawn(work: Callable[[], ExitStatus], log: Log) -> int:
-    """Fork a child that does ``work`` and exits with the status it returns; returns its PID. Raises OSError (fork(2)).
+    """Fork a child that runs ``work`` and exits with the status ``work`` returns. Return its PID.
 
-    An exception of the child's is logged as ``bug`` there, and never reaches the master's loop.
+    The child logs an exception as ``bug``; no exception reaches the master's loop. Raises OSError where fork(2) fails.
     """
     pid = os.fork()
     if pid:
         return pid
-    # From here on only os._exit leads out: a child that returned would run the master's loop a second time.
+    # The child must leave by os._exit. If it returned, it would run the master's loop a second time.
     status = ExitStatus.BUG
     try:
         status = work()
@@ -32,7 +32,7 @@ def spawn(work: Callable[[], ExitStatus], log: Log) -> int:
 
 
 class Death:
-    """One reaped child: its wait(2) status and its resource usage."""
+    """A reaped child, with its wait(2) status and its resource usage."""
 
     __slots__ = ("pid", "usage", "wait_status")
 
@@ -42,8 +42,8 @@ class Death:
         self.usage = usage
 
 
-class Pause:
-    """One live child that was stopped (SIGSTOP) or, not ``stopped``, continued (SIGCONT)."""
+class StopChange:
+    """A live child that was ``stopped`` (SIGSTOP) or, if not ``stopped``, continued (SIGCONT)."""
 
     __slots__ = ("pid", "stopped")
 
@@ -52,19 +52,20 @@ class Pause:
         self.stopped = stopped
 
 
-def reap() -> Iterator[Death | Pause]:
-    """Yield every child that has ended, was stopped or continued. SIGCHLD coalesces: one may stand for many changes.
+def reap() -> Iterator[Death | StopChange]:
+    """Yield every child that has died, was stopped or continued. One SIGCHLD can stand for many changes.
 
-    The kernel looks at every child, dead or alive, for each one that it gives, and for finding none.
+    For each result, and for the last empty one, the kernel looks at every child, dead or alive.
     """
     while change := reap_one(-1):
         yield change
 
 
-def reap_one(pid: int) -> Death | Pause | None:
-    """Return what became of the child ``pid``, if anything did; -1: any. The kernel finds a PID at once (Linux 5.13).
+def reap_one(pid: int) -> Death | StopChange | None:
+    """Return the change of the child ``pid``, None if there is none. -1 stands for any child.
 
-    A child that was stopped and continued since the last call is only told as continued.
+    The kernel finds a PID at once (since Linux 5.13). A child that was stopped and continued since the last call is
+    reported only as continued.
     """
     try:
         pid, wait_status, usage = os.wait4(pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
@@ -73,5 +74,5 @@ def reap_one(pid: int) -> Death | Pause | None:
     if not pid:
         return None
     if os.WIFSTOPPED(wait_status) or os.WIFCONTINUED(wait_status):
-        return Pause(pid, stopped=os.WIFSTOPPED(wait_status))
+        return StopChange(pid, stopped=os.WIFSTOPPED(wait_status))
     return Death(pid, wait_status, usage)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -424,6 +425,52 @@ def test_heavy_imports_are_noticed(tmp_path: Path) -> None:
     lines = [f"import {name}" for name in ("elsewhere", *sorted(BANNED))]
     (package / "__main__.py").write_text("\n".join([*lines, "if __name__ == '__main__':", "    raise SystemExit(1)"]))
     assert set(heavy_imports(tmp_path, ["forkserver.master.__main__"])) >= {"elsewhere", *BANNED}
+
+
+def named_modules(document: str) -> dict[str, set[str]]:
+    """The modules that the table under "Where things stand" names, by folder beneath forkserver/."""
+    section = document.partition("\n## Where things stand\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (?:top of )?`([a-z/]+)/` \|.*?\| (.*) \|$", section, re.MULTILINE)
+    return {"" if folder == "forkserver" else folder: set(re.findall(r"`(.*?)`", text)) for folder, text in rows}
+
+
+def differences(document: str, files: Files) -> list[str]:
+    """What the table leaves out, and what it names that is not there."""
+    named = named_modules(document)
+    there: dict[str, set[str]] = {}
+    for path in files:
+        folder, _, name = path.removeprefix("forkserver/").removesuffix(".py").rpartition("/")
+        if name != "__init__":
+            there.setdefault(folder, set()).add(name)
+    found = []
+    for folder in sorted(named.keys() | there.keys()):
+        place = f"docs/architecture.md, row {folder or 'top of forkserver'}/"
+        found += [
+            f"{place}: `{name}` is missing" for name in sorted(there.get(folder, set()) - named.get(folder, set()))
+        ]
+        found += [
+            f"{place}: `{name}` is no module" for name in sorted(named.get(folder, set()) - there.get(folder, set()))
+        ]
+    return found
+
+
+def test_the_table_of_the_architecture_names_every_module_and_no_other() -> None:
+    assert differences((REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8"), FILES) == []
+
+
+def test_what_the_table_leaves_out_or_names_in_vain_is_noticed() -> None:
+    document = (
+        "# Built\n\n## Where things stand\n\n| folder | process | what |\n| --- | --- | --- |\n"
+        "| `child/` | child | `a`, `b` (bees) |\n| top of `forkserver/` | all | `errors` |\n\n"
+        "## Next\n\n| `x/` | y | `z` |\n"
+    )
+    files = ("child/__init__", "child/a", "child/c", "master/d", "errors", "settings")
+    assert differences(document, {f"forkserver/{name}.py": "" for name in files}) == [
+        "docs/architecture.md, row top of forkserver/: `settings` is missing",
+        "docs/architecture.md, row child/: `c` is missing",
+        "docs/architecture.md, row child/: `b` is no module",
+        "docs/architecture.md, row master/: `d` is missing",
+    ]
 
 
 def test_the_files_are_there() -> None:

@@ -13,7 +13,7 @@ def children() -> Children:
 
 def fork(children: Children, pid: int, connection: int | None = None):
     child = children.prepare(connection)
-    children.born(child, pid)
+    children.spawned(child, pid)
     return child
 
 
@@ -48,7 +48,7 @@ def test_a_spare_child_that_takes_a_connection_before_its_birth_is_noted_counts_
     children.forwarded()
     child = children.prepare(None)
     child.slot.connection = connection  # the child runs, and takes it, while the master is still in fork(2)
-    children.born(child, 101)
+    children.spawned(child, 101)
     assert children.idle == 1, "one waits, and of two children one has the connection"
 
 
@@ -130,7 +130,7 @@ def test_places_are_as_many_as_the_capacity_and_come_back(children):
     assert children.full
     children.died(101)
     assert not children.full
-    children.unborn(children.prepare(None))
+    children.spawn_failed(children.prepare(None))
     assert not children.full
     fork(children, 103)
     assert children.full
@@ -240,11 +240,11 @@ def pids_without_client(children: Children, taken: list[int] | None = None) -> l
 def test_a_stopped_child_has_no_client_once_its_connection_has_hung_up(children):
     connection = children.open_connection("peer", 0.0)
     child = fork(children, 100, connection)
-    children.note_pause(100, stopped=True)
+    children.note_stop(100, stopped=True)
     assert pids_without_client(children) == []
     children.note_hangup(connection, gone=True)
     assert pids_without_client(children) == [100]
-    assert child.doom == "it was stopped, and its client has left"
+    assert child.kill_reason == "it was stopped, and its client has left"
     assert pids_without_client(children) == [], "it is killed once"
     children.died(100)
     assert not children.any_stopped
@@ -255,15 +255,15 @@ def test_a_hangup_that_came_before_the_stop_counts(children):
     fork(children, 100, connection)
     children.note_hangup(connection, gone=True)
     assert pids_without_client(children) == []
-    children.note_pause(100, stopped=True)
+    children.note_stop(100, stopped=True)
     assert pids_without_client(children) == [100]
 
 
 def test_a_child_that_goes_on_is_not_stopped(children):
     connection = children.open_connection("peer", 0.0)
     fork(children, 100, connection)
-    children.note_pause(100, stopped=True)
-    children.note_pause(100, stopped=False)
+    children.note_stop(100, stopped=True)
+    children.note_stop(100, stopped=False)
     children.note_hangup(connection, gone=True)
     assert not children.any_stopped
     assert pids_without_client(children) == []
@@ -272,11 +272,11 @@ def test_a_child_that_goes_on_is_not_stopped(children):
 def test_a_child_stopped_after_its_announcement_was_made_and_before_it_was_read_has_no_client(children):
     connection = children.open_connection("peer", 0.0)
     child = fork(children, 100, connection)
-    children.note_pause(100, stopped=True)
+    children.note_stop(100, stopped=True)
     assert pids_without_client(children) == []
     children.available(child.number, connection)
     assert pids_without_client(children) == [100]
-    assert child.doom == "it was stopped while it had no client"
+    assert child.kill_reason == "it was stopped while it had no client"
     assert children.idle == 1
     children.died(100)
     assert children.idle == 0
@@ -286,7 +286,7 @@ def test_a_connection_forwarded_to_a_stopped_child_leaves_one_idle_child_too_few
     fork(children, 100)
     children.open_connection("peer", 0.0)
     children.forwarded()
-    children.note_pause(100, stopped=True)
+    children.note_stop(100, stopped=True)
     assert pids_without_client(children) == [100]
     children.died(100)
     assert children.idle == -1, "so that another child is forked, which takes the connection"
@@ -296,15 +296,15 @@ def test_a_stopped_child_that_may_have_taken_a_connection_unseen_is_left_alone_u
     child = fork(children, 100)
     connection = children.open_connection("peer", 0.0, "name")
     children.forwarded()
-    children.note_pause(100, stopped=True)
+    children.note_stop(100, stopped=True)
     assert children.unclaimed() == [(connection, "name")]
     assert pids_without_client(children, [connection]) == []
     assert children.write_off(before=9.9) == [], "it is not lost"
-    children.note_pause(100, stopped=False)
+    children.note_stop(100, stopped=False)
     child.slot.connection = connection
     assert children.unclaimed() == []
     child.slot.connection = 0
-    children.note_pause(100, stopped=True)
+    children.note_stop(100, stopped=True)
     children.note_hangup(connection, gone=True)
     assert pids_without_client(children, [connection]) == [100]
     children.died(100)
@@ -317,11 +317,11 @@ def test_a_child_stopped_when_it_has_said_that_it_ends_has_no_client():
     children = Children(1, table)
     child = fork(children, 100, children.open_connection("peer", 0.0))
     table.announce_end(child.slot_index)
-    children.note_pause(100, stopped=True)
+    children.note_stop(100, stopped=True)
     assert pids_without_client(children) == [100]
 
 
 def test_a_process_that_is_not_ours_and_a_connection_that_nobody_has_are_passed_over(children):
-    children.note_pause(4711, stopped=True)
+    children.note_stop(4711, stopped=True)
     children.note_hangup(4711, gone=True)
     assert not children.any_stopped

@@ -35,21 +35,21 @@ def test_a_peer_that_is_gone_leaves_nothing_in_the_table():
 
 def test_what_other_generations_have_of_a_peer_counts_until_it_has_ended():
     admission = Admission(2)
-    control.merge_peers(admission.others, {"a": 1, "b": 2})
+    control.merge_peers(admission.elsewhere, {"a": 1, "b": 2})
     assert [admission.admit("a") for _ in range(2)] == [True, False]
     assert not admission.admit("b")
-    control.merge_peers(admission.others, {"b": 1, "a": 0})
+    control.merge_peers(admission.elsewhere, {"b": 1, "a": 0})
     assert admission.admit("a")
     assert [admission.admit("b") for _ in range(2)] == [True, False]
-    assert admission.others == {"b": 1}
+    assert admission.elsewhere == {"b": 1}
 
 
-def test_a_master_that_discloses_its_peers_has_all_of_them_as_news_and_then_what_changes():
+def test_a_master_that_discloses_its_peers_has_all_of_them_to_report_and_then_what_changes():
     admission = Admission(2)
     for peer in "aab":
         admission.admit(peer)
     admission.disclose()
-    news = admission.news
+    news = admission.unreported
     assert news == {"a", "b"}
     news.clear()
     admission.release("a")
