@@ -1,9 +1,12 @@
-"""The exception families, and the vocabulary of exit statuses. Runs in every process.
+"""The exceptions, and the exit statuses of children. Runs in every process of the server.
 
-Errors come in four kinds. The *client* is wrong: a ``Refusal``, which becomes a reply. The *network* is
-gone: a ``PeerGone`` or ``PeerTooSlow``, which becomes an exit status. The *operator* is wrong: an
-``OperatorError``, one line with the remedy and exit 78. *We* are wrong: any other exception, which is never
-caught in the middle, logged once as ``bug``, exit 70.
+There are four kinds of errors:
+
+* The *client* is wrong: a ``Refusal``, which becomes a reply.
+* The *network* fails: a ``PeerGone`` or ``PeerTooSlow``, which becomes an exit status.
+* The *operator* is wrong: an ``OperatorError``, one line with the remedy, and exit status 78.
+* The *program* is wrong: any other exception. It is caught only in the last frame of the process and logged once as
+  ``bug``; exit status 70.
 """
 
 from __future__ import annotations
@@ -12,51 +15,51 @@ import enum
 import signal
 
 EX_BUG = 70
-"""Our own fault: EX_SOFTWARE of sysexits(3)."""
+"""The program is wrong: EX_SOFTWARE of sysexits(3)."""
 EX_CONFIG = 78
 """The operator's settings are wrong: EX_CONFIG of sysexits(3)."""
 
 
 class ExitStatus(enum.IntEnum):
-    """How a child tells the master what became of it: the status it exits with."""
+    """The status that a child exits with, by which it tells the master how its life ended."""
 
     DONE = 0
-    """Served what it was made for; the last connection ended in order."""
+    """The child served what it was forked for, and its last connection ended in order."""
     RETIRED = 10
-    """Waited for a connection, and the queue was closed: the master drains or is gone."""
+    """The child waited for a connection and got none: the master drains, is gone, or has too many idle children."""
     PEER_GONE = 11
-    """The peer of the last connection reset it, or closed it before it had its answer."""
+    """The peer of the last connection reset it, or closed it before it had the answer."""
     PEER_TOO_SLOW = 12
-    """The last connection met a deadline."""
+    """The peer of the last connection missed a deadline."""
     BUG = EX_BUG
-    """An exception nobody expected; the child has logged it."""
+    """The child raised an unexpected exception, and has logged it."""
 
 
 _ENDS = {status.value: status.name.lower().replace("_", "-") for status in ExitStatus}
 
 
 def name_end(code: int) -> str:
-    """Return the word for how a child ended, from its exit status, or the negative number of a signal.
+    """Return the word for a child's end: that of its ``ExitStatus``, as ``peer-gone``, else the word of ``name_exit``.
 
-    ``done``, ``peer-gone`` and the like for an ``ExitStatus``, else as ``name_exit``.
+    ``code`` is the exit status, or the negative number of a signal.
     """
     return _ENDS.get(code) or name_exit(code)
 
 
 class OperatorError(Exception):
-    """What the operator asked for cannot be done; the text is one line with the remedy."""
+    """What the operator asked for cannot be done. The text is one line with the remedy."""
 
 
 class PeerGone(Exception):
-    """The peer closed or reset the connection where an answer was due."""
+    """The peer closed or reset the connection when an answer was due."""
 
 
 class PeerTooSlow(Exception):
-    """The peer met a deadline."""
+    """The peer missed a deadline."""
 
 
 def name_exit(code: int) -> str:
-    """An exit status, or a signal's number below zero, in one word: ``exit-1``, ``SIGKILL``, ``signal-40``."""
+    """Return the word for an exit status or a negative signal number: ``exit-1``, ``SIGKILL``, ``signal-40``."""
     if code >= 0:
         return f"exit-{code}"
     try:

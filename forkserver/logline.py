@@ -1,10 +1,14 @@
-"""One event, one escaped line, one write(2). Runs in every process of the server.
+"""Write the log: one event is one escaped line and one write(2). Runs in every process of the server.
 
-A line has a verb of a closed list and fields, and one of four forms (``FORMS``): ``plain``, a time stamp (UTC), the
-program and the writer's PID in front; ``journal``, a priority in front and neither of these, for the journal has both;
-``json``, one object; ``syslog``, priority, program and PID, for loggers add the time they receive it. In each of them a
-value that is not plain printable ASCII is escaped: no file name and no peer can forge a line, a field or an escape
-sequence. Which form it is, others decide; what was not decided is ``plain``.
+A line has a verb and fields, in one of four forms (``FORMS``):
+
+* ``plain`` begins with a time stamp (UTC), the program and the writer's PID.
+* ``journal`` begins with a priority; the journal adds time and PID.
+* ``json`` is one object.
+* ``syslog`` begins with priority, program and PID; a logger adds the time.
+
+In every form, values that are not plain printable ASCII are escaped. So no file name and no peer can forge a line, a
+field or an escape sequence.
 """
 
 from __future__ import annotations
@@ -20,12 +24,12 @@ from forkserver.protocol.printable import escape_char
 MAX_VALUE_CHARS = 2000
 """Longer values are cut."""
 MAX_LINE_BYTES = 4096
-"""PIPE_BUF: a longer line might not be written in one piece (pipe(7)). Where values make it longer, they are cut."""
+"""PIPE_BUF: a longer line might not be written in one piece, pipe(7). The values of a longer line are cut."""
 _TRACE_FRAMES = 6
 
 LOOP_PATIENCE_S = 0.1
 CHILD_PATIENCE_S = 1.0
-"""How long a full pipe is waited for: a loop has others to serve, a child only this."""
+"""How long to wait for a full pipe. A loop has others to serve, a child has only its own connection."""
 
 FORMS = ("plain", "journal", "json", "syslog")
 
@@ -39,7 +43,7 @@ PRIORITIES = {
     "warning": 4,
     "refused": 5,
 }
-"""Of syslog(3), for the journal and for loggers: critical, error, warning, notice."""
+"""Priorities of syslog(3), for the journal and for loggers: critical, error, warning, notice."""
 INFO = 6
 """The priority of all other verbs."""
 _DAEMON = 3 << 3
@@ -47,10 +51,10 @@ _DAEMON = 3 << 3
 
 
 class Log:
-    """Writes lines to ``fd``, in the form of that name. Never raises: a full disk must not end a transfer.
+    """Write lines to ``fd`` in the named form. No method raises: a full disk must not end a transfer.
 
-    A reader that stalls must not stop the service either: a line that finds the pipe full for ``patience_s`` is
-    dropped, and the next one that is written says how many were. Until one is written again, no line waits.
+    A reader that stalls must not stop the service either. A line that finds the pipe full for ``patience_s`` is
+    dropped. Then no line waits until one can be written, and that line says how many were dropped.
     """
 
     __slots__ = ("_broken", "_dropped", "_end", "_fd", "_poll", "_second", "_stamp", "_waits", "form", "patience_s")
@@ -64,7 +68,7 @@ class Log:
         self._dropped = 0
         self._second = -1
         self._stamp = ""
-        # A datagram is a line; in a file that somebody wants in this form, lines must not run together.
+        # In a datagram socket each write is a line. In a file of form `syslog`, lines need a line feed.
         self._end = "" if is_datagram_socket(fd) else "\n"
         self.patience_s = patience_s
         self.form = form
@@ -82,15 +86,15 @@ class Log:
         if len(line) > MAX_LINE_BYTES:
             line = self._line(verb, fields, MAX_LINE_BYTES // 2 // len(fields))
         try:
-            # After half a line, on a disk that was full, the next one begins anew.
+            # If only a part of the last line was written, on a full disk, begin with a line feed.
             written = os.write(self._fd, (self._broken + line).encode("ascii"))
         except OSError:
-            self._dropped = dropped + 1  # nobody left to tell, or no space: it may come back
+            self._dropped = dropped + 1  # no reader, or no space: either may come back
         else:
             self._broken = "" if written == len(self._broken + line) else "\n"
 
     def bug(self, error: BaseException) -> None:
-        """Write one ``bug`` line for an exception nobody expected, with the innermost frames."""
+        """Write a ``bug`` line for an unexpected exception, with its innermost frames."""
         frames: list[str] = []
         trace = error.__traceback__
         while trace is not None:
@@ -110,29 +114,29 @@ class Log:
         return f"{self._now()} forkserver[{os.getpid()}] {verb}{words}\n"
 
     def _json_line(self, verb: str, fields: dict[str, str | int], limit: int) -> str:
-        # `pid` is always the process that the line is about, in most lines its writer.
+        # `pid` is the process that the line is about. In most lines that is the writer.
         writer = os.getpid()
         every = {"time": self._now(), "writer": writer, "verb": verb, "pid": writer, **fields}
         return "{" + ", ".join([f'"{key}": {_json_value(value, limit)}' for key, value in every.items()]) + "}\n"
 
     def _now(self) -> str:
-        """RFC 3339, UTC."""
+        """Return the time as RFC 3339 has it, UTC."""
         second, rest = divmod(time.time_ns(), 1_000_000_000)
         if second != self._second:
-            # Kept for all lines of the second: a busy master writes thousands.
+            # Keep the text for all lines of this second: a busy master writes thousands.
             self._second = second
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._stamp}.{rest // 1000:06d}Z"
 
 
 def is_datagram_socket(fd: int) -> bool:
-    """Whether ``fd`` is a socket like that of syslog(3), connected or not: unix(7), each write a datagram."""
+    """Whether ``fd`` is a socket like that of syslog(3), connected or not: unix(7), datagrams."""
     try:
         found = socket.socket(fileno=fd)
     except OSError:
         return False
     kind = found.family, found.type
-    found.detach()  # or it would close what is not its own
+    found.detach()  # otherwise it would close the caller's descriptor
     return kind == (socket.AF_UNIX, socket.SOCK_DGRAM)
 
 
@@ -145,7 +149,7 @@ def _is_file(fd: int) -> bool:
 
 
 def syslog_complaint(text: str, priority: int) -> bytes:
-    """A line for people, in the form of ``syslog``."""
+    """Return ``text``, a message for people, as a line of form ``syslog``."""
     line = _head(priority) + "".join([char if " " <= char <= "~" else escape_char(char) for char in text])
     return line[:MAX_LINE_BYTES].encode("ascii")
 
@@ -155,7 +159,7 @@ def _head(priority: int) -> str:
 
 
 def _words(fields: dict[str, str | int], limit: int) -> str:
-    """`` key=value`` for each field. Most lines need no escapes at all, which one look at the whole tells."""
+    """Return `` key=value`` for each field. Most lines need no escapes, which one check of the whole line tells."""
     words = "".join([f" {key}={value}" for key, value in fields.items()])
     if (
         words.isascii()
@@ -183,7 +187,7 @@ def _json_value(value: str | int, limit: int) -> str:
     if isinstance(value, int):
         return str(int(value))
     if value == "-":
-        return "null"  # whatever collects them wants one type of each key
+        return "null"  # programs that collect JSON want one type for each key
     value = _cut(value, limit)
     if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
         return f'"{value}"'
@@ -195,7 +199,7 @@ def _cut(value: str, limit: int) -> str:
 
 
 def _joined(pieces: list[str], limit: int) -> str:
-    """The pieces, or as many as stay within ``limit``; none is cut in two."""
+    """Join the pieces, or as many as fit into ``limit``. No piece, which may be an escape, is cut in two."""
     text = "".join(pieces)
     while len(text) > limit + 3:
         pieces = pieces[: max(len(pieces) * limit // len(text), 0)]
@@ -208,7 +212,7 @@ def _escape(char: str) -> str:
 
 
 def _json_escape(char: str) -> str:
-    """RFC 8259: beyond 16 bits a surrogate pair. A byte that is not UTF-8 stays the lone surrogate that it is here."""
+    """Escape as RFC 8259: beyond 16 bits a surrogate pair. A byte that is not UTF-8 stays a lone surrogate."""
     if " " <= char <= "~":
         return escape_char(char) if char in '"\\' else char
     code = ord(char)

@@ -1,7 +1,7 @@
-"""The frozen ``Settings`` value: defaults, bounds, units and the meaning of each field. Runs in every process.
+"""The settings: defaults, bounds, units and the meaning of each field. Runs in every process of the server.
 
-No TOML and no argument parsing here (``front.configfile`` has them): the master gets its settings ready-made, over
-the control channel, in the form ``encode`` and ``decode`` know.
+TOML and arguments are parsed in ``front.configfile``. A master gets its settings over the control channel, in the form
+of ``encode`` and ``decode``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from forkserver import logline
 from forkserver.protocol.messages import DEFAULT_PORT, MAX_LISTED_BYTES
 
 MAX_CHILDREN = 32768
-"""Also the bound of every other count of processes: pid_max on a small machine."""
+"""The upper bound of every count of processes: pid_max of a small machine."""
 
 
 class Field:
-    """One setting: its default (whose type is the type of the setting), its bounds, and a sentence for people.
+    """One setting: its default, its bounds, and its meaning for people.
 
-    ``choices``: the words it may be, if not any.
+    The type of the default is the type of the setting. ``choices`` are the allowed words; empty: any word.
     """
 
     __slots__ = ("choices", "default", "high", "low", "meaning")
@@ -31,35 +31,39 @@ class Field:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    # Not imported at run time: `typing` would make each fork dearer.
+    # Do not import `typing` at run time: each fork would cost more.
     from typing import TypeAlias
 
     Value: TypeAlias = str | int | float | bool | tuple[str, ...]
 
 FIELDS: dict[str, Field] = {
-    "root": Field(".", 0, 0, "directory served; nothing outside it is"),
+    "root": Field(".", 0, 0, "directory to serve; nothing outside it is served"),
     "bind": Field(
         ("127.0.0.1",), 0, 0, "addresses to listen on, unless systemd passes sockets: HOST, HOST:PORT or [HOST]:PORT"
     ),
     "port": Field(
-        DEFAULT_PORT, 0, 65535, "port of the addresses that name none, unless systemd passes sockets; 0: any free one"
+        DEFAULT_PORT, 0, 65535, "port of the addresses that name none, unless systemd passes sockets; 0: any free port"
     ),
-    "spare": Field(0, 0, MAX_CHILDREN, "idle children kept forked ahead"),
-    "connections_per_child": Field(1, 1, 1_000_000, "connections a child serves, one after the other, before it exits"),
-    "max_children": Field(256, 1, MAX_CHILDREN, "most children at once; more connections wait in the backlog"),
-    "max_per_peer": Field(0, 0, MAX_CHILDREN, "most connections of one peer (IPv6: one /64); 0: half of max_children"),
+    "spare": Field(0, 0, MAX_CHILDREN, "idle children to keep forked ahead"),
+    "connections_per_child": Field(
+        1, 1, 1_000_000, "connections that a child serves, one after the other, before it exits"
+    ),
+    "max_children": Field(256, 1, MAX_CHILDREN, "most children at once; further connections wait in the backlog"),
+    "max_per_peer": Field(
+        0, 0, MAX_CHILDREN, "most connections of one peer (IPv6: of one /64); 0: half of max_children"
+    ),
     "hidden": Field(default=False, low=0, high=1, meaning="serve and list names that begin with a dot"),
-    "bare": Field(default=False, low=0, high=1, meaning="speak the lab exercise's bare dialect too"),
+    "bare": Field(default=False, low=0, high=1, meaning="also speak the bare dialect of the lab exercise"),
     "log_format": Field(
         "auto", 0, 0, "form of the log's lines: plain, journal, json, syslog, or auto", choices=("auto", *logline.FORMS)
     ),
     "receipts": Field(default=True, low=0, high=1, meaning="log a receipt for every child that ended in order"),
-    "request_s": Field(30.0, 0.1, 3600, "seconds for a request line to be complete"),
-    "idle_s": Field(60.0, 0.1, 86400, "seconds a connection may be idle between requests"),
-    "stall_s": Field(30.0, 0.1, 3600, "seconds a peer may take nothing of what is sent"),
-    "min_rate_bytes": Field(256, 0, 2**40, "bytes a second a peer must take on the average, after stall_s"),
+    "request_s": Field(30.0, 0.1, 3600, "seconds within which a request line must be complete"),
+    "idle_s": Field(60.0, 0.1, 86400, "seconds for which a connection may be idle between requests"),
+    "stall_s": Field(30.0, 0.1, 3600, "seconds for which a peer may take nothing of what is sent"),
+    "min_rate_bytes": Field(256, 0, 2**40, "bytes per second that a peer must take on average, after stall_s"),
     "listing_content_bytes": Field(
-        MAX_LISTED_BYTES, 0, MAX_LISTED_BYTES, "longest file that comes within a listing, where a client asks; 0: none"
+        MAX_LISTED_BYTES, 0, MAX_LISTED_BYTES, "longest file that is sent within a listing, if a client asks; 0: none"
     ),
     "drain_s": Field(30.0, 0.0, 86400, "seconds that transfers have to finish when the server is stopped"),
     "child_cpu_s": Field(3600, 1, 10**9, "processor seconds of one child (RLIMIT_CPU)"),
@@ -68,10 +72,10 @@ FIELDS: dict[str, Field] = {
 
 
 class Settings:
-    """All settings, checked. Attributes are the names in ``FIELDS``, durations in seconds, sizes in bytes.
+    """All settings, checked and frozen. Attributes are the names in ``FIELDS``; seconds and bytes.
 
-    Raises ValueError for a name that is not in ``FIELDS``, TypeError for a value of another type than the default's (an
-    int serves for a float) and ValueError for one out of bounds; the text names the field and the remedy.
+    Raises ValueError for a name that is not in ``FIELDS`` and for a value out of bounds. Raises TypeError for a value
+    of a wrong type (an int may stand for a float). The text names the field and the remedy.
     """
 
     __slots__ = tuple(FIELDS)
@@ -110,20 +114,20 @@ class Settings:
 
     @property
     def peer_limit(self) -> int:
-        """The number that ``max_per_peer`` stands for."""
+        """The limit that ``max_per_peer`` stands for."""
         return self.max_per_peer or max(1, self.max_children // 2)
 
     def encode(self) -> bytes:
-        """One ``name=value`` a line; ``decode`` reads it."""
+        """Return the settings as lines of ``name=value``, for ``decode``."""
         text = "".join([f"{name}={_to_text(getattr(self, name))}\n" for name in FIELDS])
         return text.encode("utf-8", "surrogateescape")
 
 
 def decode(data: bytes) -> Settings:
-    """Undo ``Settings.encode``. Both ends are ours, but may be of different versions after an upgrade.
+    """Undo ``Settings.encode``. After an upgrade, ``data`` may come from another version of the program.
 
-    A setting that only this end knows has its default; one that only the other end knows, or means otherwise, raises
-    ValueError or TypeError.
+    A setting that only this version knows gets its default. Raises ValueError or TypeError for a setting that only the
+    other version knows, or that has another type or other bounds there.
     """
     values: dict[str, Value] = {}
     for line in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:
@@ -140,7 +144,7 @@ def _checked(name: str, field: Field, value: Value) -> Value:
     if isinstance(value, (int, float)) and not field.low <= value <= field.high:
         raise ValueError(f"{name}: {value} is out of bounds; it must be from {field.low} to {field.high}")
     if serves:
-        return float(value)  # type: ignore[arg-type] # only now: an int out of bounds may be too large for a float
+        return float(value)  # type: ignore[arg-type] # check the bounds first: an int may be too large for a float
     if isinstance(value, str) and (not value or any(char in value for char in "\0\n\r")):
         raise ValueError(f"{name}: must not be empty, nor hold NUL or line feed")
     if field.choices and value not in field.choices:

@@ -1,1 +1,1 @@
-"""What two kinds of processes share: both ends of a channel, or the layout of shared memory, stand in one file."""
+"""What two kinds of processes share. One module has both ends of a channel, or the layout of shared memory."""

@@ -1,7 +1,7 @@
-"""What the life of a child came to: the fields of a line about its end. Pure. Runs in master and supervisor.
+"""Make the fields of the log line about a child's end. Pure. Runs in master and supervisor.
 
-Some fields are wait4(2)'s, the others stand in the child's row of the shared table. That row is the child's to write:
-of a child that was taken over, it says what the intruder likes.
+Some fields come from wait4(2), the others from the child's row of the shared table. The child writes that row, so the
+row of a compromised child can say anything.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 _US = 1_000_000
 _MAX_COUNT = 2**63 - 1
-"""Programs that collect JSON take no larger integers."""
+"""The largest integer that programs which collect JSON accept."""
 
 
 class Life:
-    """A child's life that has ended: its PID, the word for its end, its row, its last peer, what it used, and now.
+    """A child's life that has ended.
 
-    ``slot`` and ``usage`` are None where they are not known. ``now`` is the monotonic clock, in seconds; None: the
-    child ended at another time.
+    ``cause`` is the word for its end, ``slot`` its row of the shared table, ``peer`` its last peer, ``usage`` the
+    resources it used. ``slot`` and ``usage`` are None if unknown. ``now`` is the time of its end by the monotonic
+    clock, in seconds; None: unknown.
     """
 
     __slots__ = ("cause", "now", "peer", "pid", "slot", "usage")
@@ -47,7 +48,7 @@ class Life:
 
 
 def account(life: Life) -> Fields:
-    """Return the fields of a ``receipt``. A dash stands for what is not known."""
+    """Return the fields of a ``receipt``. A dash stands for an unknown value."""
     slot, usage = life.slot, life.usage
     start_us = slot.start_us if slot else 0
     return {
@@ -58,7 +59,7 @@ def account(life: Life) -> Fields:
         "connections": min(slot.connections, _MAX_COUNT) if slot else "-",
         "requests": min(slot.requests, _MAX_COUNT) if slot else "-",
         "sent": min(slot.sent_bytes, _MAX_COUNT) if slot else "-",
-        # A loop looks at its clock before it reaps: a child may have begun a moment after.
+        # A loop reads its clock before it reaps, so a child may have begun after `now`.
         "wall_ms": max(0, int((life.now - slot.began) * 1000)) if slot and start_us and life.now is not None else "-",
         "cpu_ms": int((usage.ru_utime + usage.ru_stime) * 1000) if usage else "-",
         "maxrss_kib": usage.ru_maxrss if usage else "-",
@@ -66,7 +67,7 @@ def account(life: Life) -> Fields:
 
 
 def account_of_cut(life: Life) -> Fields:
-    """Return the fields of a ``died`` or an ``orphan``: those of ``account``, and the request that has no line."""
+    """Return the fields of ``died`` or ``orphan``: those of ``account``, and the request that was cut."""
     slot = life.slot
     return {
         **account(life),

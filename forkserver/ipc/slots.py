@@ -1,22 +1,22 @@
-"""The shared table: what each child is doing, written by the children at no system call. Runs in every process.
+"""The shared table: what each child is doing, written by the children without system calls. Runs in every process.
 
-The table is a memfd (memfd_create(2)) that the master makes and maps (mmap(2), MAP_SHARED) before its first fork, and
-of which the supervisor gets a descriptor. It consists of:
+The master makes the table as a memfd (memfd_create(2)) and maps it (mmap(2), MAP_SHARED) before its first fork. The
+supervisor gets a descriptor of it. The table consists of:
 
-* a header, which names the format, and one word for all children, the master's wish;
-* a byte for each row, by which its child says that it is about to end: beside the wish, on a page that every child
-  uses anyhow;
+* a header: the format, and one word for all children, the phase that the master wants;
+* a byte for each row, in which its child announces that it is about to end. The bytes lie beside the phase, on a page
+  that every child reads anyway;
 * a row for each child, written by that child alone: 64-bit words, then text.
 
-An aligned word is written whole, and each word is a fact of its own: no reader needs two words to agree. Text is
-written before the word that has its length, and that word is 0 while the text is changed. So a row whose child was
-killed at any point lacks something, and says nothing wrong.
+An aligned word is written whole, and no reader needs two words to agree. Text is written before the word that has its
+length, and that word is 0 while the text changes. So the row of a child that was killed at any point may lack
+something, but says nothing wrong.
 
-Trust: any child that was taken over can write anything anywhere in the table. The properties of ``Slot`` bound what
-they return; ``read_layout`` refuses a header that does not fit the size of the file.
+Trust: a compromised child can write anything anywhere in the table. The properties of ``Slot`` bound what they return,
+and ``read_layout`` refuses a header that does not fit the size of the file.
 
-Format 1 may grow at the end of a row: readers take the length of a row from the header. Every other change needs
-another number.
+Format 1 may grow at the end of a row, because readers take the length of a row from the header. Every other change
+needs another format number.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _WORDS = 24
 _PEER_BYTES = 64
 _PATH_BYTES = 256
 ROW_BYTES = _WORDS * _WORD_BYTES + _PEER_BYTES + _PATH_BYTES
-"""512. It divides the size of a page: no row lies on two."""
+"""512, which divides the size of a page, so that no row lies on two pages."""
 _ROW_WORDS = ROW_BYTES // _WORD_BYTES
 _TEXT_START = _WORDS * _WORD_BYTES
 _MAX_ROW_BYTES = 4096
@@ -55,14 +55,14 @@ _MAX_PID = 1 << 22
 """PID_MAX_LIMIT of the kernel, proc_sys_kernel(5)."""
 
 SERVING, DRAINING, STOPPING = range(3)
-"""What the master wants of its children: go on; finish what was begun; break off."""
+"""Phases, what the master wants of its children: serve; finish what was begun; break off."""
 
 
 class SlotTable:
-    """A table of ``count`` rows, and the master's wish. Raises OSError where no memory can be had."""
+    """A table of ``count`` rows, and the phase. Raises OSError where no memory can be had."""
 
     def __init__(self, count: int) -> None:
-        # Rows begin where a row's length divides: each lies on one page.
+        # Begin the rows at a multiple of their length, so that each lies on one page.
         first_row = -(-(HEADER_BYTES + count) // ROW_BYTES) * ROW_BYTES
         size_bytes = first_row + count * ROW_BYTES
         self._ends = HEADER_BYTES + count
@@ -70,7 +70,7 @@ class SlotTable:
         self.fd = os.memfd_create("forkserver-table", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         """The table's file, until ``close_file``."""
         os.ftruncate(self.fd, size_bytes)
-        # A file that shrinks would end everybody who has it mapped, by SIGBUS.
+        # Seal the size: if the file shrank, every process that has it mapped would die of SIGBUS.
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self._memory = mmap.mmap(self.fd, size_bytes)
         self._words = memoryview(self._memory).cast("Q")
@@ -81,7 +81,7 @@ class SlotTable:
         self._words[_HEAD_MAGIC] = _MAGIC
 
     def close_file(self) -> None:
-        """Close the table's file. The memory stays."""
+        """Close the table's file. The memory stays mapped."""
         os.close(self.fd)
 
     @property
@@ -103,18 +103,18 @@ class SlotTable:
         self._memory[HEADER_BYTES + index] = 1
 
     def clear_end(self, index: int) -> None:
-        """Note that the end of the child of row ``index`` was seen, or that another child has the row."""
+        """Clear the announcement of row ``index``: its child was reaped, or another child has the row."""
         self._memory[HEADER_BYTES + index] = 0
 
     def announced_ends(self) -> Iterator[int]:
-        """Yield the rows of children that are about to end. Costs by their number, hardly by that of all."""
+        """Yield the rows of children that are about to end. The cost grows with their number, not with all rows."""
         index = HEADER_BYTES - 1
         while (index := self._memory.find(b"\1", index + 1, self._ends)) >= 0:
             yield index - HEADER_BYTES
 
 
 class Layout:
-    """Where the rows of a table lie: ``count`` of them from byte ``first_row``, ``row_bytes`` each."""
+    """The place of the rows in a table: ``count`` rows of ``row_bytes`` each, from byte ``first_row`` on."""
 
     __slots__ = ("count", "first_row", "row_bytes")
 
@@ -124,7 +124,7 @@ class Layout:
         self.row_bytes = row_bytes
 
     def taken(self, rows: bytearray) -> Iterator[tuple[int, Slot]]:
-        """Yield the rows that a child has, each with its position, in a copy of some of the table's rows."""
+        """Yield position and row of each child in ``rows``, a copy of some of the table's rows."""
         words = memoryview(rows).cast("Q")
         row_words = self.row_bytes // _WORD_BYTES
         for position, pid in enumerate(words[_PID::row_words].tolist()):
@@ -133,7 +133,7 @@ class Layout:
                 yield position, Slot(words[start : start + _WORDS], rows, start * _WORD_BYTES + _TEXT_START)
 
     def pid_offset(self, index: int) -> int:
-        """Return where in the table the PID of row ``index`` stands; zeros there free the row."""
+        """Return the offset of row ``index``'s PID in the table. Zeros written there free the row."""
         return self.first_row + index * self.row_bytes + _PID * _WORD_BYTES
 
 
@@ -157,7 +157,7 @@ def read_layout(header: bytes, size_bytes: int, max_count: int) -> Layout:
 class Slot:
     """One child's row: its ``words``, and its text, which begins at byte ``text_start`` of ``memory``.
 
-    ``memory`` is the table or a copy of some of it. A view of the text would be two page faults more for each child.
+    ``memory`` is the table or a copy of a part. There is no view of the text: it would cost each child two page faults.
     """
 
     __slots__ = ("_memory", "_path_start", "_peer_start", "_words")
@@ -173,7 +173,7 @@ class Slot:
         self._words[:] = _CLEAR
 
     def free(self) -> None:
-        """Note that no child has the row. Called by whoever reaped the child, once its end is logged."""
+        """Note that no child has the row. The process that reaped the child calls this after logging the end."""
         self._words[_PID] = 0
 
     @property
@@ -196,18 +196,18 @@ class Slot:
         words[_CONNECTIONS] += 1
 
     def leave(self) -> None:
-        """Note that the connection is over, and all about it logged."""
+        """Note that the connection is over and logged."""
         self._words[_OVER] = self._words[_CONNECTIONS]
 
     def begin(self, pid: int, start_us: int, now: float) -> None:
-        """Note the start of the child's life: microseconds since 1970, and the moment of the monotonic clock."""
+        """Note the child's PID and start, in microseconds since 1970 and in seconds of the monotonic clock."""
         words = self._words
         words[_BEGAN] = int(now * 1_000_000)
         words[_START] = start_us
         words[_PID] = pid
 
     def begin_request(self, verb: str, name: bytes) -> None:
-        """Note the request under way. Only after ``end_request``: its text is not to be changed while it counts."""
+        """Note the request under way. Call ``end_request`` before the next: a text that counts must not change."""
         text = name[:_PATH_BYTES]
         self._memory[self._path_start : self._path_start + len(text)] = text
         self._words[_REQUEST] = len(name) << _VERB_BITS | _VERB_NUMBERS[verb]
@@ -218,22 +218,22 @@ class Slot:
 
     @property
     def pid(self) -> int:
-        """PID of the child; 0: no child has the row, or the child has not come so far."""
+        """PID of the child; 0: no child has the row, or the child has not noted its PID yet."""
         return self._words[_PID]
 
     @property
     def start_us(self) -> int:
-        """Start time of the child, as in its replies; 0: it has not come so far as to note it."""
+        """Start time of the child in microseconds since 1970, as in its replies; 0: not noted yet."""
         return self._words[_START]
 
     @property
     def began(self) -> float:
-        """The same moment by the monotonic clock, which all processes share; in seconds."""
+        """Start time of the child in seconds of the monotonic clock, which all processes share."""
         return self._words[_BEGAN] / 1_000_000
 
     @property
     def peer(self) -> str:
-        """Address of the peer of the connection that the child took last; a dash: none yet."""
+        """Address of the peer whose connection the child took last; a dash: none yet."""
         text = self._read(self._peer_start, min(self._words[_PEER_LENGTH], _PEER_BYTES))
         return text.decode("ascii", "backslashreplace") or "-"
 
@@ -245,34 +245,34 @@ class Slot:
 
     @property
     def path(self) -> str:
-        """Path of the request under way, percent-encoded, with three dots where it was cut; a dash: it has none."""
+        """Path of the request under way, percent-encoded, with three dots if it was cut; a dash: no path."""
         length = self._words[_REQUEST] >> _VERB_BITS
         name = self._read(self._path_start, min(length, _PATH_BYTES))
         return (encode_name(name) or "-") + ("..." if length > _PATH_BYTES else "")
 
     @property
     def connections(self) -> int:
-        """Connections taken in the child's life, the last included."""
+        """Connections that the child has taken, the last included."""
         return self._words[_CONNECTIONS]
 
     @property
     def connections_over(self) -> int:
-        """Connections that have ended in the child's life."""
+        """Connections of the child that have ended."""
         return self._words[_OVER]
 
     @property
     def connected(self) -> bool:
-        """Whether the child has a connection whose end it has not yet logged."""
+        """Whether the child has a connection whose end is not logged yet."""
         return self.connections > self.connections_over
 
     @property
     def sent_bytes(self) -> int:
-        """Content bytes sent in the child's life."""
+        """Content bytes that the child has sent."""
         return self._words[_SENT]
 
     @property
     def requests(self) -> int:
-        """Requests answered in the child's life."""
+        """Requests that the child has answered."""
         return self._words[_REQUESTS]
 
     def _read(self, start: int, length: int) -> bytes:

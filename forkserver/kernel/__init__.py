@@ -1,1 +1,1 @@
-"""The wall: one facility of the kernel a file, and the only ``ctypes``. Knows nobody above it."""
+"""Calls to the kernel that Python does not wrap, one facility a module. Only this package uses ``ctypes``."""

@@ -1,7 +1,7 @@
-"""Landlock, landlock(7): a process gives up the file system but for one tree, and the making of connections.
+"""Restrict a process to reading one directory tree, by Landlock, landlock(7).
 
-Where the kernel has none (before 5.13, or switched off) ``restrict_to`` returns 0 and restricts nothing: the caller
-decides whether it goes on. Where the kernel knows fewer rights than we name, those it knows are restricted.
+Where the kernel has no Landlock (before 5.13, or switched off), ``restrict_to`` restricts nothing and returns 0, and
+the caller decides whether to go on. Where the kernel knows fewer rights than this module, it restricts those it knows.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _ABI_NET, _ABI_SCOPE = 4, 6
 def restrict_to(root_fd: int) -> int:
     """Allow this process and its descendants only to read files and list directories beneath ``root_fd``.
 
-    No TCP bind or connect (ABI 4), no signal to and no abstract socket of a process outside (ABI 6). What is open stays
-    open. Needs no_new_privs. Returns the kernel's ABI version, 0 where there is no Landlock. Raises OSError.
+    Forbid TCP bind and connect (ABI 4), and signals to and abstract sockets of other processes (ABI 6). Open
+    descriptors stay usable. The process must have set no_new_privs. Return the kernel's ABI version, 0 where there is
+    no Landlock. Raises OSError.
     """
     abi = _abi()
     if not abi:

@@ -1,4 +1,4 @@
-"""The C library, for system calls the standard library does not wrap. Runs in supervisor, master and child."""
+"""Call the C library, for what the standard library does not wrap. Runs in supervisor, master and child."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def syscall(number: int, *arguments: object) -> int:
-    """syscall(2). An int is passed as C's int; what is wider must come as a ctypes value. Raises OSError."""
+    """Call syscall(2). An int is passed as a C int; pass wider values as ctypes values. Raises OSError."""
     result: int = _libc.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
         number = ctypes.get_errno()
@@ -23,16 +23,16 @@ def syscall(number: int, *arguments: object) -> int:
 
 
 def function(name: str) -> Callable[..., int]:
-    """Return the function ``name``, whose arguments are C's ints and pointers, and whose result is C's int.
+    """Return the C function ``name``, which takes ints and pointers and returns an int.
 
-    For a call that the master makes once per fork. Each page that the master touches after a fork is copied; a call
-    without ``errno`` and declared argument types touches fewer pages.
+    Use this for a call that the master makes once per fork. Each page that the master touches after a fork is copied,
+    and a call without ``errno`` and declared argument types touches fewer pages.
     """
     return ctypes.CDLL(None)[name]
 
 
 def prctl(option: int, argument: int) -> None:
-    """prctl(2) with one argument. Raises OSError."""
+    """Call prctl(2) with one argument. Raises OSError."""
     zero = ctypes.c_ulong(0)
     if _libc.prctl(ctypes.c_int(option), ctypes.c_ulong(argument), zero, zero, zero) < 0:
         number = ctypes.get_errno()

@@ -1,4 +1,4 @@
-"""The score by which the kernel chooses what to end when memory runs out, oom_score_adj of proc(5)."""
+"""Change the score by which the kernel chooses a process to kill when memory runs out, oom_score_adj of proc(5)."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ _PATH = "/proc/self/oom_score_adj"
 _HIGHEST = 1000
 
 SUPERVISOR = -900
-"""Thousandths of all memory, or of the limit that was reached: the supervisor counts as smaller than it is by so much.
+"""The supervisor's score, in thousandths of all memory or of the limit that was reached.
 
-The supervisor is the last to go, for its end is the end of all transfers. ``systemd/forkserver.service`` has the same
-number.
+The kernel counts the supervisor as smaller by so much, so that it is killed last: its end is the end of all transfers.
+``systemd/forkserver.service`` has the same number.
 """
 MORE = 900
-"""By how much a master and its children score higher than their supervisor.
+"""What the score of a master and its children exceeds their supervisor's by.
 
-At a limit of 24 MB the score outweighs 21 MB. A supervisor has 18 MB, 12 MB more than a child that was just forked.
+At a limit of 24 MB it outweighs 21 MB. A supervisor has 18 MB, 12 MB more than a child that was just forked.
 """
 
 
 def lower_to_supervisor() -> None:
-    """Lower the score of this process, and of the processes that it starts, to ``SUPERVISOR``. Raises OSError.
+    """Lower the score of this process, and of the processes that it starts, to ``SUPERVISOR``.
 
-    The kernel asks for CAP_SYS_RESOURCE.
+    Needs CAP_SYS_RESOURCE. Raises OSError.
     """
     _change(min(_read(), SUPERVISOR))
 
 
 def raise_above_supervisor() -> None:
-    """Raise the score of this process, and of its children, above the supervisor's, which it has inherited.
+    """Raise the score of this process and of its children above the supervisor's, which they have inherited.
 
-    Where the supervisor's was lowered, the result is that of any other process, 0. Raises OSError.
+    If the supervisor's score was lowered, the result is 0, the score of any other process. Raises OSError.
     """
     _change(min(_read() + MORE, _HIGHEST))
 

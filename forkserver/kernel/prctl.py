@@ -1,4 +1,4 @@
-"""Attributes of a process, by prctl(2)."""
+"""Set attributes of a process by prctl(2)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def set_no_new_privs() -> None:
-    """No exec of this process or its descendants gains a privilege, ever again. Raises OSError."""
+    """Forbid for good that an exec of this process or a descendant gains a privilege. Raises OSError."""
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def forbid_inspection() -> None:
-    """No process of the same user may trace this one or its children, read their memory or take their descriptors.
+    """Forbid other processes of the user to trace this process and its children, or to take memory or descriptors.
 
-    ptrace(2), process_vm_writev(2), pidfd_getfd(2). It leaves no core dump either. Raises OSError.
+    This concerns ptrace(2), process_vm_writev(2) and pidfd_getfd(2). Core dumps are switched off, too. Raises OSError.
     """
     libc.prctl(_PR_SET_DUMPABLE, 0)
 
 
 def set_child_subreaper() -> None:
-    """Orphans among the descendants become children of this process. Not inherited by fork. Raises OSError."""
+    """Make orphans among the descendants children of this process. A fork does not inherit this. Raises OSError."""
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def set_name(name: bytes) -> None:
-    """The command name of this thread, as ps(1) shows it; the kernel cuts it after 15 bytes. Raises OSError."""
+    """Set the command name of this thread, as ps(1) shows it. The kernel cuts it to 15 bytes. Raises OSError."""
     buffer = ctypes.create_string_buffer(name)
     libc.prctl(_PR_SET_NAME, ctypes.addressof(buffer))
