@@ -1,4 +1,4 @@
-"""What README and manual pages say of settings, options and statuses is what the code says."""
+"""README, manual pages and operations.md say of settings, options, statuses and the log what the code says."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from forkserver.settings import Value
 
 REPOSITORY = Path(__file__).parents[2]
+BENCHMARKS = (REPOSITORY / "docs/benchmarks.md").read_text(encoding="utf-8")
+PEERS = ["**forkserver**, a child per connection", "rsync daemon", "vsftpd", "nginx", "Python http.server"]
+"""The columns of the README's table, as docs/benchmarks.md has them."""
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMAND_PAGE = (REPOSITORY / "docs/man/forkserver.8").read_text(encoding="utf-8")
 OPERATIONS = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
@@ -70,9 +73,56 @@ def entry(name: str) -> str:
     return FILE_PAGE.split(f".It Va {name}\n")[1].split(".It ")[0].split(".El")[0]
 
 
-def test_the_readme_s_table_is_the_settings() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(.*)` \| (.*) \|$", README, re.MULTILINE)
-    assert rows == [(name, as_toml(field.default), field.meaning) for name, field in FIELDS.items()]
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+def test_the_readme_leads_to_every_document_and_every_link_has_an_end() -> None:
+    links = set(re.findall(r"\]\(([^):#]+)\)", README))
+    documents = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").rglob("*") if path.is_file()}
+    assert {path for path in documents if not path.endswith(".svg")} <= links
+    assert {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"} <= links
+    assert [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+def test_the_hooks_before_a_commit_run_the_linters_of_ci() -> None:
+    ci = (REPOSITORY / ".ci/run").read_text(encoding="utf-8").replace('"', "")
+    linters = {found[0].strip() for found in re.finditer(r"(?<=/bin/)(ruff|mypy)( (?!--no-cache)[\w-]+)*", ci)}
+    hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert linters == {"ruff check", "ruff format --check", "mypy"}
+    assert set(re.findall(r"entry: \.venv/bin/(.*)", hooks)) == linters
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (REPOSITORY / "docs").glob("*.md")))
+def test_every_link_between_documents_has_an_end(name: str) -> None:
+    text = (REPOSITORY / "docs" / name).read_text(encoding="utf-8")
+    for path, _, heading in re.findall(r"\]\(([^):#]*)(#([^)]+))?\)", text):
+        target = REPOSITORY / "docs" / (path or name)
+        assert target.exists(), path
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+
+
+def test_the_readme_s_figures_are_those_of_the_benchmarks() -> None:
+    sections = dict(re.findall(r"^##+ (.*)\n+((?:.*\n(?!##))*)", BENCHMARKS, re.MULTILINE))
+    rows = {
+        cells[0]: cells[1:] for cells in (row.strip("| ").split(" | ") for row in README.splitlines() if "|" in row)
+    }
+    for row, title, names in (
+        ("connections/s, 1 KiB, 16 clients", "16 clients", PEERS),
+        ("KiB of memory for an idle connection", "Memory of 1,000 idle connections", PEERS),
+        ("10,000 files of 4 KiB", "A tree of files of 4 KiB", ["**fsget**", "rsync -a", None, "curl --parallel"]),
+    ):
+        [section] = [text for name, text in sections.items() if name.startswith(title)]
+        for name, cell in zip(names, rows[row], strict=False):
+            if name:
+                [measured] = re.findall(rf"^\| {re.escape(name)}[^|]* \| ([\d.,]+)", section, re.MULTILINE)
+                assert cell.split(" ")[0] == measured, f"{row}: {name}"
+    [most] = re.findall(
+        r"^\| \*\*forkserver\*\*, 100 connections per child \| ([\d,]+)", sections["16 clients"], re.MULTILINE
+    )
+    assert f"serves {most} connections/s" in README
 
 
 def test_the_page_of_the_file_has_every_setting_in_order() -> None:
@@ -152,8 +202,6 @@ def test_what_the_install_steps_put_on_the_machine_the_steps_of_removal_take_awa
 
 
 def test_statuses() -> None:
-    rows = README.split("## Exit status of forkserver")[1].split("\n## ")[0]
-    assert re.findall(r"^\| (\d+) \|", rows, re.MULTILINE) == STATUSES
     section = COMMAND_PAGE.split(".Sh EXIT STATUS")[1].split(".Sh ")[0]
     assert re.findall(r"^\.It (\d+)$", section, re.MULTILINE) == STATUSES
 
