@@ -1,29 +1,51 @@
-"""Runs at the user's: ``fsget``, and what it does as a library. ``api`` has the documentation."""
+"""The client: the command ``fsget``, and the same as a library, which ``api`` documents. Runs in the client."""
 
-from forkserver.client.api import Client
-from forkserver.client.fetch.download import Receipt
-from forkserver.client.fetch.events import Event, Failed, Fetched, Progress, Skipped, Summary, Waiting
-from forkserver.client.local.target import Durable
-from forkserver.client.outcome import Exit, Failure, Served
-from forkserver.client.remote.address import Address
-from forkserver.client.remote.listing import Listed
-from forkserver.client.remote.metadata import Metadata
+from __future__ import annotations
 
-__all__ = [
-    "Address",
-    "Client",
-    "Durable",
-    "Event",
-    "Exit",
-    "Failed",
-    "Failure",
-    "Fetched",
-    "Listed",
-    "Metadata",
-    "Progress",
-    "Receipt",
-    "Served",
-    "Skipped",
-    "Summary",
-    "Waiting",
-]
+TYPE_CHECKING = False  # ``typing`` takes time to import; type checkers take this name for true
+if TYPE_CHECKING:
+    from forkserver.client.api import Client as Client
+    from forkserver.client.fetch.download import Receipt as Receipt
+    from forkserver.client.fetch.events import Event as Event
+    from forkserver.client.fetch.events import Failed as Failed
+    from forkserver.client.fetch.events import Fetched as Fetched
+    from forkserver.client.fetch.events import Progress as Progress
+    from forkserver.client.fetch.events import Skipped as Skipped
+    from forkserver.client.fetch.events import Summary as Summary
+    from forkserver.client.fetch.events import Waiting as Waiting
+    from forkserver.client.local.target import Durable as Durable
+    from forkserver.client.outcome import Exit as Exit
+    from forkserver.client.outcome import Failure as Failure
+    from forkserver.client.outcome import Served as Served
+    from forkserver.client.remote.address import Address as Address
+    from forkserver.client.remote.listing import Listed as Listed
+    from forkserver.client.remote.metadata import Metadata as Metadata
+
+_MODULES = {
+    "Address": "remote.address",
+    "Client": "api",
+    "Durable": "local.target",
+    "Event": "fetch.events",
+    "Exit": "outcome",
+    "Failed": "fetch.events",
+    "Failure": "outcome",
+    "Fetched": "fetch.events",
+    "Listed": "remote.listing",
+    "Metadata": "remote.metadata",
+    "Progress": "fetch.events",
+    "Receipt": "fetch.download",
+    "Served": "outcome",
+    "Skipped": "fetch.events",
+    "Summary": "fetch.events",
+    "Waiting": "fetch.events",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used, so that ``__main__`` can set a signal before the imports."""
+    if name not in _MODULES:
+        raise AttributeError(name)
+    import importlib  # noqa: PLC0415 - fsget does without
+
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

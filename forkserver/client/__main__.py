@@ -1,5 +1,22 @@
-"""``python -m forkserver.client`` is ``fsget``. Runs at the user's."""
+"""Start ``fsget``, also as ``python -m forkserver.client``. Runs in the client."""
 
-from forkserver.client.command.cli import main
+from __future__ import annotations
 
-main()
+import signal
+
+
+def main() -> None:
+    """Run ``fsget`` with the arguments of this process, and exit.
+
+    Set the default action of SIGINT before the imports: they take a while, and Ctrl-C would show a traceback. The run
+    installs its own handlers. An ignored SIGINT stays ignored, as shells without job control want it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from forkserver.client.command.cli import main as run  # noqa: PLC0415 - see above
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

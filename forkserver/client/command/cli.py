@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -53,7 +52,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     if shell is not None:
         from forkserver.client.command import completion  # noqa: PLC0415 - likewise
 
-        click.echo(completion.script(shell, context.command), nl=False)
+        click.echo(completion.script(shell), nl=False)
         context.exit()
 
 
@@ -307,9 +306,6 @@ def main() -> NoReturn:
         killed_by = interruption.signal_number
         if interruption.notice:
             complain(interruption.notice)
-    except (KeyboardInterrupt, click.Abort):  # before the run has begun
-        interrupt.ignore()
-        killed_by = signal.SIGINT
     except BrokenPipeError:
         status = Exit.BROKEN_PIPE
     except Failure as failure:

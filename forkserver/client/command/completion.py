@@ -1,8 +1,8 @@
-"""Completion of the command line by a shell: options, local files, and names on the server. Runs at the user's.
+"""Complete the command line in a shell: options, local files, and names on the server. Runs in the client.
 
-Bash, zsh and fish ask ``fsget`` itself, through click, for what may stand at the cursor. A name on the server is
-whatever somebody liked to call a file: none that could deceive, or that has a line feed, is offered, none is ever
-evaluated by a shell, and what a shell inserts it quotes itself.
+The scripts in ``shells/`` make bash, zsh and fish run ``fsget``, which answers through click. Names on the server are
+hostile input. A name that could deceive the user, or that contains a line feed, is not offered. No shell evaluates a
+name, and every name is quoted before it is inserted.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
-    FishComplete,
-    ShellComplete,
-    ZshComplete,
     add_completion_class,
     split_arg_string,
 )
@@ -37,37 +34,16 @@ if TYPE_CHECKING:
 
 WITHIN_S = 1.0
 MOST_NAMES = 10_000
-"""Of more that fit none is offered: it could seem to be the only one."""
+"""If more names fit, none is offered: a part of them could seem to be all."""
 
 
 class _Bash(BashComplete):
-    """Takes the line up to the cursor; COMP_WORDS would have the words cut at colons and equals signs.
+    """Answers ``shells/fsget.bash``, which sends the line up to the cursor in COMP_WORDS and ``$2`` in COMP_CWORD.
 
-    Bash replaces only what follows the last of those, which it gives as ``$2``. We quote what it inserts: with
-    ``-o filenames`` it would, but leaves ``$HOME`` and parts of ``$(...)`` as they are.
+    Bash must not split the line, because bash also splits at colons and equals signs. ``$2`` is what bash replaces:
+    the text behind the last of these. Values are quoted here: with ``-o filenames`` bash would quote them, but would
+    leave ``$HOME`` and parts of ``$(...)`` as they are.
     """
-
-    source_template = """\
-%(complete_func)s() {
-    local item answer
-    mapfile -t answer < <(
-        env %(complete_var)s=bash_complete COMP_WORDS="${COMP_LINE:0:COMP_POINT}" COMP_CWORD="$2" "$1" 2>/dev/null
-    )
-    COMPREPLY=()
-    for item in "${answer[@]}"; do
-        case $item in
-            dir,*) compopt -o dirnames ;;
-            file,*) compopt -o default ;;
-            plain,*) COMPREPLY+=("${item#*,}") ;;
-        esac
-    done
-    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */ ]]; then
-        compopt -o nospace
-    fi
-}
-
-complete -F %(complete_func)s %(prog_name)s
-"""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         *before, last = _words(os.environ["COMP_WORDS"])
@@ -85,84 +61,23 @@ complete -F %(complete_func)s %(prog_name)s
         return [CompletionItem(_quoted(item.value.removeprefix(kept), quote), type=item.type) for item in items]
 
 
-class _Zsh(ZshComplete):
-    """No space after a directory. ``compadd`` quotes."""
-
-    source_template = """\
-#compdef %(prog_name)s
-
-%(complete_func)s() {
-    local -a answer names directories options
-    local type value help
-    answer=("${(@f)$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) \\
-%(complete_var)s=zsh_complete "${words[1]}" 2>/dev/null)}")
-    for type value help in "${answer[@]}"; do
-        case $type in
-            dir) _files -/ ;;
-            file) _files ;;
-            plain)
-                if [[ $help != _ ]]; then
-                    options+=("$value:$help")
-                elif [[ $value == */ ]]; then
-                    directories+=("$value")
-                else
-                    names+=("$value")
-                fi ;;
-        esac
-    done
-    (( $#options )) && _describe option options
-    (( $#directories )) && compadd -S '' -a directories
-    (( $#names )) && compadd -a names
-}
-
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-    %(complete_func)s "$@"
-else
-    compdef %(complete_func)s %(prog_name)s
-fi
-"""
-
-
-class _Fish(FishComplete):
-    """Fish leaves no space after a slash, and quotes."""
-
-    source_template = """\
-function %(complete_func)s
-    set -l words (commandline -cp)
-    set -l word (commandline -ct)
-    for item in (env %(complete_var)s=fish_complete COMP_WORDS="$words" COMP_CWORD="$word" %(prog_name)s 2>/dev/null)
-        set -l parts (string split -m 1 , -- $item)
-        switch $parts[1]
-            case dir
-                __fish_complete_directories "$word"
-            case file
-                __fish_complete_path "$word"
-            case plain
-                printf '%%s\\n' $parts[2]
-        end
-    end
-end
-
-complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
-"""
-
-
-_SHELLS: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}
-
-
 def register() -> None:
-    """Have click answer the shells with the classes above."""
-    for shell in _SHELLS.values():
-        add_completion_class(shell)
+    """Have click answer bash with ``_Bash``. The classes of click for zsh and fish answer our scripts as they are."""
+    add_completion_class(_Bash)
 
 
-def script(shell: str, command: click.Command) -> str:
-    """What ``shell``, one of bash, zsh and fish, is to evaluate to complete ``command``."""
-    return _SHELLS[shell](command, {}, "fsget", "_FSGET_COMPLETE").source()
+def script(shell: str) -> str:
+    """Return the script that makes ``shell``, one of bash, zsh and fish, complete the command line of ``fsget``."""
+    path = os.path.join(os.path.dirname(__file__), "shells", f"fsget.{shell}")
+    with open(path, encoding="ascii") as file:
+        return file.read()
 
 
 def remote_names(context: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-    """Names on the server that begin with ``incomplete``, directories with a slash; none if the server cannot tell."""
+    """Return the names on the server that begin with ``incomplete``; directories end in a slash.
+
+    Return nothing if the server does not answer in time.
+    """
     servers = context.params.get("servers")
     if not servers or not isinstance(server := servers[0], Address) or "://" in incomplete:
         return []
@@ -189,17 +104,17 @@ def _offered(entry: Listed) -> str:
 
 
 def _is_safe(name: str, *, first: bool, begun: str) -> bool:
-    """Whether ``name`` means itself and nothing else; ``first``: it begins the word."""
+    """Return whether a shell and a reader take ``name`` for what it is. ``first``: the name begins the word."""
     if name.startswith(".") and not begun:
         return False
-    # The one would be taken for an option, the other for somebody's home directory.
+    # A dash would begin an option, a tilde a home directory.
     if first and name.startswith(("-", "~")):
         return False
     return escape(name) == name.replace("\\", "\\\\")
 
 
 def _open_quote(line: str) -> str:
-    """The quotation mark that ``line`` opens and does not close, or nothing."""
+    """Return the quotation mark that ``line`` opens and does not close, or an empty string."""
     for quote in ("", '"'):
         with contextlib.suppress(ValueError):
             shlex.split(f"{line}x{quote}")
@@ -208,16 +123,16 @@ def _open_quote(line: str) -> str:
 
 
 def _quoted(text: str, quote: str) -> str:
-    """``text`` for bash, to stand after ``quote``."""
+    """Return ``text`` as bash must read it behind the open quotation mark ``quote``."""
     if quote == "'":
         return text.replace("'", r"'\''")
     if quote == '"':
-        # Between quotation marks a backslash does not keep bash from replacing an exclamation mark.
+        # Between double quotes, a backslash does not keep bash from history expansion of an exclamation mark.
         return re.sub(r'([$`"\\])', r"\\\1", text).replace("!", r'"\!"')
     return re.sub(r"([^\w./,+%-])", r"\\\1", text)
 
 
 def _words(line: str) -> list[str]:
-    """The words of a line as a shell takes them; the last is the one that ends with it, perhaps an empty one."""
+    """Split ``line`` into words as a shell does. The last word ends where the line ends, and may be empty."""
     *before, last = split_arg_string(line + "x")
     return [*before, last[:-1]]
