@@ -1,185 +1,195 @@
-"""What is answered to each verb. Runs in a child."""
+"""Answer each verb: find the file, send the reply, the content and the trailer. Runs in a child."""
 
 from __future__ import annotations
 
 from forkserver import __version__
 from forkserver.child import listing
 from forkserver.child.docroot import Refusal
-from forkserver.child.enclosure import Enclosure
+from forkserver.child.inline import InlineContents
+from forkserver.child.peersocket import PhaseChanged
 from forkserver.child.transfer import SMALL_BYTES, Transfer, digest_of
-from forkserver.child.wire import Woken
 from forkserver.ipc.slots import DRAINING, STOPPING
 from forkserver.protocol.messages import DIGESTS, MAX_DIGESTED_BYTES, End, Request, Status, Trailer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from forkserver.child.clock import Pace
-    from forkserver.child.docroot import Found
-    from forkserver.child.session import ServerSession
+    from forkserver.child.docroot import Docroot, Found
+    from forkserver.child.replies import ReplySender
+    from forkserver.ipc.slots import Slot
+    from forkserver.settings import Settings
 
 _BLOCK_BYTES = 65536
 _CHANGED = "the file is no longer the one with that etag"
 
 
-def answer(session: ServerSession, request: Request) -> None:
-    """Answer one request. Raises PeerGone, PeerTooSlow and Woken."""
-    if request.verb == "PING":
-        session.reply(Status.OK, {"version": __version__, "digests": ",".join(DIGESTS)})
-        return
-    try:
-        found = session.docroot.open(request.name)
-    except Refusal as refusal:
-        session.reply(refusal.status, message=refusal.message)
-        return
-    try:
-        if request.verb == "GET":
-            _get(session, request, found)
-        elif request.verb == "LIST":
-            _list(session, request, found)
-        else:
-            _stat(session, request, found)
-    finally:
-        found.close()
+class Answer:
+    """What an answer did.
+
+    ``status`` is the status of the reply. ``midway``: the answer was about a part of a file, and more of the file
+    follows that part. ``cut``: the content was broken off, so the peer cannot find the next reply in the stream.
+    """
+
+    __slots__ = ("cut", "midway", "status")
+
+    def __init__(self, status: Status, *, midway: bool = False, cut: bool = False) -> None:
+        self.status = status
+        self.midway = midway
+        self.cut = cut
 
 
-def _stat(session: ServerSession, request: Request, found: Found) -> None:
-    fields = found.fields()
-    if request.digest is None:
+class Answerer:
+    """Answers the requests of one connection."""
+
+    __slots__ = ("_docroot", "_sender", "_settings", "_slot")
+
+    def __init__(self, sender: ReplySender, docroot: Docroot, slot: Slot, settings: Settings) -> None:
+        self._sender = sender
+        self._docroot = docroot
+        self._slot = slot
+        self._settings = settings
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one request. Raises PeerGone, PeerTooSlow and PhaseChanged."""
+        if request.verb == "PING":
+            return self._reply(Status.OK, {"version": __version__, "digests": ",".join(DIGESTS)})
+        try:
+            found = self._docroot.open(request.name)
+        except Refusal as refusal:
+            return self._reply(refusal.status, message=refusal.message)
+        try:
+            if request.verb == "GET":
+                return self._get(request, found)
+            if request.verb == "LIST":
+                return self._list(request, found)
+            return self._stat(request, found)
+        finally:
+            found.close()
+
+    def _reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> Answer:
+        self._sender.reply(status, fields, message)
+        return Answer(status)
+
+    def _stat(self, request: Request, found: Found) -> Answer:
+        fields = found.fields()
+        if request.digest is not None:
+            return self._refuse_part(request, found, fields) or self._send_digest(request, found, fields)
         if request.if_etag not in (None, fields.get("etag")):
-            session.reply(Status.CHANGED, fields, _CHANGED)
-        else:
-            session.reply(Status.OK, fields)
-        return
-    length = _part(session, request, found, fields)
-    if length is None:
-        return
-    if length > MAX_DIGESTED_BYTES:
-        session.reply(Status.BAD_RANGE, fields, "a digest covers at most 16777216 bytes")
-        return
-    session.end_line.part(request.offset, length, found.info.st_size)
-    try:
-        digest = digest_of(found, request.offset, length, request.digest)
-    except OSError:
-        session.reply(Status.INTERNAL_ERROR, message="the file could not be read")
-        return
-    if digest is None or not session.docroot.still_is(found):
-        session.reply(Status.CHANGED, message="the file changed while its digest was computed")
-        return
-    session.midway = request.offset + length < found.info.st_size
-    session.reply(Status.OK, {**fields, "digest": digest})
+            return self._reply(Status.CHANGED, fields, _CHANGED)
+        return self._reply(Status.OK, fields)
 
+    def _get(self, request: Request, found: Found) -> Answer:
+        fields = found.fields()
+        return self._refuse_part(request, found, fields) or self._send_content(request, found, fields)
 
-def _get(session: ServerSession, request: Request, found: Found) -> None:
-    fields = found.fields()
-    length = _part(session, request, found, fields)
-    if length is not None:
-        session.midway = request.offset + length < found.info.st_size
-        _send_content(session, request, found, length, fields)
+    def _list(self, request: Request, found: Found) -> Answer:
+        if not found.is_directory:
+            return self._reply(Status.NOT_A_DIRECTORY, message="is not a directory")
+        self._sender.reply(Status.OK, found.fields())
+        pace = self._sender.pace()
+        trailer = self._send_entries(request, found, pace)
+        self._sender.end_content(trailer, pace)
+        return Answer(Status.OK, cut=trailer.end is End.DRAINING)
 
+    def _refuse_part(self, request: Request, found: Found, fields: dict[str, str]) -> Answer | None:
+        """Refuse a request for a part of a file that does not exist, or that the peer does not want.
 
-def _part(session: ServerSession, request: Request, found: Found, fields: dict[str, str]) -> int | None:
-    """How many bytes of a file the request is about, noted in ``fields``. None: there is no such part; that is told."""
-    if found.is_directory:
-        session.reply(Status.NOT_A_FILE, message="is a directory")
-        return None
-    size = found.info.st_size
-    if request.if_etag not in (None, fields["etag"]):
-        session.reply(Status.CHANGED, fields, _CHANGED)
-    elif request.unless_etag == fields["etag"]:
-        session.reply(Status.UNCHANGED, fields)
-    elif request.offset > size:
-        session.reply(Status.BAD_RANGE, fields, "the offset is past the end of the file")
-    else:
+        Return None where the request stands. Then ``fields`` has the ``offset`` and ``length`` of the part.
+        """
+        if found.is_directory:
+            return self._reply(Status.NOT_A_FILE, message="is a directory")
+        size = found.info.st_size
+        if request.if_etag not in (None, fields["etag"]):
+            return self._reply(Status.CHANGED, fields, _CHANGED)
+        if request.unless_etag == fields["etag"]:
+            return self._reply(Status.UNCHANGED, fields)
+        if request.offset > size:
+            return self._reply(Status.BAD_RANGE, fields, "the offset is past the end of the file")
         length = size - request.offset
         if request.length is not None:
             length = min(length, request.length)
         fields["offset"], fields["length"] = str(request.offset), str(length)
-        return length
-    return None
-
-
-def _send_content(session: ServerSession, request: Request, found: Found, length: int, fields: dict[str, str]) -> None:
-    pace = session.pace()
-    transfer = Transfer(session.wire, session.slot, pace)
-    session.end_line.part(request.offset, length, found.info.st_size)
-    session.end_line.promise(length, transfer)
-    if session.dialect.unframed:
-        # Each piece must leave on its own.
-        session.reply(Status.OK, fields)
-        session.end_content(_send_file(session, request, found, length, transfer), pace)
-    elif length > SMALL_BYTES:
-        # One burst of full segments from reply to trailer.
-        session.wire.cork(on=True)
-        session.reply(Status.OK, fields)
-        session.end_content(_send_file(session, request, found, length, transfer), pace)
-        session.wire.cork(on=False)
-    else:
-        head = session.encode_reply(Status.OK, fields)
-        content, early = transfer.read(found, request.offset, length, request.digest)
-        # It took a moment only: what the name stands for now is not asked again.
-        ending = _ending(session, early) or transfer.seal(unchanged=found.is_unwritten())
-        transfer.send_at_once(head[0], content, session.encode_trailer(ending))
-
-
-def _send_file(session: ServerSession, request: Request, found: Found, length: int, transfer: Transfer) -> Trailer:
-    early = _ending(session, transfer.send(found, request.offset, length, request.digest))
-    return early or transfer.seal(unchanged=session.docroot.still_is(found))
-
-
-def _ending(session: ServerSession, early: Trailer | None) -> Trailer | None:
-    """After an early trailer the connection is not kept."""
-    session.keep = session.keep and early is None
-    return early
-
-
-def _list(session: ServerSession, request: Request, found: Found) -> None:
-    if not found.is_directory:
-        session.reply(Status.NOT_A_DIRECTORY, message="is not a directory")
-        return
-    session.reply(Status.OK, found.fields())
-    pace = session.pace()
-    session.end_content(_send_entries(session, request, found, pace), pace)
-
-
-def _send_entries(session: ServerSession, request: Request, found: Found, pace: Pace) -> Trailer:
-    block = bytearray()
-    count = 0
-    end = End.OK
-    try:
-        enclosure = _enclosure(session, request)
-        below = listing.entries(session.docroot, request.name, found, recursive=request.recursive, enclosure=enclosure)
-        for entry in below:
-            session.wire.heed(DRAINING)
-            if entry is None:
-                continue
-            block += session.dialect.entry(entry)
-            if entry.content is not None:
-                block += entry.content
-            count += 1
-            if len(block) >= _BLOCK_BYTES:
-                _send_block(session, block, pace, DRAINING)
-                if enclosure:
-                    enclosure.doubt()
-    except OSError:
-        end = End.READ_ERROR
-    except Woken:
-        end, session.keep = End.DRAINING, False
-    _send_block(session, block, pace, STOPPING)
-    return Trailer(end, {"entries": str(count)})
-
-
-def _enclosure(session: ServerSession, request: Request) -> Enclosure | None:
-    limit_bytes = session.settings.listing_content_bytes
-    if request.content is None or not limit_bytes:
         return None
-    return Enclosure(session.docroot, min(request.content, limit_bytes), request.digest)
 
+    def _send_digest(self, request: Request, found: Found, fields: dict[str, str]) -> Answer:
+        offset, length, size = request.offset, int(fields["length"]), found.info.st_size
+        if length > MAX_DIGESTED_BYTES:
+            return self._reply(Status.BAD_RANGE, fields, "a digest covers at most 16777216 bytes")
+        self._sender.end_line.part(offset, length, size)
+        try:
+            digest = digest_of(found, offset, length, request.digest or "")
+        except OSError:
+            return self._reply(Status.INTERNAL_ERROR, message="the file could not be read")
+        if digest is None or not self._docroot.still_is(found):
+            return self._reply(Status.CHANGED, message="the file changed while its digest was computed")
+        self._sender.reply(Status.OK, {**fields, "digest": digest})
+        return Answer(Status.OK, midway=offset + length < size)
 
-def _send_block(session: ServerSession, block: bytearray, pace: Pace, patience: int) -> None:
-    size_bytes = len(block)
-    try:
-        session.wire.send(block, pace, patience)
-    finally:
-        # The wire takes out of the block what is gone: after a break the rest of a line is still to be sent.
-        session.end_line.listed_bytes += size_bytes - len(block)
-        session.slot.count_sent(size_bytes - len(block))
+    def _send_content(self, request: Request, found: Found, fields: dict[str, str]) -> Answer:
+        offset, length, size = request.offset, int(fields["length"]), found.info.st_size
+        sender = self._sender
+        pace = sender.pace()
+        transfer = Transfer(sender.peer_socket, self._slot, pace)
+        sender.end_line.part(offset, length, size)
+        sender.end_line.promise(length, transfer)
+        if length <= SMALL_BYTES and not sender.dialect.unframed:
+            head = sender.encode_reply(Status.OK, fields)
+            content, early = transfer.read(found, offset, length, request.digest)
+            # Reading took only a moment. To ask again where the name leads would cost more.
+            trailer = early or transfer.seal(unchanged=found.is_unwritten())
+            transfer.send_at_once(head[0], content, sender.encode_trailer(trailer))
+        else:
+            # One burst of full segments from reply to trailer. A dialect without framing needs a segment for each.
+            corked = not sender.dialect.unframed
+            if corked:
+                sender.peer_socket.cork(on=True)
+            sender.reply(Status.OK, fields)
+            early = transfer.send(found, offset, length, request.digest)
+            sender.end_content(early or transfer.seal(unchanged=self._docroot.still_is(found)), pace)
+            if corked:
+                sender.peer_socket.cork(on=False)
+        return Answer(Status.OK, midway=offset + length < size, cut=early is not None)
+
+    def _send_entries(self, request: Request, found: Found, pace: Pace) -> Trailer:
+        """Send what is beneath a directory in blocks of entries. Return the trailer of the listing."""
+        block = bytearray()
+        count = 0
+        end = End.OK
+        try:
+            inline = self._inline_contents(request)
+            below = listing.entries(self._docroot, request.name, found, recursive=request.recursive, inline=inline)
+            for entry in below:
+                self._sender.peer_socket.check_phase(DRAINING)
+                if entry is None:
+                    continue
+                block += self._sender.dialect.entry(entry)
+                if entry.content is not None:
+                    block += entry.content
+                count += 1
+                if len(block) >= _BLOCK_BYTES:
+                    self._send_block(block, pace, DRAINING)
+                    if inline:
+                        inline.distrust_directory()
+        except OSError:
+            end = End.READ_ERROR
+        except PhaseChanged:
+            end = End.DRAINING
+        self._send_block(block, pace, STOPPING)
+        return Trailer(end, {"entries": str(count)})
+
+    def _inline_contents(self, request: Request) -> InlineContents | None:
+        limit_bytes = self._settings.listing_content_bytes
+        if request.content is None or not limit_bytes:
+            return None
+        return InlineContents(self._docroot, min(request.content, limit_bytes), request.digest)
+
+    def _send_block(self, block: bytearray, pace: Pace, tolerated: int) -> None:
+        """Send ``block``, and count what was sent of it, also where the sending was broken off."""
+        size_bytes = len(block)
+        try:
+            self._sender.peer_socket.send(block, pace, tolerated)
+        finally:
+            # ``send`` removes from the block what it has sent: after a break the rest of a line is still to be sent.
+            sent_bytes = size_bytes - len(block)
+            self._sender.end_line.listed_bytes += sent_bytes
+            self._slot.count_sent(sent_bytes)

@@ -16,18 +16,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from forkserver.child.enclosure import Enclosure
+    from forkserver.child.inline import InlineContents
 
 MAX_DEPTH = 64
 """Levels beneath the directory asked for that a recursive listing descends."""
 
 
 def entries(
-    docroot: Docroot, name: bytes, top: Found, *, recursive: bool, enclosure: Enclosure | None
+    docroot: Docroot, name: bytes, top: Found, *, recursive: bool, inline: InlineContents | None
 ) -> Iterator[Entry | None]:
     """Yield what is beneath ``top``, opened as ``name``; None for what is not to be told, for it took time, too.
 
-    ``enclosure``, where there is one, adds the content of small files. Raises OSError where a directory cannot be read
+    ``inline``, where there is one, adds the content of small files. Raises OSError where a directory cannot be read
     to its end.
     """
     stack = [_Level(b"/" if name == b"/" else name + b"/", top)]
@@ -39,7 +39,7 @@ def entries(
                 stack.pop()
                 level.close(keep=top)
             elif docroot.shows(os.fsencode(item.name)):
-                yield _describe(docroot, level, item, stack if recursive else None, enclosure)
+                yield _describe(docroot, level, item, stack if recursive else None, inline)
     finally:
         for level in stack:
             level.close(keep=top)
@@ -78,7 +78,7 @@ def _describe(
     level: _Level,
     item: os.DirEntry[str],
     stack: list[_Level] | None,
-    enclosure: Enclosure | None,
+    inline: InlineContents | None,
 ) -> Entry | None:
     name = level.prefix + os.fsencode(item.name)
     try:
@@ -87,7 +87,7 @@ def _describe(
     except OSError:
         return None  # gone since it was read, or in a directory that may not be searched, or the file system fails
     if stat.S_ISREG(info.st_mode):
-        whole = enclosure and enclosure.entry(name, level.found, item.name, info)
+        whole = inline and inline.entry(name, level.found, item.name, info)
         return whole or Entry("file", name, metadata(info))
     if stat.S_ISLNK(info.st_mode):
         return _describe_link(docroot, name)

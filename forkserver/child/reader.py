@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forkserver.child import clock
-from forkserver.child.wire import RECEIVE_BYTES, Wire
+from forkserver.child.peersocket import RECEIVE_BYTES, PeerSocket
 from forkserver.errors import PeerTooSlow
 from forkserver.ipc.slots import DRAINING, SERVING
 from forkserver.protocol.bare import MAX_NAME_BYTES, BareDialect, is_bare
@@ -20,8 +20,8 @@ Dialect = RequestStream | BareDialect
 class RequestReader:
     """The requests of one connection, in order. ``dialect`` is what the peer speaks: native until proven bare."""
 
-    def __init__(self, wire: Wire, settings: Settings) -> None:
-        self._wire = wire
+    def __init__(self, peer_socket: PeerSocket, settings: Settings) -> None:
+        self._peer_socket = peer_socket
         self._settings = settings
         self._first = True
         self._ended = False
@@ -34,7 +34,7 @@ class RequestReader:
 
         ``midway``: the last answer was a part of a file, and not its last; the rest is sure to be asked for.
         Raises ProtocolError for what is to be answered with an error, a deadline met before or in the middle of a
-        request among it; PeerGone; Woken.
+        request among it; PeerGone; PhaseChanged.
         """
         return self.dialect.next_request() or self._await_request(midway=midway)
 
@@ -48,9 +48,9 @@ class RequestReader:
             try:
                 # A drain ends an idle connection at once; it lets finish a request that has begun, one that was
                 # promised by connecting, and a file that is fetched part by part.
-                patience = SERVING if idle and not midway else DRAINING
-                self._wire.heed(patience)  # a peer that always sends more never has us wait
-                data = self._wire.receive(deadline, patience, self._receive_bytes)
+                tolerated = SERVING if idle and not midway else DRAINING
+                self._peer_socket.check_phase(tolerated)  # a peer that always sends more never has us wait
+                data = self._peer_socket.receive(deadline, tolerated, self._receive_bytes)
             except PeerTooSlow:
                 if idle:
                     return None

@@ -1,18 +1,19 @@
-"""The room where data flows: one connection, from its first request to its close. Runs in a child.
+"""One connection, from its first request to its close. Runs in a child.
 
-A dialect only decodes requests and encodes replies; what the answers are stands in ``answer``.
+The session reads a request, lets the ``Answerer`` answer the request, and decides from the ``Answer`` whether the
+connection goes on. A dialect only decodes requests and encodes replies.
 """
 
 from __future__ import annotations
 
-from forkserver.child import clock
-from forkserver.child.answer import answer
+from forkserver.child.answer import Answer, Answerer
 from forkserver.child.endline import EndLine
-from forkserver.child.reader import Dialect, RequestReader
-from forkserver.child.wire import Wire, Woken
+from forkserver.child.peersocket import PeerSocket, PhaseChanged
+from forkserver.child.reader import RequestReader
+from forkserver.child.replies import ReplySender
 from forkserver.errors import ExitStatus, PeerGone, PeerTooSlow
-from forkserver.ipc.slots import DRAINING, STOPPING
-from forkserver.protocol.messages import Identity, ProtocolError, Reply, Status, Trailer
+from forkserver.ipc.slots import DRAINING
+from forkserver.protocol.messages import Identity, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,14 +24,13 @@ if TYPE_CHECKING:
 
 
 class ServerSession:
-    """One connection of ``peer`` (an address for the log). ``serve`` runs it to its end and closes it.
+    """One connection of ``peer``, which is an address for the log."""
 
-    Every part of the child that answers gets the session as its first argument, and finds here what it may use.
-    """
+    __slots__ = ("_answerer", "_end_line", "_midway", "_peer_socket", "_reader", "_sender", "_slot")
 
     def __init__(  # noqa: PLR0913 - all that a child was given, each once
         self,
-        wire: Wire,
+        peer_socket: PeerSocket,
         *,
         peer: str,
         settings: Settings,
@@ -39,83 +39,48 @@ class ServerSession:
         identity: Identity,
         log: Log,
     ) -> None:
-        self.wire = wire
-        self.docroot = docroot
-        self.slot = slot
-        self.end_line = EndLine(log, identity, peer, slot)
-        self.keep = True
-        self.midway = False
-        """The last answer was a part of a file, and not its last."""
-        self.settings = settings
-        self._identity = identity
-        self._reader = RequestReader(wire, settings)
+        self._peer_socket = peer_socket
+        self._slot = slot
+        self._end_line = EndLine(log, identity, peer, slot)
+        self._reader = RequestReader(peer_socket, settings)
+        self._sender = ReplySender(peer_socket, self._reader, self._end_line, identity, settings)
+        self._answerer = Answerer(self._sender, docroot, slot, settings)
+        self._midway = False
+        """The last answer was a part of a file, and more of the file follows that part."""
 
     def serve(self) -> ExitStatus:
-        """Answer every request; returns how the connection ended."""
+        """Answer every request, close the connection, and return how the connection ended."""
         status = ExitStatus.DONE
         try:
-            while self.keep:
-                self.wire.heed(DRAINING)
-                self._turn()
+            self._peer_socket.check_phase(DRAINING)
+            while self._serve_one():
+                self._peer_socket.check_phase(DRAINING)
         except PeerTooSlow:
             status = ExitStatus.PEER_TOO_SLOW
         except PeerGone:
             status = ExitStatus.PEER_GONE
-        except Woken:
+        except PhaseChanged:
             status = ExitStatus.RETIRED
-        self.end_line.close(status)
+        self._end_line.close(status)
         # A peer that is gone, or took nothing for too long, will not take the rest now.
-        self.wire.close(self.pace() if status in (ExitStatus.DONE, ExitStatus.RETIRED) else None)
+        self._peer_socket.close(self._sender.pace() if status in (ExitStatus.DONE, ExitStatus.RETIRED) else None)
         return status
 
-    def reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> None:
-        """Send a reply line; after some statuses the connection is not kept."""
-        first, *further = self.encode_reply(status, fields or {}, message)
-        pace = self.pace()
-        self.wire.send(bytearray(first), pace, DRAINING)
-        for piece in further:
-            self.wire.let_read(pace.deadline())
-            self.wire.send(bytearray(piece), pace, DRAINING)
-
-    def encode_reply(self, status: Status, fields: dict[str, str], message: str = "") -> list[bytes]:
-        """What ``reply`` sends, for who has more to send with it."""
-        self.end_line.replied(status)
-        self.keep = self.keep and not status.closing
-        return self.dialect.reply(Reply(status, {**self._identity.fields, **fields}, message))
-
-    def end_content(self, trailer: Trailer, pace: clock.Pace) -> None:
-        """Send the trailer. Not even a stop cuts this line short: it is what tells the peer why."""
-        self.wire.send(bytearray(self.encode_trailer(trailer)), pace, STOPPING)
-
-    def encode_trailer(self, trailer: Trailer) -> bytes:
-        """What ``end_content`` sends."""
-        self.end_line.outcome = trailer.end.word
-        return self.dialect.trailer(trailer)
-
-    @property
-    def dialect(self) -> Dialect:
-        """What the peer speaks."""
-        return self._reader.dialect
-
-    def pace(self) -> clock.Pace:
-        """How fast the peer must take what is sent from now on."""
-        return clock.Pace(self.settings.stall_s, self.settings.min_rate_bytes)
-
-    def _turn(self) -> None:
+    def _serve_one(self) -> bool:
+        """Answer one request. Return whether the connection goes on."""
         try:
-            request = self._reader.next_request(midway=self.midway)
+            request = self._reader.next_request(midway=self._midway)
         except ProtocolError as error:
-            self.midway = False
-            self.end_line.settle()
-            self.reply(error.status, message=error.message)
+            self._end_line.settle()
+            self._sender.reply(error.status, message=error.message)
+            answered = Answer(error.status)
         else:
             if request is None:
-                self.keep = False
-                return
-            self.end_line.begin(request)
-            self.midway = False
-            self.wire.hold = self.dialect.has_request
-            answer(self, request)
-            self.keep = self.keep and not self.dialect.unframed
-        self.slot.count_request()
-        self.end_line.end(midway=self.midway)
+                return False
+            self._end_line.begin(request)
+            self._peer_socket.hold = self._reader.dialect.has_request
+            answered = self._answerer.answer(request)
+        self._midway = answered.midway
+        self._slot.count_request()
+        self._end_line.end(midway=answered.midway)
+        return not (answered.cut or answered.status.closing or self._reader.dialect.unframed)

@@ -12,7 +12,7 @@ import os
 
 from forkserver.child.clock import Pace
 from forkserver.child.docroot import Found
-from forkserver.child.wire import Wire, Woken
+from forkserver.child.peersocket import PeerSocket, PhaseChanged
 from forkserver.ipc.slots import DRAINING, STOPPING, Slot
 from forkserver.protocol.messages import End, Trailer
 
@@ -67,8 +67,8 @@ def early(end: End, sent_bytes: int) -> Trailer:
 class Transfer:
     """One content: ``length`` bytes of ``found`` from ``offset``. ``sent_bytes`` tells how far it came, at any time."""
 
-    def __init__(self, wire: Wire, slot: Slot, pace: Pace) -> None:
-        self._wire = wire
+    def __init__(self, peer_socket: PeerSocket, slot: Slot, pace: Pace) -> None:
+        self._peer_socket = peer_socket
         self._slot = slot
         self._pace = pace
         self.sent_bytes = 0
@@ -84,11 +84,11 @@ class Transfer:
         send_piece = self._send_hashed if digest else self._send_straight
         try:
             while self.sent_bytes < length:
-                # Where the peer takes as fast as we read, nothing ever waits, and else only waits heed the wish.
-                self._wire.heed(DRAINING)
+                # Where the peer takes as fast as we read, nothing ever waits, and else only waits check_phase the wish.
+                self._peer_socket.check_phase(DRAINING)
                 if not send_piece(found.fd, offset + self.sent_bytes, length - self.sent_bytes):
                     return early(End.TRUNCATED, self.sent_bytes)
-        except Woken:
+        except PhaseChanged:
             return early(End.DRAINING, self.sent_bytes)
         except OSError:
             return early(End.READ_ERROR, self.sent_bytes)
@@ -114,7 +114,7 @@ class Transfer:
         block = bytearray(b"".join((head, content, trailer)))
         before_content = len(block) - len(head)
         try:
-            self._wire.send(block, self._pace, STOPPING)
+            self._peer_socket.send(block, self._pace, STOPPING)
         finally:
             gone = before_content - len(block)
             self.sent_bytes = max(0, min(gone, len(content)))
@@ -128,7 +128,7 @@ class Transfer:
 
     def _send_straight(self, fd: int, position: int, left_bytes: int) -> bool:
         """Send a piece of the file; returns whether there was one."""
-        sent = self._wire.send_file(fd, position, min(left_bytes, CHUNK_BYTES), self._pace, DRAINING)
+        sent = self._peer_socket.send_file(fd, position, min(left_bytes, CHUNK_BYTES), self._pace, DRAINING)
         self._count(sent)
         return sent > 0
 
@@ -139,7 +139,7 @@ class Transfer:
             return False
         self._hash.update(piece)
         while piece:
-            sent = self._wire.send_part(piece, self._pace, DRAINING)
+            sent = self._peer_socket.send_part(piece, self._pace, DRAINING)
             self._count(sent)
             piece = piece[sent:]
         return True

@@ -31,7 +31,7 @@ def warm_up(settings: Settings) -> None:
     root_fd = os.open(_DIRECTORY, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     log_fd = os.memfd_create("warm-up")
     table = SlotTable(1)
-    stage = _Stage(settings, root_fd, table, _Nothing(), Log(log_fd, form=settings.log_format))
+    stage = _WarmUpContext(settings, root_fd, table, _EmptyQueue(), Log(log_fd, form=settings.log_format))
     for _ in range(_ROUNDS):
         for request in _REQUESTS:
             ours, theirs = socket.socketpair()
@@ -45,14 +45,14 @@ def warm_up(settings: Settings) -> None:
     os.close(root_fd)
 
 
-class _Stage(worker.Equipment):
-    """Equipment as a child's, but the master must lose neither its descriptors nor its limits."""
+class _WarmUpContext(worker.ChildContext):
+    """ChildContext as a child's, but the master must lose neither its descriptors nor its limits."""
 
-    def drop(self, first: worker.Taken | None) -> None:
+    def drop_inherited(self, first: worker.Forwarded | None) -> None:
         pass
 
 
-class _Nothing(Intake):
+class _EmptyQueue(Intake):
     """A queue with nothing more in it: a child that may serve several would wait there, and announce itself to us."""
 
     __slots__ = ()

@@ -9,8 +9,8 @@ import time
 
 from forkserver.child import clock
 from forkserver.child.docroot import Docroot
+from forkserver.child.peersocket import PeerSocket, PhaseSignal
 from forkserver.child.session import ServerSession
-from forkserver.child.wire import Tap, Wire
 from forkserver.errors import ExitStatus
 from forkserver.ipc.handover import Intake
 from forkserver.ipc.signals import SignalPipe
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import socket
     from typing import TypeAlias
 
-    Taken: TypeAlias = tuple[socket.socket, int, str]
+    Forwarded: TypeAlias = tuple[socket.socket, int, str]
 
 
-class Equipment:
+class ChildContext:
     """What every child is given, made by the master before its first fork."""
 
     def __init__(self, settings: Settings, root_fd: int, table: SlotTable, intake: Intake, log: Log) -> None:
@@ -40,7 +40,7 @@ class Equipment:
         self.intake = intake
         self.log = log
         self.docroot = Docroot(root_fd, hidden=settings.hidden)
-        self.tap = Tap(table)
+        self.phase_signal = PhaseSignal(table)
         self._descriptors_end = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._limits = [
             (limit, _at_most(limit, wanted))
@@ -53,7 +53,7 @@ class Equipment:
             )
         ]
 
-    def drop(self, first: Taken | None) -> None:
+    def drop_inherited(self, first: Forwarded | None) -> None:
         """Give up what was inherited, listeners, control channel and signal pipe among it; then set the limits."""
         keep = {self.root_fd}
         if first:
@@ -75,48 +75,48 @@ def _at_most(limit: int, wanted: int) -> int:
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
-def work(equipment: Equipment, child: int, slot_index: int, first: Taken | None) -> ExitStatus:
+def work(context: ChildContext, child: int, slot_index: int, first: Forwarded | None) -> ExitStatus:
     """Be child number ``child``: serve ``first``, then what the queue gives; returns the status to exit with.
 
     The master has noted ``first`` in the child's row.
     """
-    status = _serve(equipment, child, slot_index, first)
-    equipment.table.announce_end(slot_index)
+    status = _serve(context, child, slot_index, first)
+    context.table.announce_end(slot_index)
     return status
 
 
-def _serve(equipment: Equipment, child: int, slot_index: int, first: Taken | None) -> ExitStatus:
+def _serve(context: ChildContext, child: int, slot_index: int, first: Forwarded | None) -> ExitStatus:
     start_ns = time.time_ns()
     gc.disable()  # a collection would touch, and so copy, every object inherited from the master
     SignalPipe.forget()
-    equipment.log.patience_s = CHILD_PATIENCE_S
-    settings = equipment.settings
-    equipment.drop(first)
+    context.log.patience_s = CHILD_PATIENCE_S
+    settings = context.settings
+    context.drop_inherited(first)
     identity = Identity(os.getpid(), start_ns)
     # Read from the table before writing to it: for a read the kernel maps the pages around, too, our row's among them.
-    equipment.tap.heed(STOPPING)
-    slot = equipment.table.slot(slot_index)
+    context.phase_signal.check_phase(STOPPING)
+    slot = context.table.slot(slot_index)
     slot.begin(identity.pid, start_ns // 1000, clock.now())
     served = 0
-    while taken := first or equipment.intake.take():
+    while taken := first or context.intake.take():
         connection, number, peer = taken
         if not first:
             slot.take(number, peer)
         first = None
-        wire = Wire(connection, equipment.tap)
+        peer_socket = PeerSocket(connection, context.phase_signal)
         session = ServerSession(
-            wire,
+            peer_socket,
             peer=peer,
             settings=settings,
-            docroot=equipment.docroot,
+            docroot=context.docroot,
             slot=slot,
             identity=identity,
-            log=equipment.log,
+            log=context.log,
         )
         status = session.serve()
         served += 1
         # To announce oneself after a life's last connection would have the master forward to the dying.
-        if served == settings.connections_per_child or equipment.table.phase != SERVING:
+        if served == settings.connections_per_child or context.table.phase != SERVING:
             return status
-        equipment.intake.announce(child, number)
+        context.intake.announce(child, number)
     return ExitStatus.RETIRED

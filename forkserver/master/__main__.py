@@ -84,8 +84,8 @@ def build(channel: socket.socket, log: Log) -> Master:
     table.close_file()
     handover = Handover()
     warm_up(values)
-    equipment = worker.Equipment(values, root_fd, table, handover.intake, log)
-    signal.signal(signal.SIGUSR1, equipment.tap)  # for the children; in the master the handler does nothing
+    context = worker.ChildContext(values, root_fd, table, handover.intake, log)
+    signal.signal(signal.SIGUSR1, context.phase_signal)  # for the children; in the master the handler does nothing
     start_ns = time.time_ns()
     admission = Admission(values.peer_limit)
     master = Master(
@@ -99,7 +99,7 @@ def build(channel: socket.socket, log: Log) -> Master:
             admission=admission,
             handover=handover,
             table=table,
-            work=functools.partial(worker.work, equipment),
+            work=functools.partial(worker.work, context),
             log=log,
         ),
         refusals=Refusals(Identity(os.getpid(), start_ns)),

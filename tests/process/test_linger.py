@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from forkserver.child.wire import Tap, Wire
+from forkserver.child.peersocket import PeerSocket, PhaseSignal
 from forkserver.ipc.slots import SlotTable
 from forkserver.master.refusals import Refusals
 from forkserver.protocol.messages import Identity, Status
@@ -97,7 +97,7 @@ def unread(server) -> socket.socket:
 def test_a_connection_that_is_given_up_is_reset(pair):
     client, accepted = pair
     accepted.send(ANSWER)
-    Wire(accepted, Tap(SlotTable(1))).close(None)
+    PeerSocket(accepted, PhaseSignal(SlotTable(1))).close(None)
     with pytest.raises(ConnectionResetError):
         read_to_the_end(client)
 

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from forkserver.child.docroot import Docroot
+from forkserver.child.peersocket import PeerSocket, PhaseSignal
 from forkserver.child.session import ServerSession
-from forkserver.child.wire import Tap, Wire
 from forkserver.ipc.slots import SlotTable
 from forkserver.logline import Log
 from forkserver.protocol.messages import Identity
@@ -44,7 +44,7 @@ def waits(root):
             ours.sendall(requests)
             ours.shutdown(socket.SHUT_WR)
             ServerSession(
-                Wire(noting, Tap(table)),
+                PeerSocket(noting, PhaseSignal(table)),
                 peer="192.0.2.1:65535",
                 settings=Settings(root=str(root)),
                 docroot=Docroot(root_fd, hidden=False),

@@ -10,7 +10,7 @@ from forkserver.child.transfer import digest_of_bytes
 from forkserver.protocol.messages import Entry
 
 
-class Enclosure:
+class InlineContents:
     """Encloses files of at most ``limit_bytes``, with their ``digest`` where one is wanted."""
 
     __slots__ = ("_digest", "_directory", "_docroot", "_limit_bytes", "_served")
@@ -22,7 +22,7 @@ class Enclosure:
         self._directory: Found | None = None
         self._served = False
 
-    def doubt(self) -> None:
+    def distrust_directory(self) -> None:
         """Time has passed, perhaps much: a directory that is open may have left what is served."""
         self._directory = None
 

@@ -1,4 +1,4 @@
-"""The connection as the child sees it: receive and send within deadlines, heed the master. Runs in a child.
+"""The connection as the child sees it: receive and send within deadlines, check_phase the master. Runs in a child.
 
 The socket never blocks; every wait is one poll(2) with a deadline. SIGUSR1 is the master's tap on the shoulder: the
 wish itself stands in the slot table. The handler, installed before the fork, may raise only inside the wait, where
@@ -29,42 +29,42 @@ _PACE_S = 0.1
 _PACE_POLL_S = 0.005
 
 
-class Woken(Exception):
+class PhaseChanged(Exception):
     """The master wishes that this child ends now."""
 
 
-class Tap:
-    """The handler of SIGUSR1. It wakes the wire that waits, if the master's wish exceeds that one's patience."""
+class PhaseSignal:
+    """The handler of SIGUSR1. It wakes the wire that waits, if the master's wish exceeds that one's tolerated."""
 
-    __slots__ = ("_patience", "_table", "_waiting")
+    __slots__ = ("_table", "_tolerated", "_waiting")
 
     def __init__(self, table: SlotTable) -> None:
         self._table = table
         self._waiting = False
-        self._patience = 0
+        self._tolerated = 0
 
     def __call__(self, _number: int, _frame: object) -> None:
-        """Handle the signal, signal(7). Raises Woken, only where somebody waits."""
-        if self._waiting and self._table.phase > self._patience:
+        """Handle the signal, signal(7). Raises PhaseChanged, only where somebody waits."""
+        if self._waiting and self._table.phase > self._tolerated:
             self._waiting = False
-            raise Woken
+            raise PhaseChanged
 
     @property
     def phase(self) -> int:
         """What the master wishes of its children."""
         return self._table.phase
 
-    def heed(self, patience: int) -> None:
-        """Raises Woken if the wish exceeds ``patience``."""
-        if self._table.phase > patience:
-            raise Woken
+    def check_phase(self, tolerated: int) -> None:
+        """Raises PhaseChanged if the wish exceeds ``tolerated``."""
+        if self._table.phase > tolerated:
+            raise PhaseChanged
 
-    def wait(self, poll: select.poll, deadline: float, patience: int) -> None:
-        """Wait for an event. Raises PeerTooSlow at the deadline, Woken once the wish exceeds ``patience``."""
-        self._patience = patience
+    def wait(self, poll: select.poll, deadline: float, tolerated: int) -> None:
+        """Wait for an event. Raises PeerTooSlow at the deadline, PhaseChanged once the wish exceeds ``tolerated``."""
+        self._tolerated = tolerated
         try:
             self._waiting = True
-            self.heed(patience)
+            self.check_phase(tolerated)
             left = deadline - clock.now()
             # A millisecond more: a poll that returned just before the deadline would only be followed by another.
             if left <= 0 or not poll.poll(left * 1000 + 1):
@@ -73,46 +73,46 @@ class Tap:
             self._waiting = False
 
 
-class Wire:
+class PeerSocket:
     """One connected socket, from its peer's first byte to its close."""
 
-    def __init__(self, connection: socket.socket, tap: Tap) -> None:
+    def __init__(self, connection: socket.socket, phase_signal: PhaseSignal) -> None:
         connection.setblocking(False)
         self._socket = connection
-        self._tap = tap
+        self._phase_signal = phase_signal
         self._peer_ended = False
         self._sent_bytes = 0
         self.hold = False
         """What is sent may wait for what is sent next (MSG_MORE, send(2)), a fifth of a second at most (tcp(7))."""
 
-    def receive(self, deadline: float, patience: int, size_bytes: int = RECEIVE_BYTES) -> bytes:
+    def receive(self, deadline: float, tolerated: int, size_bytes: int = RECEIVE_BYTES) -> bytes:
         """What the peer sent, at most ``size_bytes``; ``b""`` at its end-of-file.
 
-        Raises PeerTooSlow at the deadline, PeerGone on a reset, Woken once the master's wish exceeds ``patience``.
+        Raises PeerTooSlow at the deadline, PeerGone on a reset, PhaseChanged once the phase exceeds ``tolerated``.
         """
         while True:
             try:
                 data = self._socket.recv(size_bytes)
             except BlockingIOError:
-                self._wait(select.POLLIN, deadline, patience)
+                self._wait(select.POLLIN, deadline, tolerated)
             except OSError as error:
                 raise PeerGone from error
             else:
                 self._peer_ended = not data
                 return data
 
-    def send(self, data: bytearray, pace: clock.Pace, patience: int) -> None:
+    def send(self, data: bytearray, pace: clock.Pace, tolerated: int) -> None:
         """Send all of ``data``, and take out of it what is gone. Raises as ``receive`` does."""
         while data:
-            del data[: self.send_part(data, pace, patience)]
+            del data[: self.send_part(data, pace, tolerated)]
 
-    def send_part(self, data: bytearray | memoryview, pace: clock.Pace, patience: int) -> int:
+    def send_part(self, data: bytearray | memoryview, pace: clock.Pace, tolerated: int) -> int:
         """Send as much of ``data`` as there is room for; returns how many bytes. Raises as ``receive`` does."""
         while True:
             try:
                 sent = self._socket.send(data, socket.MSG_MORE if self.hold else 0)
             except BlockingIOError:
-                self._wait_for_room(pace, patience)
+                self._wait_for_room(pace, tolerated)
             except OSError as error:
                 raise PeerGone from error
             else:
@@ -120,7 +120,7 @@ class Wire:
                 self._sent_bytes += sent
                 return sent
 
-    def send_file(self, file_fd: int, offset: int, size_bytes: int, pace: clock.Pace, patience: int) -> int:
+    def send_file(self, file_fd: int, offset: int, size_bytes: int, pace: clock.Pace, tolerated: int) -> int:
         """Send up to ``size_bytes`` of a file; returns how many, 0 at the end of the file.
 
         Raises as ``receive`` does; an OSError is the file's.
@@ -129,7 +129,7 @@ class Wire:
             try:
                 sent = os.sendfile(self._socket.fileno(), file_fd, offset, size_bytes)
             except BlockingIOError:
-                self._wait_for_room(pace, patience)
+                self._wait_for_room(pace, tolerated)
             except (ConnectionError, TimeoutError) as error:
                 raise PeerGone from error
             else:
@@ -137,9 +137,9 @@ class Wire:
                 self._sent_bytes += sent
                 return sent
 
-    def heed(self, patience: int) -> None:
-        """Between two pieces of long work: raises Woken if the master's wish exceeds ``patience``."""
-        self._tap.heed(patience)
+    def check_phase(self, tolerated: int) -> None:
+        """Between two pieces of long work: raises PhaseChanged if the master's wish exceeds ``tolerated``."""
+        self._phase_signal.check_phase(tolerated)
 
     def cork(self, *, on: bool) -> None:
         """Hold back partial segments, or let the last one go (TCP_CORK, tcp(7))."""
@@ -173,12 +173,12 @@ class Wire:
                 linger.end_in_order(self._socket)
                 self._end()
                 self._await_taken(pace)
-        except (PeerGone, PeerTooSlow, Woken, OSError):
+        except (PeerGone, PeerTooSlow, PhaseChanged, OSError):
             pass  # the peer had its chance
         os.close(self._socket.detach())  # socket.close() is three calls in Python
 
     def _end(self) -> None:
-        """Shut down, and read on until the peer closes, for a while. Raises PeerGone, Woken, OSError."""
+        """Shut down, and read on until the peer closes, for a while. Raises PeerGone, PhaseChanged, OSError."""
         self._socket.shutdown(socket.SHUT_WR)
         deadline = clock.now() + _LINGER_S
         left = 0 if self._peer_ended else _LINGER_BYTES
@@ -200,7 +200,7 @@ class Wire:
         poll = select.poll()
         deadline = pace.deadline()
         pause_s = _PACE_POLL_S
-        while before > _LEFT_BYTES and self._tap.phase <= DRAINING:
+        while before > _LEFT_BYTES and self._phase_signal.phase <= DRAINING:
             poll.poll(pause_s * 1000)
             pause_s = min(2 * pause_s, _PACE_S)
             # A connection that was reset keeps its count of unacknowledged bytes.
@@ -219,18 +219,18 @@ class Wire:
         # SIOCOUTQ is TIOCOUTQ (tcp(7)): bytes sent and not acknowledged.
         return int.from_bytes(fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
 
-    def _wait_for_room(self, pace: clock.Pace, patience: int) -> None:
+    def _wait_for_room(self, pace: clock.Pace, tolerated: int) -> None:
         while True:
             before = self._unacknowledged()
             try:
-                return self._wait(select.POLLOUT, pace.deadline(), patience)
+                return self._wait(select.POLLOUT, pace.deadline(), tolerated)
             except PeerTooSlow:
                 # For poll(2) there is room once a third of the buffer is free and half of ``listener.UNSENT_BYTES`` is
                 # sent: a peer that took less is slow, but does not stall.
                 if self._unacknowledged() >= before:
                     raise
 
-    def _wait(self, events: int, deadline: float, patience: int) -> None:
+    def _wait(self, events: int, deadline: float, tolerated: int) -> None:
         poll = select.poll()
         poll.register(self._socket, events)
-        self._tap.wait(poll, deadline, patience)
+        self._phase_signal.wait(poll, deadline, tolerated)

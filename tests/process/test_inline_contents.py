@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from forkserver.child.docroot import Docroot
-from forkserver.child.enclosure import Enclosure
+from forkserver.child.inline import InlineContents
 from forkserver.protocol.framing import ReplyStream
 from forkserver.protocol.messages import MAX_LISTED_BYTES, Entry, Reply, Request, Trailer
 from tests.conftest import swapping
@@ -112,18 +112,18 @@ def inside(tmp_path):
     root_fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     docroot = Docroot(root_fd, hidden=False)
     directory = docroot.open(b"/inside")
-    yield Enclosure(docroot, 100, "sha256"), directory, path
+    yield InlineContents(docroot, 100, "sha256"), directory, path
     directory.close()
     os.close(root_fd)
 
 
 @pytest.mark.parametrize("change", [b"afterwards", b"a", b"behind"], ids=["longer", "shorter", "as long"])
 def test_a_file_that_is_written_to_while_it_is_read_comes_without_its_content(inside, monkeypatch, change):
-    enclosure, directory, path = inside
+    inline, directory, path = inside
     file = path / "x"
     file.write_bytes(b"before")
     os.utime(file, (1, 1))
-    whole = enclosure.entry(b"/x", directory, "x", os.stat(file))
+    whole = inline.entry(b"/x", directory, "x", os.stat(file))
     assert whole is not None
     assert whole.content == b"before"
     pread = os.pread
@@ -134,12 +134,12 @@ def test_a_file_that_is_written_to_while_it_is_read_comes_without_its_content(in
         return content
 
     monkeypatch.setattr(os, "pread", read_and_write)
-    assert enclosure.entry(b"/x", directory, "x", os.stat(file)) is None
+    assert inline.entry(b"/x", directory, "x", os.stat(file)) is None
 
 
 @pytest.mark.parametrize("change", ["gone", "link", "directory", "fifo", "longer", "another"])
 def test_a_file_that_is_another_since_it_was_seen_is_not_taken_for_what_it_was(inside, tmp_path, change):
-    enclosure, directory, path = inside
+    inline, directory, path = inside
     file = path / "x"
     file.write_bytes(b"before")
     seen = os.stat(file)
@@ -153,7 +153,7 @@ def test_a_file_that_is_another_since_it_was_seen_is_not_taken_for_what_it_was(i
         os.mkfifo(file)
     elif change != "gone":
         file.write_bytes(bytes(101) if change == "longer" else b"behind it")
-    entry = enclosure.entry(b"/x", directory, "x", seen)
+    entry = inline.entry(b"/x", directory, "x", seen)
     if change == "another":
         assert entry is not None
         assert (entry.content, entry.fields["size"]) == (b"behind it", "9")
@@ -163,16 +163,16 @@ def test_a_file_that_is_another_since_it_was_seen_is_not_taken_for_what_it_was(i
 
 @pytest.mark.parametrize("place", ["root/.hidden", "root/other", "outside"])
 def test_what_is_in_a_directory_that_left_its_place_is_not_enclosed_any_more(inside, tmp_path, place):
-    enclosure, directory, path = inside
+    inline, directory, path = inside
     (path / "x").write_bytes(b"public")
     seen = os.stat(path / "x")
-    assert enclosure.entry(b"/inside/x", directory, "x", seen) is not None
+    assert inline.entry(b"/inside/x", directory, "x", seen) is not None
     path.rename(tmp_path / place)
-    enclosure.doubt()
-    assert enclosure.entry(b"/inside/x", directory, "x", seen) is None
+    inline.distrust_directory()
+    assert inline.entry(b"/inside/x", directory, "x", seen) is None
     path.mkdir()  # another one, in its place
-    enclosure.doubt()
-    assert enclosure.entry(b"/inside/x", directory, "x", seen) is None
+    inline.distrust_directory()
+    assert inline.entry(b"/inside/x", directory, "x", seen) is None
 
 
 def wait_until_it_waits(pid: int) -> None:
@@ -209,7 +209,7 @@ def test_a_peer_that_takes_its_time_gets_no_content_of_a_directory_that_left_wha
 
 
 def test_no_race_with_a_link_encloses_what_lies_outside(inside, tmp_path):
-    enclosure, directory, path = inside
+    inline, directory, path = inside
     (tmp_path / "secret").write_bytes(b"SECRET")
     (path / "real").write_bytes(b"public")
     (path / "link").symlink_to(tmp_path / "secret")
@@ -219,6 +219,6 @@ def test_no_race_with_a_link_encloses_what_lies_outside(inside, tmp_path):
         rounds = 0
         while rounds < ROUNDS or met != {b"public", None}:
             rounds += 1
-            entry = enclosure.entry(b"/swap", directory, "swap", seen)
+            entry = inline.entry(b"/swap", directory, "swap", seen)
             met.add(entry.content if entry else None)
             assert met <= {b"public", None}
