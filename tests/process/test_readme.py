@@ -150,6 +150,7 @@ def transcript(person: Person, block: str, known: dict[str, str]) -> str:
     return shown
 
 
+@pytest.mark.timeout(180)  # it fetches 200 MB several times
 def test_the_readme_shows_what_its_commands_do(person: Person) -> None:
     known: dict[str, str] = {}
     shown = [transcript(person, block, known) for block in blocks("console")]

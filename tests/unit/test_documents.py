@@ -122,7 +122,7 @@ def test_the_readme_s_figures_are_those_of_the_benchmarks() -> None:
     [most] = re.findall(
         r"^\| \*\*forkserver\*\*, 100 connections per child \| ([\d,]+)", sections["16 clients"], re.MULTILINE
     )
-    assert f"serves {most} connections/s" in README
+    assert f"`connections_per_child = 100` gives {most} connections/s" in README
 
 
 def test_the_page_of_the_file_has_every_setting_in_order() -> None:
