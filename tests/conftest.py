@@ -32,15 +32,26 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Under coverage the server runs through a front of its own, for the real master's isolation shuts coverage out.
 MEASURED = "COVERAGE_RUN" in os.environ
 PROGRAM = [str(REPOSITORY / "tests" / "measured_server.py")] if MEASURED else ["-m", "forkserver.front.cli"]
+WITHOUT_LANDLOCK = [str(REPOSITORY / "tests" / "without_landlock.py")]
+# Every server that the tests start is then one without Landlock; tests/e2e/test_without_landlock.py has one always.
+if "WITHOUT_LANDLOCK" in os.environ:
+    PROGRAM = WITHOUT_LANDLOCK
 PATIENCE_S = 20.0
 
 
 class Server:
     """``forkserver serve`` as a process. ``lines`` is its log so far; waits are for lines, never for time."""
 
-    def __init__(self, root: Path, *options: str, prefix: Sequence[str] = (), pass_fds: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *options: str,
+        prefix: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         self.root = root
-        command = [*prefix, sys.executable, *PROGRAM, "serve", "--root", str(root), "--port", "0", *options]
+        command = [*prefix, sys.executable, *program, "serve", "--root", str(root), "--port", "0", *options]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, pass_fds=pass_fds)
         self.lines: list[str] = []

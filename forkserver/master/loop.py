@@ -57,7 +57,7 @@ class Master:
         for fd in (signals.fd, available_fd, channel.fileno()):
             self._poll.register(fd, select.POLLIN)
         self._hangups_polled = False
-        self._told_others = False
+        self._knows_others = False  # accept nothing before OTHERS has come: the limits count them, too
         self._drain_accepts_left: int | None = None  # None: not draining
         self._last_signals: list[tuple[float, signal.Signals]] = []
 
@@ -99,7 +99,7 @@ class Master:
         self._hangups_polled = wanted
 
     def _may_accept(self, now: float) -> bool:
-        return self._told_others and now >= self._acceptor.paused_until and self._pool.has_room(now)
+        return self._knows_others and now >= self._acceptor.paused_until and self._pool.has_room(now)
 
     def _accept(self, ready: dict[int, int], now: float) -> None:
         listeners = self._acceptor.ready(ready)
@@ -131,12 +131,12 @@ class Master:
     def _handle(self, command: bytes, now: float) -> None:
         """Act on a command of the supervisor; empty: the supervisor is gone."""
         if not command:
-            # Nobody would ever tell this master to stop.
+            # No other process could tell this master to stop, so it drains now.
             self._poll.unregister(self._channel.fileno())
             self._log.event("drain", reason="the supervisor is gone")
         if command.startswith(control.OTHERS):
             self._pool.other_children = int(command.removeprefix(control.OTHERS))
-            self._told_others = True
+            self._knows_others = True
         elif command.startswith(control.PEERS):
             control.merge_peers(self._admission.elsewhere, control.parse_peers(command))
         elif command == control.STOP:
@@ -148,7 +148,7 @@ class Master:
     def _drain(self, *, yields: bool) -> None:
         """Begin to drain. ``yields``: another master has the backlog; else this one accepts what it holds."""
         self._drain_accepts_left = _DRAIN_ACCEPTS
-        self._told_others = True  # the supervisor may have had no time to tell them, and the backlog is still ours
+        self._knows_others = True  # OTHERS may never come now, and the backlog must be served
         self._admission.disclose()
         self._channel.report_at = 0.0  # the next generation waits for the numbers
         if yields:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PROGRAM
+
 REPOSITORY = Path(__file__).parents[2]
-MEASURED = "COVERAGE_RUN" in os.environ
-PROGRAM = [str(REPOSITORY / "tests" / "measured_server.py")] if MEASURED else ["-m", "forkserver.front.cli"]
 CONTENT = b"Hello, world\n"
 
 
