@@ -29,7 +29,7 @@ from forkserver.supervisor import generation, supervise
 config, log, gate = sys.argv[1:]
 generation.COMMAND = (sys.executable, "-c", GATE, gate)
 load = functools.partial(configfile.load, config, {})
-sys.exit(supervise.main(load(), load, functools.partial(logfile.reopen, log)))
+sys.exit(supervise.main(load(), load, reopen_log=functools.partial(logfile.reopen, log)))
 """
 # Where there is a gate, masters go on only once somebody has opened it.
 GATE = """
