@@ -188,7 +188,7 @@ def test_masters_that_never_become_ready_again_end_the_supervisor_with_the_reaso
     command = [sys.executable, "-c", ONLY_ONCE + LATE, str(tmp_path), ONCE_READY, str(tmp_path / "once")]
     run = subprocess.run(command, capture_output=True, check=False, timeout=30)
     assert run.returncode == 78
-    assert b"no master became ready in 2 starts: it ended with exit-3; mend it and restart\n" in run.stderr
+    assert b"no master became ready in 2 starts: it ended with exit-3; remove the cause and restart\n" in run.stderr
 
 
 ONLY_ONCE = """
