@@ -74,8 +74,8 @@ def stop(pid_file: str, timeout: float | None) -> int:
     if not died:
         return _say("not running")
     pidfile.remove_stale(pid_file)
-    left = "is of no use" if os.path.exists(pid_file) else "is removed"
-    return _say(f"not running; the PID file that a dead one left, {escape(pid_file)}, {left}")
+    removed = "could not be removed" if os.path.exists(pid_file) else "is removed"
+    return _say(f"not running; the PID file that a dead daemon left, {escape(pid_file)}, {removed}")
 
 
 @click.command(cls=CommandWithoutArguments)
@@ -102,7 +102,7 @@ def restart(pid_file: str, timeout: float | None, **options: Any) -> int:
 def reload(pid: int | None, pid_file: str) -> int:
     """Have a running server read its settings anew; returns when they are in force, or says why not."""
     if pid is None and (pid := pidfile.holder(pid_file)) is None:
-        remedy = _systemctl_hint("reload", pid_file) or "give another, or --pid"
+        remedy = _systemctl_hint("reload", pid_file) or "name another file, or give --pid"
         raise OperatorError(f"{escape(pid_file)}: no server holds this PID file; {remedy}")
     if warning := operator.ask(pid, operator.RELOAD, RELOAD_TIMEOUT_S):
         warn(escape(warning))
@@ -185,9 +185,10 @@ def _report_start(result: StartResult, daemon: DaemonOptions, settings: Settings
         return _say(f"already running as PID {result.pid}")
     _say(f"started, PID {result.pid}, serving {escape(settings.root)} on {result.addresses}")
     if os.geteuid() == 0 and (user is None or user.uid == 0):
-        warn("it runs as root; give it a user of its own with --user")
+        warn("the daemon runs as root; give it a user of its own with --user")
     if daemon.config is not None and user and not _can_read(user, daemon.config):
-        warn(f"it cannot be reloaded: {escape(daemon.config)}: its user cannot read it; give it the right to")
+        remedy = "give that user the right to read it, or a reload will fail"
+        warn(f"{escape(daemon.config)}: the daemon's user cannot read it; {remedy}")
     return 0
 
 

@@ -180,4 +180,4 @@ def _report_of(pid: int) -> str:
     try:
         return operator.ask(pid, operator.STATUS, _STATUS_TIMEOUT_S)
     except OperatorError as error:
-        return f"but it tells no more: {error}"
+        return f"but it does not report its status: {error}"

@@ -165,7 +165,7 @@ class Generation:
         if self._abandoned or self._missed_heartbeats <= limit:
             return ""
         if self.ready:
-            return "its loop does not turn; it is replaced"
+            return "its loop does not run; the supervisor replaces it"
         return f"it was not ready after {limit * control.HEARTBEAT_S:.0f} s; see whether its root answers"
 
     def retire(self, successor: Generation) -> None:

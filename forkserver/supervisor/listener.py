@@ -91,8 +91,9 @@ def unused_addresses(settings: Settings, adopted: Listeners) -> str:
     values = " and ".join(f"{name} = {_join(getattr(settings, name))}" for name in named)
     have = ", ".join(map(describe, adopted.values()))
     return (
-        f"{values}: not used, for the server was started with sockets on {have}; to listen elsewhere under systemd, "
-        "`systemctl edit forkserver.socket`; a daemon of `forkserver start` needs a restart"
+        f"{values}: not used, because the server was started with sockets on {have}; "
+        "to listen elsewhere under systemd, `systemctl edit forkserver.socket`; "
+        "a daemon of `forkserver start` needs a restart"
     )
 
 

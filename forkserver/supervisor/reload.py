@@ -133,7 +133,7 @@ class ReloadQueue:
             finish(error)
 
         if self._reopen_log is None:
-            finish(OperatorError("the log of this server is no file that can be reopened: it has no --log-file"))
+            finish(OperatorError("this server has no log file to reopen; start it with --log-file"))
         elif complaint := self._renew_log():
             finish(OperatorError(complaint))
         elif self._masters.shutting_down or not self._masters.log_is_old:

@@ -48,7 +48,9 @@ def passed_descriptors() -> tuple[list[socket.socket], list[tuple[str, int]]]:
             else:
                 sockets.append(socket.socket(fileno=fd))
         except OSError as error:
-            raise OperatorError(f"LISTEN_FDS: descriptor {fd} is no socket ({error.strerror}); unset it") from error
+            raise OperatorError(
+                f"LISTEN_FDS: descriptor {fd} is no socket ({error.strerror}); unset LISTEN_FDS"
+            ) from error
     return sockets, tables
 
 

@@ -257,7 +257,7 @@ def test_a_rotation_while_the_server_drains_is_heeded_by_the_supervisor(server):
 def test_without_a_log_file_a_signal_does_nothing_and_who_asks_learns_it(serve):
     server = serve()
     server.process.send_signal(signal.SIGUSR1)
-    with pytest.raises(OperatorError, match="it has no --log-file"):
+    with pytest.raises(OperatorError, match="this server has no log file to reopen; start it with --log-file"):
         operator.ask(server.process.pid, operator.REOPEN, PATIENCE_S)
     assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
     assert len(server.log(" ready ")) == 1

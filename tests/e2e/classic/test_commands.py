@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
-WARNING = "forkserver: warning: it runs as root; give it a user of its own with --user\n"
+WARNING = "forkserver: warning: the daemon runs as root; give it a user of its own with --user\n"
 AS_ROOT = os.geteuid() == 0
 NEEDS_ROOT = pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
 
@@ -244,7 +244,8 @@ def test_a_configuration_that_the_user_could_not_read_again_is_warned_of(roots):
     config.write_text("")
     config.chmod(0o600)
     status, _, err = roots.run("start", "--config", str(config), "--user", "nobody", "--port", "0")
-    told = f"forkserver: warning: it cannot be reloaded: {config}: its user cannot read it; give it the right to\n"
+    remedy = "give that user the right to read it, or a reload will fail"
+    told = f"forkserver: warning: {config}: the daemon's user cannot read it; {remedy}\n"
     assert (status, err) == (0, told)
     assert roots.run("stop")[0] == 0
 
@@ -335,7 +336,7 @@ def test_a_stale_file_with_a_stranger_s_number_harms_nobody(roots):
             assert roots.run("status")[0] == 1
             status, out, err = roots.run("stop")
             assert (status, err) == (0, "")
-            assert out.startswith("forkserver: not running; the PID file that a dead one left, ")
+            assert out.startswith("forkserver: not running; the PID file that a dead daemon left, ")
             assert not roots.pid_path.exists()
             roots.pid_path.write_text(f"{stranger.pid}\n")
             roots.start()
@@ -356,7 +357,7 @@ def test_another_user_s_daemon_can_be_neither_looked_at_nor_stopped(make):
     for verb in ("status", "stop", "reload"):
         assert "only root and its owner may look; ask as one of them" in complaint(other, verb)
     server.pid_path.chmod(0o644)  # by hand
-    running = f"forkserver: running, PID {server.pid}, but it tells no more: "
+    running = f"forkserver: running, PID {server.pid}, but it does not report its status: "
     why = f"the server, PID {server.pid}, did not answer; only root and its own user may ask\n"
     assert other.run("status") == (0, running + why, "")
     assert "belongs to another user" in complaint(other, "stop")
