@@ -71,11 +71,20 @@ FIELDS: dict[str, Field] = {
 }
 
 
+class SettingError(ValueError):
+    """A setting that is wrong: its ``name``, and a ``complaint`` that says what to do."""
+
+    def __init__(self, name: str, complaint: str) -> None:
+        super().__init__(f"{name}: {complaint}")
+        self.name = name
+        self.complaint = complaint
+
+
 class Settings:
     """All settings, checked and frozen. Attributes are the names in ``FIELDS``; seconds and bytes.
 
-    Raises ValueError for a name that is not in ``FIELDS`` and for a value out of bounds. Raises TypeError for a value
-    of a wrong type (an int may stand for a float). The text names the field and the remedy.
+    Raises SettingError for a name that is not in ``FIELDS``, a value out of bounds and a value of a wrong type (an int
+    may stand for a float).
     """
 
     __slots__ = tuple(FIELDS)
@@ -103,11 +112,11 @@ class Settings:
     def __init__(self, **values: Value) -> None:
         for name in values:
             if name not in FIELDS:
-                raise ValueError(f"{name}: there is no such setting")
+                raise SettingError(name, "there is no such setting")
         for name, field in FIELDS.items():
             object.__setattr__(self, name, _checked(name, field, values.get(name, field.default)))
         if self.spare > self.max_children:
-            raise ValueError(f"spare: {self.spare} is more than max_children, {self.max_children}; lower it")
+            raise SettingError("spare", f"{self.spare} is more than max_children, {self.max_children}; lower it")
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name}: settings are frozen")
@@ -126,8 +135,8 @@ class Settings:
 def decode(data: bytes) -> Settings:
     """Undo ``Settings.encode``. After an upgrade, ``data`` may come from another version of the program.
 
-    A setting that only this version knows gets its default. Raises ValueError or TypeError for a setting that only the
-    other version knows, or that has another type or other bounds there.
+    A setting that only this version knows gets its default. Raises ValueError for a setting that only the other version
+    knows, or that has another type or other bounds there.
     """
     values: dict[str, Value] = {}
     for line in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:
@@ -140,17 +149,17 @@ def _checked(name: str, field: Field, value: Value) -> Value:
     default = field.default
     serves = isinstance(default, float) and type(value) is int
     if not serves and type(value) is not type(default):
-        raise TypeError(f"{name}: must be {_TYPE_NAMES[type(default)]}, not {value!r}")
+        raise SettingError(name, f"must be {_TYPE_NAMES[type(default)]}, not {value!r}")
     if isinstance(value, (int, float)) and not field.low <= value <= field.high:
-        raise ValueError(f"{name}: {value} is out of bounds; it must be from {field.low} to {field.high}")
+        raise SettingError(name, f"{value} is out of bounds; it must be from {field.low} to {field.high}")
     if serves:
         return float(value)  # type: ignore[arg-type] # check the bounds first: an int may be too large for a float
     if isinstance(value, str) and (not value or any(char in value for char in "\0\n\r")):
-        raise ValueError(f"{name}: must not be empty, nor hold NUL or line feed")
+        raise SettingError(name, "must not be empty, nor hold NUL or line feed")
     if field.choices and value not in field.choices:
-        raise ValueError(f"{name}: {value} is not one of {', '.join(field.choices)}")
+        raise SettingError(name, f"{value} is not one of {', '.join(field.choices)}")
     if isinstance(value, tuple) and (not value or any(not item or set(item) & set(" \n\0") for item in value)):
-        raise ValueError(f"{name}: must name at least one address, and none may be empty or hold a space")
+        raise SettingError(name, "must name at least one address, and none may be empty or hold a space")
     return value
 
 

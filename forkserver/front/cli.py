@@ -1,6 +1,6 @@
-"""The ``forkserver`` command: the operator's words to ``Settings``, and on to the supervisor. Runs in the front.
+"""The ``forkserver`` command: parse the command line, run one command, report errors. Runs in the front.
 
-It never shows a traceback: see ``run`` for what becomes of each kind of failure.
+No command shows a traceback: ``run`` says what becomes of each kind of failure.
 """
 
 from __future__ import annotations
@@ -11,46 +11,33 @@ import functools
 import io
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from forkserver import __version__
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
-from forkserver.front import configfile, daemoncli
+from forkserver.front import configfile, daemoncommands
+from forkserver.front.options import CommandWithoutArguments, given, settings_options
+from forkserver.front.terminal import complain, describe_bug, escape, warn
 from forkserver.settings import FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from forkserver.settings import Settings
 
 EX_OUTPUT = 74
 """Standard output takes nothing: EX_IOERR of sysexits(3)."""
 EX_INTERRUPTED = 130
-"""Ended by the operator's Ctrl-C, as shells report it: 128 and SIGINT."""
-
-_OPTIONS = (
-    "root",
-    "bind",
-    "port",
-    "spare",
-    "connections_per_child",
-    "max_children",
-    "max_per_peer",
-    "hidden",
-    "bare",
-    "log_format",
-)
-"""The settings that have an option of their own; the file has them all."""
+"""Ended by the operator's Ctrl-C, as shells report it: 128 plus SIGINT."""
 
 
 def main() -> None:
-    """Entry point of the ``forkserver`` command: ``run``, then exit with its status."""
+    """Run the command of the process's arguments, then exit with its status."""
     status = run()
     if status == EX_OUTPUT and sys.stdout is not None:
-        # Keep the interpreter from complaining once more, as it ends, of what it cannot flush.
+        # The interpreter flushes standard output as it ends; a failure there would be a second complaint.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
@@ -59,10 +46,10 @@ def main() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command (None: the process's own arguments) and return the exit status.
 
-    2: the command line is wrong. 70: we are, and one line says where. 74: standard output is full or closed. 78: the
-    settings are wrong. 130: Ctrl-C. Else the command's own, 0 when all went well.
+    2: the command line is wrong. 70: a bug, reported in one line. 74: standard output is full or closed. 78: the
+    settings are wrong. 130: Ctrl-C. Any other status is the command's own, 0 for success.
     """
-    # What is printed is held back till the end, so that a failure to print cannot be taken for one of the server.
+    # Output is held back until the command has ended, so that a failed write cannot be taken for the server's failure.
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
     with contextlib.redirect_stdout(printed):
         status = _run(arguments)
@@ -70,7 +57,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         _print(printed.buffer.getvalue())
     except OSError as error:
-        _complain(f"standard output: {error.strerror}")
+        complain(f"standard output: {error.strerror}")
         return EX_OUTPUT
     return status
 
@@ -78,7 +65,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _print(data: bytes) -> None:
     if not data:
         return
-    if sys.stdout is None:  # closed before we were started
+    if sys.stdout is None:  # closed before this process started
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
@@ -94,34 +81,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EX_INTERRUPTED
     except OperatorError as error:
-        _complain(str(error))
+        complain(str(error))
         return EX_CONFIG
     except Exception as error:  # noqa: BLE001 - our own bug, at the outermost place: one line instead of a traceback
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {configfile.escape(str(error))}"
-        _complain(f"bug: {what}, at {last.filename}:{last.lineno}; please report it")
+        complain(describe_bug(error))
         return EX_BUG
-
-
-def _complain(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody left to tell
-        click.echo(f"forkserver: {line}", err=True)
-
-
-class _OptionsOnly(click.Command):
-    """A command without arguments. A word among its options is most likely the directory to serve."""
-
-    allow_extra_args = True
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        rest = super().parse_args(ctx, args)
-        if rest and not ctx.resilient_parsing:
-            words = configfile.escape(" ".join(rest))
-            remedy = (
-                f"did you mean --root {words}?" if len(rest) == 1 and ctx.params["root"] is None else "leave it out"
-            )
-            raise click.UsageError(f"{words}: is not an option; {remedy}", ctx)
-        return rest
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -130,60 +94,33 @@ def forkserver() -> None:
     """Serve the files of a directory: one transfer, one process."""
 
 
-def _settings_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command ``--config`` and ``_OPTIONS``, as keyword arguments; None or ``()`` where not given."""
-    for name in reversed(_OPTIONS):
-        command = _option(name)(command)
-    return click.option("--config", metavar="FILE", help="settings in TOML, see forkserver.toml(5)")(command)
-
-
-def _option(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    default, meaning, choices = FIELDS[name].default, FIELDS[name].meaning, FIELDS[name].choices
-    flag = f"--{name.replace('_', '-')}"
-    if isinstance(default, bool):
-        # Both ways, so that the command line can also switch off what the file switches on.
-        return click.option(f"{flag}/--no-{name}", default=None, help=meaning)
-    if isinstance(default, tuple):
-        more = "an IPv6 address with a port needs its brackets; may be given several times"
-        several = f"{meaning}; {more}  [default: {', '.join(default)}]"
-        return click.option(flag, metavar="ADDR", multiple=True, help=several)
-    if choices:
-        return click.option(flag, metavar="|".join(choices), help=f"{meaning}  [default: {default}]")
-    metavar = "DIR" if isinstance(default, str) else "N"
-    return click.option(flag, metavar=metavar, type=type(default), help=f"{meaning}  [default: {default}]")
-
-
-def _settings(config: str | None, options: dict[str, Any]) -> Settings:
-    given = {name: value for name, value in options.items() if value is not None and value != ()}
-    return configfile.load(config, given)
-
-
-@forkserver.command(cls=_OptionsOnly)
-@_settings_options
+@forkserver.command(cls=CommandWithoutArguments)
+@settings_options
 def serve(config: str | None, **options: Any) -> int:
     """Serve until SIGTERM or Ctrl-C, then let transfers finish."""
-    settings = _settings(config, options)
-    # Here, and not above, so that `check` and `--help` do not wait for what they do not use.
+    load = functools.partial(configfile.load, config, given(options))
+    settings = load()
+    # Imported here, so that `check` and `--help` do not wait for modules that they do not use.
     from forkserver.supervisor import supervise  # noqa: PLC0415 - see above
 
-    return supervise.main(settings, functools.partial(_settings, config, options))
+    return supervise.main(settings, load)
 
 
-@forkserver.command(cls=_OptionsOnly)
-@_settings_options
+@forkserver.command(cls=CommandWithoutArguments)
+@settings_options
 @click.option("--user", metavar="USER", help="check as this user, too; only root can")
 def check(config: str | None, user: str | None, **options: Any) -> int:
     """Check the settings, and print those in effect as a configuration file."""
-    settings = _settings(config, options)
+    settings = configfile.load(config, given(options))
     text = configfile.dump(settings)
     if user is not None:
-        from forkserver.front import owner, preflight  # noqa: PLC0415 - as in `serve`
+        from forkserver.front import daemonuser  # noqa: PLC0415 - as in `serve`
 
-        if them := owner.find(user, None):
-            preflight.check_user(them, settings.root)
-            with them.acting():
-                _settings(config, options)
-    # As bytes: a configuration file is UTF-8 wherever it is written.
+        if found := daemonuser.find(user, None):
+            found.check_access(settings.root)
+            with found.acting():
+                configfile.load(config, given(options))
+    # As bytes: a configuration file is UTF-8 in every locale.
     click.echo(text.encode("utf-8"), nl=False)
     if config is not None:
         _warn_of_unused_addresses(settings, config)
@@ -191,16 +128,13 @@ def check(config: str | None, user: str | None, **options: Any) -> int:
 
 
 def _warn_of_unused_addresses(settings: Settings, config: str) -> None:
-    """Warn where ``config``, the file of the service under systemd, names addresses: systemd passes the sockets."""
+    """Warn if ``config`` is the file of the service under systemd and names addresses: systemd passes the sockets."""
     from forkserver.front import units as files  # noqa: PLC0415 - as in `serve`
 
     named = [name for name in ("bind", "port") if getattr(settings, name) != FIELDS[name].default]
     if named and files.passes_sockets(config):
         remedy = "systemd passes the sockets of forkserver.socket; change those with `systemctl edit forkserver.socket`"
-        _complain(f"warning: {configfile.escape(config)}: not used by the service: {' and '.join(named)}: {remedy}")
-
-
-daemoncli.add_to(forkserver, _OptionsOnly, _settings_options)
+        warn(f"{escape(config)}: not used by the service: {' and '.join(named)}: {remedy}")
 
 
 @forkserver.command()
@@ -212,8 +146,12 @@ def units(prefix: str) -> int:
     for line in files.write(prefix):
         click.echo(line)
     for line in files.warnings():
-        _complain(f"warning: {line}")
+        warn(line)
     return 0
+
+
+for command in daemoncommands.COMMANDS:
+    forkserver.add_command(command)
 
 
 if __name__ == "__main__":

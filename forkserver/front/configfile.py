@@ -1,7 +1,6 @@
-"""The configuration file: TOML to ``Settings`` and back. Runs in the front; it never opens a socket.
+"""The configuration file: TOML to ``Settings`` and back. Runs in the front; opens no socket.
 
-Whatever is wrong becomes one ``OperatorError``: a line that names the place (file and line, or option), the setting,
-its value and the remedy.
+Everything that is wrong raises ``ConfigError``, which knows file, line, key and complaint.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from forkserver.errors import OperatorError
-from forkserver.protocol.printable import escape_char
-from forkserver.settings import FIELDS, Settings
+from forkserver.front.terminal import escape
+from forkserver.settings import FIELDS, SettingError, Settings
 from forkserver.supervisor import address
 
 if TYPE_CHECKING:
@@ -25,16 +24,40 @@ if TYPE_CHECKING:
     from forkserver.settings import Value
 
 MAX_FILE_BYTES = 65536
-"""A longer file is not a configuration; also bounds the work of finding the line of a complaint."""
-_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
-_MAX_BITS = 63  # TOML's own bound of a whole number; Python would take any
+"""A longer file is not a configuration. The limit also bounds the work of ``_find_line``."""
+_MAX_BITS = 63  # TOML's own limit of an integer; Python would accept any
 
 
-def load(path: str | None, options: Mapping[str, Value]) -> Settings:
-    """Settings from the defaults, then the file ``path`` (None: no file), then ``options`` of the command line.
+class ConfigError(OperatorError):
+    """A wrong setting, or a configuration file that cannot be read.
 
-    ``options`` maps names of ``FIELDS`` to values. ``root`` comes out absolute: a relative one starts at the file's
-    directory if the file names it, else at the working directory. Raises OperatorError.
+    ``file`` is the file that holds the setting, None for an option and for a default; ``line`` is a line of that file.
+    ``key`` is the setting as the operator wrote it, ``--max-children`` for an option. ``complaint`` says what is wrong
+    and what to do.
+    """
+
+    def __init__(
+        self, complaint: str, *, file: str | None = None, line: int | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(complaint)
+        self.complaint = complaint
+        self.file = file
+        self.line = line
+        self.key = key
+
+    def __str__(self) -> str:
+        """Format the error as one line: ``FILE:LINE: KEY: COMPLAINT``, without the parts that are None."""
+        line = "" if self.line is None else f":{self.line}"
+        file = "" if self.file is None else f"{escape(self.file)}{line}: "
+        key = "" if self.key is None else f"{escape(self.key)}: "
+        return f"{file}{key}{self.complaint}"
+
+
+def load(path: str | None, options: Mapping[str, Value], directory: str = "") -> Settings:
+    """Return settings from the defaults, the file ``path`` (None: no file) and ``options``; later ones win.
+
+    ``options`` maps names of ``FIELDS`` to values. ``root`` of the result is absolute: a relative root in the file
+    starts at the file's directory, any other at ``directory`` (empty: the working directory). Raises ConfigError.
     """
     source = _Source(path, options)
     for name, value in source.values.items():
@@ -44,19 +67,19 @@ def load(path: str | None, options: Mapping[str, Value]) -> Settings:
             raise source.error(name, "the number is too large; lower it")
     try:
         settings = Settings(**source.values)
-    except (TypeError, ValueError) as error:
-        name, _, complaint = str(error).partition(": ")
-        raise source.error(name, complaint + _list_of_one(name, source.values.get(name))) from None
+    except SettingError as error:
+        remedy = _list_of_one(error.name, source.values.get(error.name))
+        raise source.error(error.name, error.complaint + remedy) from None
     _check_bind(source, settings)
-    root = _absolute_root(source, settings.root)
+    root = _absolute_root(source, settings.root, directory)
     return Settings(**(source.values | {"root": root}))
 
 
 def dump(settings: Settings) -> str:
-    """The settings as a file that ``load`` reads back, each under its meaning.
+    """Return the settings as a file that ``load`` reads back, each setting under its meaning.
 
-    What is derived from other settings stays so, and is told in the comment. Raises OperatorError for a root that is
-    not UTF-8: no TOML can hold it.
+    A value that is derived from other settings is written as a comment, so that it stays derived. Raises ConfigError
+    for a root that is not UTF-8, because TOML cannot hold such a name.
     """
     derived = {} if settings.max_per_peer else {"max_per_peer": f"; in effect: {settings.peer_limit}"}
     return "\n".join(
@@ -65,15 +88,8 @@ def dump(settings: Settings) -> str:
     )
 
 
-def escape(text: str) -> str:
-    """Return ``text`` for one line of a terminal: unprintable characters and the backslash become Python escapes."""
-    return "".join(
-        [char if char.isprintable() and char != "\\" else _SHORT.get(char) or escape_char(char) for char in text]
-    )
-
-
 class _Source:
-    """Where each value came from: the file's text and values, and the options over them."""
+    """The values of the file and of the options, and which of the two each value came from."""
 
     def __init__(self, path: str | None, options: Mapping[str, Value]) -> None:
         self.path = path
@@ -85,15 +101,15 @@ class _Source:
         }
 
     def from_file(self, name: str) -> bool:
+        """Whether the value of ``name`` in effect is the file's."""
         return name in self._in_file and name not in self._options
 
-    def error(self, name: str, complaint: str) -> OperatorError:
-        """An OperatorError that begins with the place where ``name`` got its value."""
-        if self.path is not None and self.from_file(name):
-            return _error(self.path, _line_of(self._text, name), f"{escape(name)}: {complaint}")
-        if name in self._options:
-            return OperatorError(f"--{name.replace('_', '-')}: {complaint}")
-        return OperatorError(f"{name}: {complaint}")
+    def error(self, name: str, complaint: str) -> ConfigError:
+        """Return an error about ``name`` that knows where its value came from."""
+        if self.from_file(name):
+            return ConfigError(complaint, file=self.path, line=_find_line(self._text, name), key=name)
+        key = f"--{name.replace('_', '-')}" if name in self._options else name
+        return ConfigError(complaint, key=key)
 
 
 def _read(path: str) -> str:
@@ -102,17 +118,17 @@ def _read(path: str) -> str:
             data = file.read(MAX_FILE_BYTES + 1)
     except PermissionError:
         remedy = "give that user the right to read it, and to enter every directory on the way to it"
-        raise OperatorError(f"{escape(path)}: user {_own_name()} cannot read it; {remedy}") from None
+        raise ConfigError(f"user {_own_name()} cannot read it; {remedy}", file=path) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its name holds a NUL"
-        raise OperatorError(f"{escape(path)}: cannot read it: {reason}; name another file with --config") from None
+        raise ConfigError(f"cannot read it: {reason}; name another file with --config", file=path) from None
     if len(data) > MAX_FILE_BYTES:
-        raise OperatorError(f"{escape(path)}: is longer than {MAX_FILE_BYTES} bytes, so it is not a configuration")
+        raise ConfigError(f"is longer than {MAX_FILE_BYTES} bytes, so it is not a configuration", file=path)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _error(path, line, f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
+        complaint = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise ConfigError(complaint, file=path, line=data.count(b"\n", 0, error.start) + 1) from None
 
 
 def _own_name() -> str:
@@ -126,49 +142,52 @@ def _parse(path: str, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        # Not only TOMLDecodeError: an endless number is a plain ValueError, and endless brackets exhaust the stack.
+        # Besides TOMLDecodeError: an endless number raises a plain ValueError, and endless brackets exhaust the stack.
+        # Before Python 3.14 tomllib has the line in the text of the error only: " (at line 3, column 1)".
         complaint, _, place = str(error).partition(" (at ")
         number = re.match(r"line (\d+), ", place)
         line = int(number[1]) if number else text.rstrip("\n").count("\n") + 1
-        raise _error(path, line, f"is not TOML: {complaint}; mend it as forkserver.toml(5) shows") from None
+        complaint = f"is not TOML: {complaint}; correct it as forkserver.toml(5) shows"
+        raise ConfigError(complaint, file=path, line=line) from None
 
 
 def _to_value(value: object) -> object:
-    """A list of strings becomes the tuple that Settings wants; all else is left for Settings to exit_policy."""
+    """Return a list of strings as the tuple that Settings takes, and any other value unchanged."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     return value
 
 
-def _line_of(text: str, name: str) -> int:
-    """The line on which the statement that sets the top-level key ``name`` begins.
+def _find_line(text: str, name: str) -> int:
+    """Return the number of the line on which the statement that sets the top-level key ``name`` begins.
 
-    tomllib does not tell. But what stands before it is TOML and lacks the key, and with its line that is no longer so.
+    tomllib reports no positions. The lines before the statement are TOML without the key; together with the first
+    line of the statement they are not.
     """
     lines = text.split("\n")
     for count, line in enumerate(lines):
         if name in line and _lacks(lines[:count], name) and not _lacks(lines[: count + 1], name):
             return count + 1
-    return 1  # spelled with escapes
+    return 1  # the key is written with escapes
 
 
 def _lacks(lines: list[str], name: str) -> bool:
     try:
         return name not in tomllib.loads("\n".join(lines))
     except ValueError:
-        return False  # they end in the middle of a value of several lines
+        return False  # the lines end in the middle of a value of several lines
 
 
 def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name, FIELDS)
-    # The same letters in another order are the likeliest slip: prot is port, although root is as close.
+    # The same letters in another order are the likeliest mistake: "prot" means port, although root is as close.
     close.sort(key=lambda other: sorted(other) != sorted(name))
-    remedy = f"did you mean {close[0]}?" if close else "forkserver.toml(5) lists those there are"
+    remedy = f"did you mean {close[0]}?" if close else "forkserver.toml(5) lists the settings"
     return f"there is no such setting; {remedy}"
 
 
 def _list_of_one(name: str, value: object) -> str:
-    """The remedy for a string where a list of strings is due."""
+    """Return the remedy for a string in place of a list of strings, else an empty text."""
     if not isinstance(value, str) or not isinstance(FIELDS[name].default, tuple):
         return ""
     return f"; write {escape(_to_toml(name, (value,)))}"
@@ -187,28 +206,24 @@ def _check_bind(source: _Source, settings: Settings) -> None:
         seen[place] = text
 
 
-def _absolute_root(source: _Source, root: str) -> str:
-    base = os.path.dirname(os.path.abspath(source.path)) if source.path is not None and source.from_file("root") else ""
+def _absolute_root(source: _Source, root: str, directory: str) -> str:
+    base = os.path.dirname(source.path) if source.path is not None and source.from_file("root") else directory
     path = os.path.abspath(os.path.join(base, root))
     if os.path.isdir(path):
-        # To serve files, their names need not be readable: a root of mode 0711 cannot be listed, and is fine.
-        if not os.access(path, os.X_OK, effective_ids=True):
-            remedy = "give this user its x permission, or name another directory"
-            raise source.error("root", f"{escape(path)}: this user may not enter it; {remedy}")
-        return path
+        # The root need not be readable, because files are opened by name: a root of mode 0711 is fine.
+        if os.access(path, os.X_OK, effective_ids=True):
+            return path
+        reason = "this user may not enter it; give this user its x permission, or name another directory"
+        raise source.error("root", f"{escape(path)}: {reason}")
     try:
         os.stat(path)
     except FileNotFoundError:
         reason = "does not exist; create it, or name another directory"
     except OSError as error:
-        reason = f"cannot be looked at: {error.strerror}; give this user the way to it, or name another directory"
+        reason = f"cannot be looked at: {error.strerror}; let this user enter its parents, or name another directory"
     else:
         reason = "is not a directory; name another directory"
     raise source.error("root", f"{escape(path)}: {reason}")
-
-
-def _error(path: str, line: int, complaint: str) -> OperatorError:
-    return OperatorError(f"{escape(path)}:{line}: {complaint}")
 
 
 def _to_toml(name: str, value: Value) -> str:
@@ -225,7 +240,7 @@ def _to_toml_string(name: str, value: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        complaint = "is not UTF-8, so no configuration file can hold it; rename it"
-        raise OperatorError(f"{name}: {escape(value)}: {complaint}") from None
-    # A JSON string is a TOML string, but for the one control character that JSON lets stand.
+        complaint = f"{escape(value)}: is not UTF-8, so no configuration file can hold it; rename it"
+        raise ConfigError(complaint, key=name) from None
+    # A JSON string is a TOML string, except for the one control character that JSON allows unescaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

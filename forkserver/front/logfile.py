@@ -1,4 +1,4 @@
-"""Where the classic daemon logs to: a file, or the system's logger. Runs in the front and in the daemon."""
+"""The log file of the classic daemon. Runs in the daemon."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ import stat
 from typing import TYPE_CHECKING
 
 from forkserver.errors import OperatorError
-from forkserver.front.configfile import escape
+from forkserver.front.terminal import escape
 
 if TYPE_CHECKING:
-    from forkserver.front.owner import Owner
-    from forkserver.settings import Settings
-
+    from forkserver.front.daemonuser import DaemonUser
 
 _STDERR_FD = 2
 
 
-def open_to_append(path: str, user: Owner | None) -> int:
-    """Open the log for appending; a new one belongs to the server's user. Raises OperatorError."""
+def open_to_append(path: str, user: DaemonUser | None) -> int:
+    """Open the log for appending; a new file belongs to ``user``. Return a descriptor. Raises OperatorError."""
     return _open(path, user, "cannot write it", "name another file")
 
 
 def reopen(path: str) -> None:
-    """Put the file that is at ``path`` now, made where there is none, in the place of standard error.
+    """Make standard error the file that is at ``path`` now; create the file if there is none.
 
-    Raises OperatorError; then standard error is as before.
+    Raises OperatorError, and leaves standard error as it was.
     """
-    fd = _open(path, None, "cannot reopen it", "the old file is still written; mend it and give `forkserver reopen`")
+    remedy = "the old file is still written; remove the cause, then give `forkserver reopen`"
+    fd = _open(path, None, "cannot reopen it", remedy)
     os.dup2(fd, _STDERR_FD)
     os.close(fd)
 
 
-def _open(path: str, user: Owner | None, complaint: str, remedy: str) -> int:
+def _open(path: str, user: DaemonUser | None, complaint: str, remedy: str) -> int:
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         try:
@@ -52,10 +51,3 @@ def _open(path: str, user: Owner | None, complaint: str, remedy: str) -> int:
         raise OperatorError(f"--log-file: {escape(path)}: {complaint}: it is not a regular file; {remedy}")
     os.set_blocking(fd, True)
     return fd
-
-
-def check_form(settings: Settings, *, syslog: bool) -> None:
-    """Raises OperatorError where the log's lines would not be what a logger reads."""
-    if syslog and settings.log_format not in {"auto", "syslog"}:
-        complaint = f"log_format: {settings.log_format}: --syslog needs lines in the form syslog"
-        raise OperatorError(f"{complaint}; leave it at auto, or give --log-file instead")

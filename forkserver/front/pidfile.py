@@ -1,11 +1,12 @@
-"""The PID file: a lock that lives as long as the server, and its PID inside for people. Runs in front and supervisor.
+"""The PID file: locked as long as the server lives, with the PID inside for people. Runs in front and supervisor.
 
-What is believed is the lock, never the number: a lock ends with the process that holds it, and the kernel tells who
-that is (F_GETLK, fcntl(2)), so that a PID which has come round to a stranger is never taken for the server's. It is a
-POSIX lock because only of those the kernel tells the holder. Two habits of theirs matter here: no fork inherits them,
-so the daemon takes it after its last one; and a process that closes *any* descriptor of the file loses it, so a holder
-must call nothing else of this module on its file. And whoever may read a file may lock it for reading, which is in the
-way of ours: so no other user may.
+The lock counts, never the number in the file. The lock ends with the process that holds it, and the kernel tells which
+process that is (F_GETLK, fcntl(2)), so a reused PID is never taken for the server's.
+
+The lock is a POSIX lock, because the kernel tells the holder of these only. POSIX locks have three properties that
+matter here. A fork does not inherit them, so the daemon locks after its last fork. A process loses the lock when it
+closes *any* descriptor of the file, so the holder must call nothing but ``release`` on its file. And any process that
+can read the file can take a read lock, which would block ours, so other users must not be able to read it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import stat
 import struct
 
 from forkserver.errors import OperatorError
-from forkserver.front.configfile import escape
+from forkserver.front.terminal import escape
 
 DEFAULT_PATH = "/run/forkserver.pid"
 _MODE = 0o600
@@ -36,9 +37,9 @@ class RunningError(Exception):
 
 
 def holder(path: str) -> int | None:
-    """PID of the server that holds the file's lock now; None: none does. Raises OperatorError.
+    """Return the PID of the server that holds the file's lock, or None. Raises OperatorError.
 
-    Not for the holder itself, see above.
+    The holder itself must not call this: it would lose the lock.
     """
     fd = _open_to_look(path)
     if fd is None:
@@ -50,7 +51,7 @@ def holder(path: str) -> int | None:
 
 
 def written(path: str) -> int | None:
-    """The PID in the file, whoever may have it by now; None: there is no file, or no number in it."""
+    """Return the PID in the file, which another process may have by now; None: no file, or no number in it."""
     fd = _open_to_look(path)
     if fd is None:
         return None
@@ -62,9 +63,10 @@ def written(path: str) -> int | None:
 
 
 def hold(path: str, fd_floor: int) -> int:
-    """Lock the file, made where there is none, and write this process's PID; returns the descriptor, the lock with it.
+    """Create the file if there is none, lock it, write this process's PID, and return the locked descriptor.
 
-    The descriptor is ``fd_floor`` or above. Raises RunningError, and OperatorError where the file cannot be had.
+    The descriptor is ``fd_floor`` or above. Raises RunningError if a server holds the lock, and OperatorError if the
+    file cannot be used.
     """
     for _ in range(_ATTEMPTS):
         fd = _open_to_hold(path, fd_floor)
@@ -78,16 +80,11 @@ def hold(path: str, fd_floor: int) -> int:
             os.close(fd)
             raise
         os.close(fd)
-    raise _error(path, _nuisance(path), "remove the file, or name another")
-
-
-def check(path: str) -> None:
-    """Whether this user could ``hold`` a file that there is, once nobody else does. Raises OperatorError."""
-    os.close(_open_to_hold(path, 0))
+    raise _error(path, _explain_lock(path), "remove the file, or name another")
 
 
 def release(path: str, fd: int) -> None:
-    """Take the file away, still locked, or empty it, where this user may not; then give the lock up."""
+    """Empty the file and remove it if this user may, then unlock it. ``fd`` is the descriptor from ``hold``."""
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         if _is_at(path, fd):
@@ -96,12 +93,12 @@ def release(path: str, fd: int) -> None:
 
 
 def remove_stale(path: str) -> None:
-    """Remove the file if no living server holds it and this user may; else nothing happens."""
+    """Remove the file if no living server holds it and this user may; otherwise do nothing."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return
-    # Under the lock, so that a server that is just starting does not lose what it has locked: see hold.
+    # Remove the file under the lock. Otherwise a server that is just starting could lose the file that it has locked.
     if stat.S_ISREG(os.fstat(fd).st_mode) and _lock(fd):
         release(path, fd)
     else:
@@ -121,12 +118,12 @@ def _open_to_look(path: str) -> int | None:
 
 def _open_to_hold(path: str, fd_floor: int) -> int:
     try:
-        # Never through a link: root may be asked to write in a directory that others can write to.
+        # Follow no link: root may be told to write in a directory that other users can write to.
         low = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, _MODE)
     except OSError as error:
         remedy = "create its directory, or name another file" if error.errno == errno.ENOENT else "name another file"
         raise _error(path, f"cannot open it: {_reason(error)}", remedy) from error
-    # Before it is locked: closing the low one after would end the lock.
+    # Close the low descriptor before locking: closing it later would end the lock.
     fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, fd_floor)
     os.close(low)
     state = os.fstat(fd)
@@ -143,7 +140,10 @@ def _open_to_hold(path: str, fd_floor: int) -> int:
 
 
 def _take(path: str, fd: int) -> bool:
-    """Whether the file is now ours. Not so: it was removed before we had it locked, or who had it ended just now."""
+    """Lock the file and write the PID; return False if the caller must open the file again.
+
+    False: the file was removed before it was locked, or its holder ended just now. Raises RunningError.
+    """
     if not _lock(fd):
         pid = _holder(path, fd)
         if pid is not None:
@@ -152,7 +152,7 @@ def _take(path: str, fd: int) -> bool:
     if not _is_at(path, fd):
         return False
     if stat.S_IMODE(os.fstat(fd).st_mode) != _MODE:
-        os.fchmod(fd, _MODE)  # an older version's, or one that somebody made by hand
+        os.fchmod(fd, _MODE)  # the file was made by hand, or by an older version
     os.ftruncate(fd, 0)
     os.pwrite(fd, b"%d\n" % os.getpid(), 0)
     return True
@@ -168,8 +168,8 @@ def _lock(fd: int) -> bool:
     return True
 
 
-def _nuisance(path: str) -> str:
-    """Why the lock cannot be had although no server holds it."""
+def _explain_lock(path: str) -> str:
+    """Say why the file cannot be locked although no server holds it."""
     fd = _open_to_look(path)
     if fd is not None:
         try:
@@ -178,17 +178,18 @@ def _nuisance(path: str) -> str:
             os.close(fd)
         if pid is not None:
             return f"PID {pid}, which is no server, has locked it"
-    return "somebody else keeps locking or removing it"
+    return "another process keeps locking or removing it"
 
 
 def _holder(path: str, fd: int, kind_asked: int = fcntl.F_RDLCK) -> int | None:
-    # Asked as a reader would: only a writer's lock is in its way, and that takes the right to write the file.
+    # Ask as a reader would: only a write lock blocks a reader, and that takes the right to write the file.
     asked = struct.pack(_FLOCK, kind_asked, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
     if kind == fcntl.F_UNLCK:
         return None
-    if pid <= 0:  # an OFD lock, or a holder of another PID namespace
-        raise _error(path, "is locked by a process that cannot be seen from here", "use it where that one runs")
+    if pid <= 0:  # an OFD lock, or a holder in another PID namespace
+        remedy = "give the command where that process runs"
+        raise _error(path, "is locked by a process that cannot be seen from here", remedy)
     return int(pid)
 
 

@@ -1,4 +1,4 @@
-"""``forkserver units``: the systemd units, with the path of this very installation. Runs in the front."""
+"""Write the systemd units of ``forkserver units``, with the paths of this installation. Runs in the front."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _PLACES = {
     "forkserver.socket": _UNITS,
     "forkserver.toml": _CONFIGURATION,
 }
-# What needs no quoting in a unit file, systemd.syntax(7).
+# A path that needs no quoting in a unit file, systemd.syntax(7).
 _PLAIN = re.compile(r"/[A-Za-z0-9_./+-]*\Z")
 _HIDDEN = ("/root", "/home", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - by ProtectHome= and PrivateTmp=
 _HERE = os.path.dirname(os.path.abspath(__file__))
-# Installed, they are in the package; in a checkout, beside it.
+# In an installation the units are in the package, in a checkout beside it.
 _SOURCES = (os.path.join(_HERE, "systemd"), os.path.join(os.path.dirname(os.path.dirname(_HERE)), "systemd"))
 
 
 def write(prefix: str) -> list[str]:
-    """Write units and sample configuration beneath ``prefix``; returns a line for each file.
+    """Write units and sample configuration beneath ``prefix``; return a line for each file.
 
-    Units are replaced: an operator's changes to them are drop-ins. A configuration that is there is left alone. Raises
-    OperatorError.
+    Existing units are replaced, because an operator's changes to units are drop-ins. An existing configuration is left
+    alone. Raises OperatorError.
     """
     scripts = sysconfig.get_path("scripts")
     if not _PLAIN.match(scripts):
         raise OperatorError(f"{scripts!r}: a unit cannot name this path plainly; install beneath /opt")
-    before = os.umask(0o022)  # all may enter what is made: the service's user must
+    before = os.umask(0o022)  # the service's user must be able to enter the new directories
     try:
         return _write_all(prefix, scripts)
     finally:
@@ -42,15 +42,15 @@ def write(prefix: str) -> list[str]:
 
 
 def _write_all(prefix: str, scripts: str) -> list[str]:
-    told = []
+    lines = []
     for name, place in _PLACES.items():
         target = os.path.join(prefix, place, name)
         if place == _CONFIGURATION and os.path.exists(target):
-            told.append(f"{target}: left as it is")
+            lines.append(f"{target}: left as it is")
             continue
         _write(target, _read(name).replace(_SHIPPED_BIN, scripts))
-        told.append(f"{target}: written")
-    return told
+        lines.append(f"{target}: written")
+    return lines
 
 
 def _read(name: str) -> str:
@@ -78,7 +78,7 @@ def _write(path: str, text: str) -> None:
 def passes_sockets(config: str) -> bool:
     """Whether the service that runs with the configuration file ``config`` gets its sockets from systemd.
 
-    The installed units tell, as ``write`` makes them. A unit that cannot be read tells nothing.
+    Look for the path in the installed unit, as ``write`` makes it. Return False if the unit cannot be read.
     """
     try:
         with open(os.path.join("/", _UNITS, "forkserver.service"), encoding="utf-8") as file:
@@ -90,7 +90,7 @@ def passes_sockets(config: str) -> bool:
 
 
 def warnings() -> list[str]:
-    """What will keep the units from running this installation, a line each."""
+    """Return a line for each reason why the units could not run this installation."""
     remedy = "install forkserver with the system's own Python (/usr/bin/python3 -m venv), beneath /opt for instance"
     places = {os.path.realpath(path) for path in (sysconfig.get_path("scripts"), _HERE, sys.base_prefix)}
     return [

@@ -1,4 +1,4 @@
-"""The text of a listening address, taken apart. Runs in the supervisor and the front; opens and resolves nothing."""
+"""Parse the text of a listening address. Runs in the supervisor and the front; opens and resolves nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MAX_PORT = 65535
 
 
 def parse(text: str, default_port: int) -> tuple[str, int]:
-    """Host and port of ``HOST``, ``HOST:PORT``, ``[V6]``, ``[V6]:PORT`` or a bare ``V6``, ready for ``getaddrinfo``.
+    """Return host and port, for ``getaddrinfo``, of ``HOST``, ``HOST:PORT``, ``[V6]``, ``[V6]:PORT`` or a bare ``V6``.
 
-    The host comes without brackets: an IP address in its one canonical form, or a name in lower case, not looked up.
-    Raises ValueError with a sentence that holds the remedy.
+    The host has no brackets. It is an IP address in canonical form, or a name in lower case, not looked up. Raises
+    ValueError with a sentence that says what to write.
     """
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
@@ -24,7 +24,7 @@ def parse(text: str, default_port: int) -> tuple[str, int]:
             raise ValueError(f"the brackets do not enclose the host; {_FORMS}")
         return _ipv6(host), _port(rest[1:]) if rest else default_port
     if text.count(":") > 1:
-        # Whoever wants a port after such an address must use brackets: 1::2:3 is an address of its own.
+        # No port can follow without brackets: 1::2:3 is an address of its own.
         return _ipv6(text), default_port
     host, colon, port = text.partition(":")
     return _name_or_ipv4(host), _port(port) if colon else default_port
@@ -44,7 +44,7 @@ def _name_or_ipv4(host: str) -> str:
     if not host:
         raise ValueError("there is no host before the port; for every address of the machine write 0.0.0.0 or [::]")
     if _NUMERIC.match(host):
-        # Never handed on as a name: the resolver would read 127.1 as 127.0.0.1, and 010.0.0.1 as 8.0.0.1.
+        # Do not pass it on as a name: the resolver would read 127.1 as 127.0.0.1, and 010.0.0.1 as 8.0.0.1.
         try:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
@@ -55,7 +55,7 @@ def _name_or_ipv4(host: str) -> str:
 
 
 def _port(text: str) -> int:
-    # isdecimal() alone would take digits of other scripts.
+    # isdecimal() alone would accept digits of other scripts.
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_PORT)) and int(text) <= _MAX_PORT):
         raise ValueError(f"the port must be a number from 0 to {_MAX_PORT}")
     return int(text)

@@ -1,4 +1,4 @@
-"""The masters, one after the other: start one, let it take over, reap it, start the next. Runs in the supervisor."""
+"""The generations of masters: start one, let it take over, reap it, replace it if it died. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 from forkserver.errors import OperatorError, name_end
 from forkserver.ipc.account import Life, account_of_cut
 from forkserver.ipc.backoff import Backoff
-from forkserver.supervisor import journal, listener, orphans, peertotals
+from forkserver.supervisor import listener, logoutput, orphans, peertotals
 from forkserver.supervisor.generation import Generation
-from forkserver.supervisor.tables import OrphanTables
+from forkserver.supervisor.sharedtables import OrphanTables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
     from forkserver.settings import Settings
     from forkserver.supervisor.listener import Listeners
 
-    Answer = Callable[[OperatorError | None], None]
+    Finish = Callable[[OperatorError | None], None]
 
 MAX_FAILED_STARTS = 10
-"""In a row, over some twenty seconds; then whoever started the server should know."""
+"""In a row, over some twenty seconds. After that the supervisor ends, so that its starter learns of the failure."""
 _SOUND_AFTER_S = 10.0
-"""A master that ran for so long before it died is no failure in a row."""
+"""The death of a master that ran for so long starts a new row of failures, without delay."""
 
 
 class Generations:
-    """At most one generation accepts; one may be starting to take over from it, and those before it drain.
+    """All masters that live. At most one accepts; at most one more, the candidate of a reload, starts to replace it.
 
-    ``now`` is always the supervisor's clock, in seconds.
+    All other masters retire: they accept no more and let their children finish. ``now`` is always the supervisor's
+    monotonic clock, in seconds. ``start_at`` is the moment at which ``start`` must be called, None: never.
     """
 
     def __init__(self, settings: Settings, listeners: Listeners, log: Log) -> None:
@@ -41,126 +42,123 @@ class Generations:
         self._log = log
         self._generations: list[Generation] = []
         self._candidate: Generation | None = None
-        self._answer: Answer | None = None
-        self._done: list[Answer] = []
+        self._finish: Finish | None = None
+        """Is called when the reload under way has succeeded or failed."""
+        self._to_finish: list[Finish] = []
+        """Reloads whose master is ready, but the old masters have not yet confirmed that they accept no more."""
         self._count = 0
         self._backoff = Backoff(first_s=0.0)
         self._started_at = 0.0
         self._was_ready = False
-        self._closed = False
         self._failed_starts = 0
         self._served_before = 0
-        """Connections that generations which have ended served: the number that is told only rises."""
+        """Connections that ended generations served, so that the reported number never falls."""
         self._sessions: set[int] = set()
+        """Sessions, setsid(2), of all masters so far: orphans are known by their session."""
         self._orphan_tables = OrphanTables()
         self.start_at: float | None = None
+        self.shutting_down = False
 
     def __bool__(self) -> bool:
-        """Whether anything lives: a master, or a child of one that is dead."""
+        """Whether a master lives, or a child of a dead master."""
         return bool(self._generations or self._orphans())
 
     def start(self, now: float) -> None:
-        """Start a master. Raises OperatorError where that is hopeless: the first time, or too often in a row."""
+        """Start a master with the settings in force.
+
+        Raises OperatorError if the first master, or too many in a row, cannot be started.
+        """
         self.start_at = None
         self._started_at = now
         try:
-            self._begin(self.settings, self._listeners)
+            self._launch(self.settings, self._listeners)
         except OperatorError as error:
-            self._retry(str(error), now)
+            self._schedule_start(str(error), now)
 
-    def reload(self, settings: Settings, *, adopted: bool, answer: Answer) -> None:
-        """Start a master with new settings, to take over once it is ready; ``answer`` is told what became of it.
+    def reload(self, settings: Settings, *, adopted: bool, finish: Finish) -> None:
+        """Start a master with new settings, which takes over once it is ready; then call ``finish``.
 
-        Until it is ready nothing changes; by the time of a good answer the old one accepts no more. ``adopted``:
-        the sockets are the service manager's, and stay. Raises OperatorError where it cannot even be started.
+        Nothing changes until the new master is ready. ``finish`` gets an error if the reload failed, and None when the
+        old master accepts no more. ``adopted`` means that the sockets stay, whatever the settings say. Raises
+        OperatorError, and does not call ``finish``, if the master cannot be started.
         """
-        if self._closed:
+        if self.shutting_down:
             raise OperatorError("the server is being stopped; start it again with the new settings")
         if self._candidate:
             raise OperatorError("another reload is under way; try again when it has ended")
         listeners = self._listeners if adopted else listener.bind(settings, self._listeners)
         try:
-            self._candidate = self._begin(settings, listeners)
+            self._candidate = self._launch(settings, listeners)
         except OperatorError:
             listener.close_all_but(listeners, self._listeners)
             raise
-        self._answer = answer
+        self._finish = finish
 
-    def watch(self, poll: select.poll) -> None:
-        """Add what the masters may say to a poll set."""
+    def register(self, poll: select.poll) -> None:
+        """Add the masters' channels to a poll set."""
         for generation in self._generations:
-            generation.watch(poll)
+            generation.register(poll)
 
-    def listen(self, now: float) -> None:
-        """Hear the masters; one that is ready takes over. Raises OperatorError as ``start`` does."""
+    def read_messages(self, now: float) -> None:
+        """Read what the masters sent; a master that became ready takes over. Raises OperatorError as ``start`` does."""
         for generation in self._generations:
-            became_ready = self._hear(generation)
-            if generation.nonsense:
-                self._dismiss(generation, f"it said what no master says: {generation.nonsense}", now)
-            # One that retires or was told to end says it late: another has the sockets, or nobody is to have them.
-            elif became_ready and not generation.retiring and not self._closed:
-                self._promote(generation)
+            became_ready = self._read_from(generation)
+            if generation.bad_message:
+                self._replace_stuck(generation, f"it sent what no master sends: {generation.bad_message}", now)
+            # A master that retires, or was told to end, may report ready too late: it must not take over any more.
+            elif became_ready and not generation.retiring and not self.shutting_down:
+                self._take_over(generation)
 
-    def speak(self) -> None:
-        """Tell the masters what there is to tell, and those who asked for a reload that it is done."""
-        counted = peertotals.tell(self._generations)
-        while counted and self._done:
-            self._done.pop()(None)
+    def send_messages(self) -> None:
+        """Send the masters what is due; finish the reloads after which the old masters accept no more."""
+        confirmed = peertotals.send_totals(self._generations)
+        while confirmed and self._to_finish:
+            self._to_finish.pop()(None)
 
-    def beat(self, now: float) -> None:
-        """To be called every ``control.HEARTBEAT_S``: who has been silent for too long is killed, and replaced at once.
+    def check_heartbeats(self, now: float) -> None:
+        """Kill and replace masters that were silent for too long; call this every ``control.HEARTBEAT_S``.
 
         Raises OperatorError as ``start`` does.
         """
         for generation in self._generations:
-            if complaint := generation.beat():
-                self._dismiss(generation, complaint, now)
+            if complaint := generation.check_heartbeat():
+                self._replace_stuck(generation, complaint, now)
 
     def reap(self, now: float) -> None:
-        """Bury masters, and have the next one started; reap orphans. Raises OperatorError as ``start`` does."""
+        """Reap dead masters and have them replaced; reap orphans. Raises OperatorError as ``start`` does."""
         for generation in list(self._generations):
-            how = generation.ended()
-            if how is None:
-                continue
-            self._hear(generation)  # its last words; that it is ready counts no more
-            self._generations.remove(generation)
-            self._served_before += generation.served
-            peertotals.mark_changed(self._generations, generation.peers)
-            generation.close()
-            if generation.table:
-                left = orphans.children_among(generation.table.pids(), generation.pid)
-                # One that has not come so far as to have a row.
-                left.update(orphans.living({generation.pid}, self._pids()))
-                self._orphan_tables.add(generation.table, left)
-            self._lose(generation, generation.complaint or f"it ended with {how}", now)
+            exit_word = generation.poll_exit()
+            if exit_word is not None:
+                self._remove(generation)
+                self._handle_loss(generation, generation.complaint or f"it ended with {exit_word}", now)
         for pid, wait_status, usage in orphans.reap(self._pids()):
             slot, served = self._orphan_tables.remove(pid)
-            # Bounded, for an orphan that was taken over could say any number.
+            # A compromised child can write any number, so the number is capped.
             self._served_before += min(served, self.settings.connections_per_child)
             cause = name_end(os.waitstatus_to_exitcode(wait_status))
             life = Life(pid, cause, slot, peer=slot.peer if slot else "-", usage=usage, now=now)
             self._log.event("orphan", **account_of_cut(life))
 
-    def close(self, word: bytes) -> None:
-        """Start no master any more, and tell those that live: DRAIN or STOP.
+    def shut_down(self, order: bytes) -> None:
+        """Start no more masters, and send the living ones ``order``: DRAIN or STOP.
 
-        They hold the sockets too: they finish the backlog, then close them; from then on the kernel refuses.
+        The masters have copies of the sockets: they finish the backlog, then close them, and the kernel refuses.
         """
-        if not self._closed:
-            self._closed = True
+        if not self.shutting_down:
+            self.shutting_down = True
             self.start_at = None
-            self._abandon("the server is being stopped")
+            self._fail_reload("the server is being stopped")
             listener.close_all_but(self._listeners, {})
         for generation in self._generations:
-            generation.tell(word)
+            generation.send_order(order)
 
     def kill_masters(self) -> None:
-        """End the masters now; their children become orphans."""
+        """Kill all masters; their children become orphans."""
         for generation in self._generations:
             generation.kill()
 
     def signal_orphans(self, number: signal.Signals) -> None:
-        """Signal the children of masters that are dead."""
+        """Signal the children of dead masters."""
         orphans.send_signal(self._orphans(), number)
 
     @property
@@ -170,99 +168,127 @@ class Generations:
 
     @property
     def log_is_old(self) -> bool:
-        """Whether a master that accepts writes its log to another file than a master that is started now would."""
-        now = journal.destination()
-        return any(not each.retiring and each.log_destination != now for each in self._generations)
+        """Whether the master that accepts writes its log to another file than a master that is started now would."""
+        current = logoutput.identify()
+        return any(not each.retiring and each.log_id != current for each in self._generations)
 
     @property
     def serving(self) -> bool:
-        """Whether a master is there to accept."""
-        return any(generation.ready and not generation.retiring for generation in self._generations)
+        """Whether a master accepts, or will as soon as it knows the connections of the others."""
+        return self._accepting is not None
 
     @property
     def tables(self) -> dict[str, int]:
-        """Name and descriptor of each table that tells of a living process, or may."""
+        """Name and descriptor of each shared table that tells of a process that may live."""
         tables = [generation.table for generation in self._generations if generation.table]
         return {table.name: table.fd for table in [*tables, *self._orphan_tables.tables]}
 
     @property
+    def addresses(self) -> str:
+        """The addresses that are listened on, separated by commas."""
+        return ",".join(map(listener.describe, self._listeners.values()))
+
+    @property
     def status(self) -> str:
-        """One line for people."""
+        """One line for people: systemd shows it, and ``forkserver status``."""
+        if self.shutting_down:
+            return f"draining, for {self.settings.drain_s:.0f} s at most"
+        accepting = self._accepting
+        if not accepting:
+            return "starting a master"
         children = sum(generation.children for generation in self._generations)
         served = self._served_before + sum(generation.served for generation in self._generations)
-        addresses = ",".join(map(listener.describe, self._listeners.values()))
-        accepting = next((each for each in self._generations if each.ready and not each.retiring), None)
-        master = f"version {accepting.version}, generation {accepting.number}, " if accepting else ""
         return (
-            f"serving {self.settings.root} on {addresses}, {master}"
+            f"serving {self.settings.root} on {self.addresses}, "
+            f"version {accepting.version}, generation {accepting.number}, "
             f"{children} of {self.settings.max_children} children, {served:,} served"
         )
 
-    def _begin(self, settings: Settings, listeners: Listeners) -> Generation:
+    @property
+    def _accepting(self) -> Generation | None:
+        return next((each for each in self._generations if each.ready and not each.retiring), None)
+
+    def _launch(self, settings: Settings, listeners: Listeners) -> Generation:
         self._count += 1
-        listener.prepare(listeners, settings)
+        listener.set_options(listeners, settings)
         generation = Generation(self._count, settings, listeners)
         self._generations.append(generation)
         for other in self._generations:
-            generation.owed.update(other.peers)
+            generation.unsent_peers.update(other.peers)
         self._sessions.add(generation.pid)
         return generation
 
-    def _promote(self, generation: Generation) -> None:
+    def _take_over(self, generation: Generation) -> None:
+        """Make ``generation``, which became ready, the one that accepts; all others retire."""
         self._was_ready = True
         self._failed_starts = 0
         for other in self._generations:
-            # A candidate is yet to come: it takes over from whoever accepts when it is ready.
+            # A candidate does not retire: it will take over from ``generation``.
             if other not in (generation, self._candidate) and not other.retiring:
                 other.retire(generation)
         if generation is self._candidate:
             listener.close_all_but(self._listeners, generation.listeners)
             self.settings, self._listeners = generation.settings, generation.listeners
-            self._log.form = journal.form(self.settings.log_format)
+            self._log.form = logoutput.choose_form(self.settings.log_format)
             self._candidate = None
-            self.start_at = None  # the master it was to replace is no longer missed
-            if self._answer:
-                self._done.append(self._answer)
+            self.start_at = None  # the candidate also replaces a master that died during the reload
+            if self._finish:
+                self._to_finish.append(self._finish)
         self._log.event(
             "ready",
-            address=",".join(map(listener.describe, self._listeners.values())),
+            address=self.addresses,
             master_pid=generation.pid,
             root=self.settings.root,
             generation=generation.number,
             version=generation.version,
         )
 
-    def _abandon(self, complaint: str) -> None:
+    def _fail_reload(self, complaint: str) -> None:
+        """End the reload under way, if any."""
         if self._candidate:
             listener.close_all_but(self._candidate.listeners, self._listeners)
             self._candidate = None
-            if self._answer:
-                self._answer(OperatorError(complaint))
+            if self._finish:
+                self._finish(OperatorError(complaint))
 
-    def _hear(self, generation: Generation) -> bool:
-        became_ready, changed = generation.listen()
+    def _read_from(self, generation: Generation) -> bool:
+        became_ready, changed = generation.read_messages()
         peertotals.mark_changed(self._generations, changed)
         return became_ready
 
-    def _dismiss(self, generation: Generation, complaint: str, now: float) -> None:
+    def _remove(self, generation: Generation) -> None:
+        """Remove a dead master; its children become orphans."""
+        self._read_from(generation)  # the last messages; "ready" has no effect any more
+        self._generations.remove(generation)
+        self._served_before += generation.served
+        peertotals.mark_changed(self._generations, generation.peers)
+        generation.close()
+        if generation.table:
+            left = orphans.children_among(generation.table.pids(), generation.pid)
+            # A child that was forked just before the master's death may have no row yet.
+            left.update(orphans.living({generation.pid}, self._pids()))
+            self._orphan_tables.add(generation.table, left)
+
+    def _replace_stuck(self, generation: Generation, complaint: str, now: float) -> None:
         self._log.event("master-stuck", pid=generation.pid, reason=complaint)
         generation.kill()
-        self._lose(generation, complaint, now)
-        generation.dismiss()  # whenever its death comes, it is of no more consequence
+        self._handle_loss(generation, complaint, now)
+        generation.abandon()
 
-    def _lose(self, generation: Generation, complaint: str, now: float) -> None:
+    def _handle_loss(self, generation: Generation, complaint: str, now: float) -> None:
+        """Fail the reload whose candidate was lost, or schedule a start if the lost master accepted."""
         if generation is self._candidate:
-            self._abandon(complaint)
-        elif not generation.retiring and not self._closed:
-            self._retry(complaint, now, pid=generation.pid)
+            self._fail_reload(complaint)
+        elif not generation.retiring and not self.shutting_down:
+            self._schedule_start(complaint, now, pid=generation.pid)
 
-    def _retry(self, complaint: str, now: float, pid: int = 0) -> None:
+    def _schedule_start(self, complaint: str, now: float, pid: int = 0) -> None:
         if not self._was_ready:
             raise OperatorError(complaint)
         self._failed_starts += 1
         if self._failed_starts > MAX_FAILED_STARTS:
             raise OperatorError(
-                f"no master became ready in {MAX_FAILED_STARTS} starts: {complaint}; mend it and restart"
+                f"no master became ready in {MAX_FAILED_STARTS} starts: {complaint}; remove the cause and restart"
             )
         if now - self._started_at >= _SOUND_AFTER_S:
             self._backoff.reset()

@@ -1,6 +1,6 @@
-"""The listening sockets: bind them, or adopt them from the service manager. Runs in the supervisor, once.
+"""The listeners: bind them, or adopt them from the service manager. Runs in the supervisor.
 
-They outlive every master: a connection that arrives while there is none waits in their backlog.
+Listeners outlive every master: a connection that arrives while there is no master waits in the backlog.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     Listeners = dict[tuple[int, Place], socket.socket]
 
 BACKLOG = 4096
-"""Cut by the kernel to net.core.somaxconn, listen(2)."""
+"""The kernel lowers it to net.core.somaxconn, listen(2)."""
 UNSENT_BYTES = 1 << 19
-"""Most bytes, but for one segment, that the kernel takes from a child and has not sent (TCP_NOTSENT_LOWAT, tcp(7)).
+"""Limit of the bytes that the kernel takes from a child before they are sent (TCP_NOTSENT_LOWAT, tcp(7)), give or take
+a segment.
 
-The kernel charges them to the control group of the service (cgroup v2). Without the bound a peer that reads nothing
-costs megabytes, net.ipv4.tcp_wmem. Half as much cost a few percent of the throughput, twice as much gained nothing.
+The kernel charges these bytes to the control group of the service (cgroup v2). Without the limit a peer that reads
+nothing costs megabytes, net.ipv4.tcp_wmem. Half the limit cost a few percent of the throughput; twice the limit gained
+nothing.
 """
 _USER_TIMEOUT_S = 60
 _KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT = 60, 10, 6
@@ -39,9 +41,9 @@ _REMEDIES = {
 
 
 def bind(settings: Settings, kept: Listeners | None = None) -> Listeners:
-    """Listen on every address of the settings; of ``kept`` those that are still wanted are taken over as they are.
+    """Listen on every address of the settings; reuse the listeners of ``kept`` for addresses that stay.
 
-    Raises OperatorError, and then has left open nothing but ``kept``.
+    Raises OperatorError, after closing every listener that is not in ``kept``.
     """
     places = [place for text in settings.bind for place in _resolve(text, settings.port)]
     if len(places) > MAX_LISTENERS:
@@ -57,14 +59,14 @@ def bind(settings: Settings, kept: Listeners | None = None) -> Listeners:
 
 
 def close_all_but(listeners: Listeners, kept: Listeners) -> None:
-    """Close what is not among ``kept``, too."""
+    """Close the listeners that are not also in ``kept``."""
     for place, listener in listeners.items():
         if place not in kept:
             listener.close()
 
 
 def adopt(passed: list[socket.socket]) -> Listeners:
-    """Check sockets of the service manager's. Raises OperatorError."""
+    """Check sockets from the service manager and return them as listeners. Raises OperatorError."""
     if len(passed) > MAX_LISTENERS:
         raise OperatorError(f"LISTEN_FDS: {len(passed)} sockets are more than {MAX_LISTENERS}; pass fewer")
     for listener in passed:
@@ -73,9 +75,9 @@ def adopt(passed: list[socket.socket]) -> Listeners:
 
 
 def unused_addresses(settings: Settings, adopted: Listeners) -> str:
-    """Return a complaint where ``bind`` or ``port`` was set to something else than the ``adopted`` sockets listen on.
+    """Return a warning if ``bind`` or ``port`` names other addresses than those of the ``adopted`` sockets, else "".
 
-    Sockets that were passed at the start win over the settings. Empty where the settings name no address of their own.
+    Sockets that were passed at the start take precedence over the settings.
     """
     named = [name for name in ("bind", "port") if getattr(settings, name) != FIELDS[name].default]
     if not named:
@@ -86,15 +88,16 @@ def unused_addresses(settings: Settings, adopted: Listeners) -> str:
         places = set()
     if places == adopted.keys():
         return ""
-    values = " and ".join(f"{name} = {_in_words(getattr(settings, name))}" for name in named)
+    values = " and ".join(f"{name} = {_join(getattr(settings, name))}" for name in named)
     have = ", ".join(map(describe, adopted.values()))
     return (
-        f"{values}: not used, for the server was started with sockets on {have}; to listen elsewhere under systemd, "
-        "`systemctl edit forkserver.socket`; a daemon of `forkserver start` needs a restart"
+        f"{values}: not used, because the server was started with sockets on {have}; "
+        "to listen elsewhere under systemd, `systemctl edit forkserver.socket`; "
+        "a daemon of `forkserver start` needs a restart"
     )
 
 
-def _in_words(value: object) -> str:
+def _join(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
@@ -108,7 +111,7 @@ def _check(listener: socket.socket) -> None:
 
 
 def describe(listener: socket.socket) -> str:
-    """``HOST:PORT``, or ``[HOST]:PORT`` for IPv6, as really bound."""
+    """Return ``HOST:PORT``, or ``[HOST]:PORT`` for IPv6, as really bound: with the port that the kernel chose."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -131,7 +134,7 @@ def _listen(family: int, place: Place) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # IPv4 peers come through IPv4 addresses only, whatever net.ipv6.bindv6only says: a peer has one spelling.
+            # Take no IPv4 peers here, whatever net.ipv6.bindv6only says, so that a peer's address has one spelling.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(place)
         listener.listen(BACKLOG)
@@ -144,14 +147,14 @@ def _listen(family: int, place: Place) -> socket.socket:
     return listener
 
 
-def prepare(listeners: Listeners, settings: Settings) -> None:
+def set_options(listeners: Listeners, settings: Settings) -> None:
     """Set the options that accepted connections inherit.
 
     * Keep-alive and user timeout: notice a peer that died silently, but not before ``stall_s``.
-    * TCP_NOTSENT_LOWAT: bound the memory of a connection whose peer does not read.
-    * SO_LINGER: the connection of a process that is killed is reset, see ``forkserver.kernel.linger``.
+    * TCP_NOTSENT_LOWAT: limit the memory of a connection whose peer does not read, see ``UNSENT_BYTES``.
+    * SO_LINGER: reset the connection of a process that is killed, see ``forkserver.kernel.linger``.
     """
-    # The user timeout also bounds how long a living peer may keep its window closed, which is for the child to judge.
+    # The user timeout also ends a living peer that keeps its window closed. The child's ``stall_s`` must end it first.
     user_timeout_ms = int(max(_USER_TIMEOUT_S, 2 * settings.stall_s) * 1000)
     for listener in listeners.values():
         for level, option, value in (

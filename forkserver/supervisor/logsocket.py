@@ -1,7 +1,7 @@
-"""The socket to the system's logger, syslog(3), where standard error is one. Runs in the supervisor.
+"""The socket to the system's logger, syslog(3), if standard error is one. Runs in the supervisor.
 
-A logger that ends leaves the socket unconnected, and whoever writes to it gets ECONNREFUSED or ENOTCONN. But it is one
-socket, whoever inherited it: connected again here, it is so for masters and children too, which could not do it.
+When a logger ends, the socket becomes unconnected, and writes fail with ECONNREFUSED or ENOTCONN. Masters and children
+cannot connect it, but they inherited the same socket: the supervisor connects it again for all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STDERR_FD = 2
 
 
 def connect() -> int:
-    """A descriptor that takes lines to the logger. Raises OperatorError."""
+    """Return the descriptor of a socket that is connected to the logger. Raises OperatorError."""
     with contextlib.ExitStack() as stack:
         logger = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         try:
@@ -28,12 +28,12 @@ def connect() -> int:
                 f"--syslog: {PATH}: cannot reach the system's logger: {error.strerror}; "
                 "start one that takes datagrams there, rsyslog for instance, or give --log-file instead"
             ) from error
-        _limit_patience(logger)
+        _limit_send_time(logger)
         return logger.detach()
 
 
 class LogSocket:
-    """Standard error; what is no connected socket with a path is left alone."""
+    """Standard error, if it is a socket that is connected to a path; otherwise ``reconnect`` does nothing."""
 
     def __init__(self) -> None:
         self._path = ""
@@ -42,21 +42,24 @@ class LogSocket:
         logger = socket.socket(fileno=_STDERR_FD)
         with contextlib.suppress(OSError):
             path = logger.getpeername()
-            # An abstract name is bytes, and one relative to somebody else's directory may be another here.
+            # An abstract name is bytes. A relative path may lead elsewhere from this process's directory.
             if isinstance(path, str) and path.startswith("/"):
                 self._path = path
-                _limit_patience(logger)
+                _limit_send_time(logger)
         logger.detach()
 
-    def renew(self) -> None:
-        """Connect it again, whether or not it still is: that shows only when a line is lost. Never waits."""
+    def reconnect(self) -> None:
+        """Connect the socket again, even if it still is connected: only a lost line would show that it is not.
+
+        Never blocks.
+        """
         if self._path:
             logger = socket.socket(fileno=_STDERR_FD)
-            with contextlib.suppress(OSError):  # no logger: the next time, perhaps
+            with contextlib.suppress(OSError):  # there is no logger now; the next call tries again
                 logger.connect(self._path)
             logger.detach()
 
 
-def _limit_patience(logger: socket.socket) -> None:
-    # A log asks whether there is room before it writes. Of many processes that are told so some will have to wait.
+def _limit_send_time(logger: socket.socket) -> None:
+    # The log polls for room before it writes. But when many processes see room at once, some of them must wait.
     logger.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, int(LOOP_PATIENCE_S * 1_000_000)))

@@ -1,11 +1,11 @@
-"""The operator's channel: ``forkserver reload``, ``reopen`` and ``status`` ask here. Runs in supervisor and front.
+"""The operator's channel, for ``forkserver reload``, ``reopen`` and ``status``. Runs in supervisor and front.
 
-A question is one word, ``reload``, ``reopen`` or ``status``. The answer is ``done``, or ``failed`` and a complaint. A
-text may follow ``done``: a warning about a reload that went well, or the status.
+A request is one word: ``reload``, ``reopen`` or ``status``. The answer is ``done``, or ``failed`` and a complaint. A
+text may follow ``done``: a warning about a reload that succeeded, or the status.
 
-A SOCK_SEQPACKET socket in the abstract namespace (unix(7)), named after the supervisor's PID: nothing to create,
-nothing to remove, nothing left behind. Who asks must be root or the server's own user, by SO_PEERCRED. Anybody may take
-such a name before the server does: then it has no channel, and who asks notices, by SO_PEERCRED too.
+The channel is a SOCK_SEQPACKET socket in the abstract namespace (unix(7)), named after the supervisor's PID, so no file
+is created or removed. SO_PEERCRED shows who connects: only root and the server's own user may ask. Any process may take
+the name before the server does. Then the server has no channel, and ``ask`` notices by SO_PEERCRED, too.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Answer(Protocol):
-        """Answer one question: with a complaint, or with what there is to say (``""``: nothing)."""
+        """Answer one request, with an error or with a text, which may be empty."""
 
         def __call__(self, error: OperatorError | None, text: str = "") -> None:
-            """Send the answer; an operator who no longer waits for it is no error."""
+            """Send the answer; do nothing if the operator no longer waits."""
 
 
 RELOAD = b"reload"
@@ -34,27 +34,27 @@ STATUS = b"status"
 _DONE = b"done"
 _FAILED = b"failed "
 _MAX_PACKET_BYTES = 4096
-_MAX_ASKING = 8
+_MAX_CONNECTIONS = 8
 _BACKLOG = 128
-"""Anybody may connect; while it is full, an operator waits with the strangers. Each turn takes as many."""
+"""Any process may connect, and a full backlog makes operators wait. So each turn of the loop empties the backlog."""
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 def address(pid: int) -> bytes:
-    """Where the supervisor ``pid`` listens."""
+    """Return the address at which the supervisor ``pid`` listens."""
     return b"\0forkserver/%d" % pid
 
 
 class OperatorSocket:
-    """The supervisor's end. Never blocks, and never holds more than a few who ask.
+    """The supervisor's end of the channel. Never blocks, and keeps only a few connections.
 
-    ``complaint`` is why nobody can ask, and empty if they can: that is no reason not to serve.
+    ``complaint`` says why there is no channel, and is empty if there is one. The server serves without one, too.
     """
 
     def __init__(self) -> None:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.setblocking(False)
-        self._asking: list[socket.socket] = []
+        self._connections: list[socket.socket] = []
         self.complaint = ""
         try:
             self._listener.bind(address(os.getpid()))
@@ -65,29 +65,29 @@ class OperatorSocket:
                 "`forkserver reload` does not work, SIGHUP does"
             )
 
-    def watch(self, poll: select.poll) -> None:
-        """Add what operators may say to a poll set."""
+    def register(self, poll: select.poll) -> None:
+        """Add the channel and its connections to a poll set."""
         if not self.complaint:
-            for each in (self._listener, *self._asking):
+            for each in (self._listener, *self._connections):
                 poll.register(each, select.POLLIN)
 
-    def listen(self) -> list[tuple[bytes, Answer]]:
-        """What was asked since the last call, each with the function that answers it."""
+    def read_requests(self) -> list[tuple[bytes, Answer]]:
+        """Return the requests that came since the last call, each with the function that answers it."""
         self._accept()
-        asked = []
-        for each in list(self._asking):
+        requests = []
+        for each in list(self._connections):
             try:
                 word = each.recv(_MAX_PACKET_BYTES)
             except BlockingIOError:
                 continue
             except OSError:
                 word = b""
-            self._asking.remove(each)
+            self._connections.remove(each)
             if word:
-                asked.append((word, _answer_to(each)))
+                requests.append((word, _answer_to(each)))
             else:
                 each.close()
-        return asked
+        return requests
 
     def _accept(self) -> None:
         for _ in range(_BACKLOG):
@@ -99,37 +99,37 @@ class OperatorSocket:
             if _peer(connection)[1] not in (0, os.geteuid()):
                 connection.close()
                 continue
-            if len(self._asking) == _MAX_ASKING:
-                self._asking.pop(0).close()  # it has asked nothing in all this time
-            self._asking.append(connection)
+            if len(self._connections) == _MAX_CONNECTIONS:
+                self._connections.pop(0).close()  # the oldest, which has sent no request for the longest time
+            self._connections.append(connection)
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:
-    """PID and user of who connected, or of who listens: SO_PEERCRED, unix(7)."""
+    """Return PID and user of the process at the other end: SO_PEERCRED, unix(7)."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(raw)
     return pid, uid
 
 
 def ask(pid: int, word: bytes, timeout_s: float) -> str:
-    """Have the supervisor ``pid`` do ``word``, and wait until it is done; return what it has to say, mostly nothing.
+    """Send the request ``word`` to the supervisor ``pid``, wait until it is done, and return the answer's text.
 
-    Raises OperatorError with the supervisor's complaint.
+    Raises OperatorError with the supervisor's complaint, or if there is no answer within ``timeout_s``.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
-        # Only the kernel's own timeout has connect(2) wait where the backlog is full; Python's fails with EAGAIN.
+        # With the kernel's timeout connect(2) waits while the backlog is full. With Python's it would fail with EAGAIN.
         timeval = struct.pack("ll", *divmod(int(timeout_s * 1_000_000), 1_000_000))
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
         try:
             channel.connect(address(pid))
-            _check_who_listens(channel, pid)
+            _check_listener(channel, pid)
             channel.settimeout(timeout_s)
             channel.send(word)
             answer = channel.recv(_MAX_PACKET_BYTES)
         except ConnectionRefusedError as error:
-            raise OperatorError(_why_nobody_listens(pid)) from error
+            raise OperatorError(_explain_refusal(pid)) from error
         except (ConnectionResetError, BrokenPipeError):
-            answer = b""  # it hung up, with or without having read what we sent
+            answer = b""  # the server closed the connection, before or after it read the request
         except (TimeoutError, BlockingIOError) as error:
             raise OperatorError(f"the server, PID {pid}, gave no answer in {timeout_s:g} s; see its log") from error
         except OSError as error:
@@ -142,19 +142,19 @@ def ask(pid: int, word: bytes, timeout_s: float) -> str:
     return text.decode("utf-8", "replace")
 
 
-def _check_who_listens(channel: socket.socket, pid: int) -> None:
-    """Raises OperatorError where another process has taken the name: its answer would be a lie."""
-    listens, uid = _peer(channel)
-    # The user is looked at too: a PID can be had again, by who waits for it long enough.
-    if listens != pid or uid not in (0, os.geteuid(), _user_of(pid)):
+def _check_listener(channel: socket.socket, pid: int) -> None:
+    """Raise OperatorError if another process has taken the name of the supervisor ``pid``."""
+    listener, uid = _peer(channel)
+    # Check the user, too: another user's process may have got the PID of a dead supervisor.
+    if listener != pid or uid not in (0, os.geteuid(), _user_of(pid)):
         raise OperatorError(
-            f"PID {pid} cannot be asked: what answers in its place is PID {listens} of user {uid}; "
+            f"PID {pid} cannot be asked: what answers in its place is PID {listener} of user {uid}; "
             f"use `kill -HUP {pid}`"
         )
 
 
 def _user_of(pid: int) -> int | None:
-    """The effective user of a process, proc_pid_status(5): who owns its directory may be another."""
+    """Return the effective user of a process, proc_pid_status(5). The owner of /proc/PID may be another user."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             return next(int(line.split()[2]) for line in file if line.startswith(b"Uid:"))
@@ -162,12 +162,15 @@ def _user_of(pid: int) -> int | None:
         return None
 
 
-def _why_nobody_listens(pid: int) -> str:
-    """Abstract names are of one network namespace, unix(7); a service with ``PrivateNetwork=`` has its own."""
+def _explain_refusal(pid: int) -> str:
+    """Say why the supervisor ``pid`` cannot be reached.
+
+    Abstract names belong to a network namespace, unix(7), and a service with ``PrivateNetwork=`` has its own.
+    """
     try:
         apart = not os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net")
     except OSError:
-        apart = False  # no such process, or only root may know
+        apart = False  # there is no such process, or only root may look
     if apart:
         return f"PID {pid} has a network of its own, out of reach from here; use `systemctl reload forkserver`"
     return f"no forkserver of this machine has the PID {pid}; name its supervisor's"
@@ -183,6 +186,6 @@ def _answer_to(channel: socket.socket) -> Answer:
             try:
                 channel.send(packet[:_MAX_PACKET_BYTES])
             except OSError:
-                pass  # it did not wait
+                pass  # the operator did not wait
 
     return answer

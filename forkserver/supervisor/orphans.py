@@ -1,4 +1,4 @@
-"""Children of masters that died finish their transfers; their subreaper buries them. Runs in the supervisor."""
+"""Reap and find orphans, the children of dead masters: their subreaper is the supervisor. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:
-    """Reap every dead child that is none of ``masters``; returns PID, wait status and resource usage of each.
+    """Reap dead children that are not among ``masters``; return PID, wait status and resource usage of each.
 
-    Looks before it takes (WNOWAIT): a master's status belongs to the ``subprocess`` object that started it.
+    A dead master must stay: its status belongs to the ``subprocess`` object that started it. So the loop looks with
+    WNOWAIT first, and ends at a master, which ``Generations.reap`` takes.
     """
     reaped: list[tuple[int, int, resource.struct_rusage]] = []
     while True:
@@ -28,10 +29,10 @@ def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:
 
 
 def children_among(pids: Iterable[int], session: int) -> set[int]:
-    """Return those of ``pids`` that are children of this process and in ``session``, dead ones not reaped included.
+    """Return those of ``pids`` that are children of this process and in ``session``, zombies included.
 
-    The kernel is asked about each, without /proc: systemd's ``ProtectProc=`` hides processes that cannot be inspected,
-    as masters and their children.
+    The kernel is asked about each PID, without /proc: systemd's ``ProtectProc=`` hides processes that cannot be
+    inspected, as masters and their children cannot.
     """
     found = set()
     for pid in pids:
@@ -45,9 +46,9 @@ def children_among(pids: Iterable[int], session: int) -> set[int]:
 
 
 def living(sessions: set[int], masters: set[int]) -> list[int]:
-    """PIDs of orphans that live: children of this process, in a session that a master began, and no master themselves.
+    """Return the PIDs of orphans: children of this process in one of the masters' ``sessions``, except ``masters``.
 
-    From proc_pid_stat(5). A process may have been given other children before it ran our program; those it lets live.
+    Read from proc_pid_stat(5). This process may have other children from before it ran our program; they are not ours.
     """
     children = []
     for entry in os.listdir("/proc"):
@@ -55,7 +56,7 @@ def living(sessions: set[int], masters: set[int]) -> list[int]:
             continue
         try:
             with open(f"/proc/{entry}/stat", "rb") as file:
-                # The command name, in parentheses, may hold anything; state, parent, group and session follow.
+                # The command name, in parentheses, may hold any byte; state, parent, group and session follow it.
                 _, parent, _, session, *_ = file.read().rpartition(b")")[2].split()
         except OSError:
             continue  # ended since the directory was read
@@ -65,6 +66,6 @@ def living(sessions: set[int], masters: set[int]) -> list[int]:
 
 
 def send_signal(pids: Iterable[int], number: signal.Signals) -> None:
-    """Signal children of this process. Only ``reap`` ends the life of such a PID: none can be a stranger's."""
+    """Signal children of this process. Their PIDs cannot have been reused, because only ``reap`` releases them."""
     for pid in pids:
         os.kill(pid, number)

@@ -1,6 +1,7 @@
-"""What all generations have together, and who is told of it. Runs in the supervisor.
+"""Add up connections and children over all masters, and send the totals to the master that accepts.
 
-Limits are for the server, not for a master: what the others have counts against those of the one that accepts.
+Runs in the supervisor. The limits are the server's, so what retiring masters have counts against the limits of the
+master that accepts.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ if TYPE_CHECKING:
 
 
 def mark_changed(generations: Sequence[Generation], peers: Iterable[str]) -> None:
-    """The count of these peers is another: whoever accepts, or will, must be told."""
+    """Mark the counts of ``peers`` as changed, so that the next ``send_totals`` sends them."""
     for generation in generations:
         if not generation.retiring:
-            generation.owed.update(peers)
+            generation.unsent_peers.update(peers)
 
 
-def tell(generations: Sequence[Generation]) -> bool:
-    """Tell the master that accepts what the others have; a new one accepts only once it knows all of it.
+def send_totals(generations: Sequence[Generation]) -> bool:
+    """Send the accepting master the counts of the others. A new master accepts only once it has all counts.
 
-    Returns whether all is known: those that retire have accepted their last connection.
+    Return whether all counts are known. Then the retiring masters have accepted their last connection.
     """
 
     def connections(peer: str) -> int:
-        # Of those that retire: no other tells of its peers.
+        # Only retiring masters report their counts per peer.
         return sum(generation.peers.get(peer, 0) for generation in generations)
 
-    counted = all(generation.counted for generation in generations)
+    known = all(generation.counts_known for generation in generations)
     children = sum(generation.children for generation in generations)
     for generation in generations:
         generation.flush()
-        if counted and generation.ready and not generation.retiring:
-            generation.tell_others(children - generation.children, connections)
-    return counted
+        if known and generation.ready and not generation.retiring:
+            generation.send_totals(children - generation.children, connections)
+    return known

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from forkserver.errors import OperatorError
-from forkserver.front import lifecycle, owner, pidfile, preflight
+from forkserver.front import daemoncontrol, daemonuser, pidfile
+from forkserver.front.daemoncontrol import DaemonState, DaemonStatus, StartOutcome, StartResult
+from forkserver.front.daemonoptions import DaemonOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,15 +98,14 @@ def test_a_release_removes_the_file(program, path):
     holder.end()
     assert not os.path.lexists(path)
     assert pidfile.holder(path) is None
-    assert lifecycle.status(path) == (3, "not running")
+    assert daemoncontrol.status(path) == DaemonStatus(DaemonState.NOT_RUNNING)
 
 
 def test_who_was_killed_leaves_a_stale_file_that_the_next_one_takes(program, path):
     dead = program(HOLD + UNTIL_TOLD, path)
     dead.end(signal.SIGKILL)
     assert pidfile.holder(path) is None
-    assert lifecycle.status(path)[0] == 1
-    assert str(dead.pid) in lifecycle.status(path)[1]
+    assert daemoncontrol.status(path) == DaemonStatus(DaemonState.DEAD, dead.pid)
     holder = program(HOLD + UNTIL_TOLD, path)
     assert pidfile.holder(path) == pidfile.written(path) == holder.pid
 
@@ -123,7 +124,7 @@ def test_a_reader_s_lock_makes_nobody_the_server(program, path):
     code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.lockf(f, fcntl.LOCK_SH); print(1, flush=True); "
     reader = program(code + UNTIL_TOLD, path)
     assert pidfile.holder(path) is None
-    assert lifecycle.stop(path, 0) is None
+    assert daemoncontrol.stop(path, 0) is None
     with pytest.raises(OperatorError, match=f"PID {reader.pid}, which is no server, has locked it; remove the file"):
         pidfile.hold(path, FLOOR)
 
@@ -202,7 +203,7 @@ def test_no_descriptor_is_left_where_the_file_is_not_had(program, path):
 def test_a_number_that_has_come_round_to_a_stranger_is_not_signalled(program, path):
     stranger = program("import sys; print(1, flush=True); " + UNTIL_TOLD)
     Path(path).write_text(f"{stranger.pid}\n")
-    assert lifecycle.stop(path, 0) is None
+    assert daemoncontrol.stop(path, 0) is None
     assert stranger.process.poll() is None
     stranger.end()
     assert stranger.process.returncode == 0
@@ -219,7 +220,7 @@ def test_a_number_that_comes_round_between_look_and_signal_is_not_signalled(prog
         return real(stranger.pid)
 
     monkeypatch.setattr(os, "pidfd_open", reused)
-    assert lifecycle.stop(path, 0) == holder.pid
+    assert daemoncontrol.stop(path, 0) == holder.pid
     stranger.end()
     assert stranger.process.returncode == 0
 
@@ -231,16 +232,16 @@ def test_who_does_not_heed_the_first_signal_gets_a_second(program, path):
         f"{HOLD}[signal.pause() for _ in range(3)]"
     )
     holder = program(code, path)
-    assert lifecycle.stop(path, 0.05) == holder.pid
+    assert daemoncontrol.stop(path, 0.05) == holder.pid
     assert holder.process.wait(20) == 7
     assert not os.path.lexists(path)
 
 
 def test_who_heeds_no_signal_is_told_of(program, path, monkeypatch):
-    monkeypatch.setattr(lifecycle, "_LAST_S", 0.05)
+    monkeypatch.setattr(daemoncontrol, "_STOP_TIMEOUT_S", 0.05)
     holder = program("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + HOLD + UNTIL_TOLD, path)
     with pytest.raises(OperatorError, match=f"PID {holder.pid} does not end"):
-        lifecycle.stop(path, 0.05)
+        daemoncontrol.stop(path, 0.05)
     assert pidfile.holder(path) == holder.pid
 
 
@@ -260,51 +261,49 @@ def test_the_lock_ends_with_its_process_and_not_with_a_child_of_it(program, path
 
 
 @pytest.fixture
-def order(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], lifecycle.Order]:
-    """``order(code)``: a start of a daemon that is this program instead, with its pipe as ``tell``."""
-    monkeypatch.chdir(tmp_path)  # and back, for an order moves to /
+def start(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], StartResult]:
+    """``start(code)``: start a daemon that is this program instead, with its pipe as ``tell``."""
 
-    def write(code: str) -> lifecycle.Order:
+    def run(code: str) -> StartResult:
         program = tmp_path / "daemon.py"
         program.write_text(f"import os, sys; sys.path.append({str(REPOSITORY)!r}); tell = int(sys.argv[1])\n{code}")
-        monkeypatch.setattr(lifecycle, "_PROGRAM", str(program))
-        return lifecycle.Order(None, {"root": str(tmp_path)}, (path, None))
+        monkeypatch.setattr(daemoncontrol, "_PROGRAM", str(program))
+        return daemoncontrol.start(path, DaemonOptions(None, {}, str(tmp_path), None, False, None, None))
 
-    return write
+    return run
+
+
+ENDED = "the server ended before it was ready; see the end of its log"
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "line"),
+    ("code", "result"),
     [
-        ("os.abort()", 70, "the server ended before it was ready"),
-        ("os.write(tell, b'up %d\\n' % os.getpid())", 70, "the server ended before it was ready"),
-        ("os.write(tell, b'up 4711\\nfailed 78 the complaint\\n')", 78, "the complaint"),
-        ("os.write(tell, b'failed 70 bug: x\\n')", 70, "bug: x"),
-        ("os.write(tell, b'running 4711\\n')", 0, "already running as PID 4711"),
+        ("os.abort()", StartResult(StartOutcome.FAILED, exit_status=70, complaint=ENDED)),
+        (
+            "os.write(tell, b'up %d\\n' % os.getpid())",
+            StartResult(StartOutcome.FAILED, exit_status=70, complaint=ENDED),
+        ),
+        (
+            "os.write(tell, b'up 4711\\nfailed 78 the complaint\\n')",
+            StartResult(StartOutcome.FAILED, exit_status=78, complaint="the complaint"),
+        ),
+        (
+            "os.write(tell, b'failed 70 bug: x\\n')",
+            StartResult(StartOutcome.FAILED, exit_status=70, complaint="bug: x"),
+        ),
+        ("os.write(tell, b'running 4711\\n')", StartResult(StartOutcome.ALREADY_RUNNING, 4711)),
+        (
+            "os.write(tell, b'up 4711\\nready [::1]:2057,127.0.0.1:1\\n')",
+            StartResult(StartOutcome.STARTED, 4711, addresses="[::1]:2057,127.0.0.1:1"),
+        ),
     ],
 )
-def test_what_a_daemon_says_that_does_not_come_up(order, code, status, line):
-    found, text = lifecycle.start(order(code))
-    assert found == status
-    assert text.startswith(line)
+def test_what_becomes_of_a_start_is_what_the_daemon_says(start, code, result):
+    assert start(code) == result
 
 
-def test_only_the_daemon_itself_can_say_that_it_is_ready(program):
-    manager = lifecycle._Manager()  # noqa: SLF001 - a stranger's message is hard to bring about from outside
-    with manager.socket:
-        code = (
-            "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); "
-            "s.sendto(b'STATUS=it serves\\nREADY=1', '\\0' + sys.argv[1][1:]); print(1, flush=True); "
-        )
-        sender = program(code + UNTIL_TOLD, manager.name)
-        assert not manager.hears_ready(os.getpid())
-        assert manager.status == ""
-        sender = program(code + UNTIL_TOLD, manager.name)
-        assert manager.hears_ready(sender.pid)
-        assert manager.status == "it serves"
-
-
-def test_a_ctrl_c_while_it_comes_up_ends_the_daemon_too(order):
+def test_a_ctrl_c_while_it_comes_up_ends_the_daemon_too(start, path):
     code = (
         "import signal, time\n"
         "if os.fork():\n    os._exit(0)\n"
@@ -316,11 +315,9 @@ def test_a_ctrl_c_while_it_comes_up_ends_the_daemon_too(order):
         "os.kill(PARENT, signal.SIGINT)\n"
         "time.sleep(600)\n"
     )
-    made = order(code.replace("PARENT", str(os.getpid())))
-
     with pytest.raises(KeyboardInterrupt):
-        lifecycle.start(made)
-    assert pidfile.holder(made.pid_path) is None
+        start(code.replace("PARENT", str(os.getpid())))
+    assert pidfile.holder(path) is None
 
 
 @pytest.mark.parametrize(
@@ -335,17 +332,18 @@ def test_a_ctrl_c_while_it_comes_up_ends_the_daemon_too(order):
 )
 def test_a_user_that_is_none_is_one_line(user, group, complaint):
     with pytest.raises(OperatorError, match=complaint):
-        owner.find(user, group)
+        daemonuser.find(user, group)
 
 
 def test_without_a_user_nothing_changes():
-    assert owner.find(None, None) is None
+    assert daemonuser.find(None, None) is None
 
 
 @NEEDS_ROOT
 def test_root_becomes_the_user_for_good():
     code = (
-        "from forkserver.front import owner; import os; os.setgroups([0, 4]); owner.find('nobody', None).become(); "
+        "from forkserver.front import daemonuser; import os\n"
+        "os.setgroups([0, 4]); daemonuser.find('nobody', None).become()\n"
         "print(os.getresuid(), os.getresgid(), os.getgroups())\n"
         "for act in (lambda: os.setuid(0), lambda: os.setgid(0), lambda: os.setgroups([0])):\n"
         "    try: act()\n"
@@ -369,8 +367,10 @@ def test_a_python_that_the_user_may_not_run_is_told_with_the_directory_that_is_c
         python = Path(closed) / "python3"
         python.touch()
         monkeypatch.setattr(sys, "executable", str(python))
-        with pytest.raises(OperatorError, match=f"^{closed}: user nobody may not enter it, .* to run Python, "):
-            preflight.check_user(find_nobody(), "/")
+        with pytest.raises(
+            OperatorError, match=f"^{closed}: user nobody may not enter it, so it cannot run {python}; "
+        ):
+            find_nobody().check_access("/")
 
 
 @NEEDS_ROOT
@@ -385,8 +385,8 @@ def test_who_acts_as_a_user_has_none_of_roots_rights_and_then_all_of_them_again(
     os.listdir(tmp_path)
 
 
-def find_nobody() -> owner.Owner:
-    found = owner.find("nobody", None)
+def find_nobody() -> daemonuser.DaemonUser:
+    found = daemonuser.find("nobody", None)
     assert found
     return found
 

@@ -67,7 +67,7 @@ class Masters:
 
     def candidate(self, settings: Settings) -> Master:
         """A reload whose master is not ready yet."""
-        self.generations.reload(settings, adopted=False, answer=self.answers.append)
+        self.generations.reload(settings, adopted=False, finish=self.answers.append)
         return self._born()
 
     def starting(self) -> Master:
@@ -88,9 +88,9 @@ class Masters:
         return master
 
     def turn(self) -> None:
-        self.generations.listen(0.0)
+        self.generations.read_messages(0.0)
         self.generations.reap(0.0)
-        self.generations.speak()
+        self.generations.send_messages()
 
     def drain_with_many_peers(self, master: Master) -> dict[str, int]:
         """Have it tell far more than a channel holds at once."""
@@ -106,7 +106,7 @@ class Masters:
         """What it is told next; as the supervisor's loop does, wait for room where there is something to tell."""
         packet = master.channel.recv(control.MAX_PACKET_BYTES)
         poll = select.poll()
-        self.generations.watch(poll)
+        self.generations.register(poll)
         if poll.poll(0):
             self.turn()
         return packet
@@ -123,7 +123,7 @@ class Masters:
             self.turn()
 
     def close(self) -> None:
-        self.generations.close(control.STOP)
+        self.generations.shut_down(control.STOP)
         self.generations.kill_masters()
         while self.generations:
             self.turn()
@@ -284,7 +284,7 @@ def test_a_reload_fails_whose_master_is_ready_and_dies_at_once(masters):
 def test_a_master_that_starts_while_the_server_is_told_to_end_is_told_so(masters):
     first = masters.first()
     candidate = masters.candidate(Settings(port=0))
-    masters.generations.close(control.DRAIN)
+    masters.generations.shut_down(control.DRAIN)
     assert str(masters.answers[0]) == "the server is being stopped"
     masters.ready(candidate)
     assert (first.told(), candidate.told()) == ([b"others 0", b"drain"], [b"drain", b"others 0"])
@@ -292,7 +292,7 @@ def test_a_master_that_starts_while_the_server_is_told_to_end_is_told_so(masters
 
 def beat(masters: Masters, times: int) -> None:
     for _ in range(times):
-        masters.generations.beat(0.0)
+        masters.generations.check_heartbeats(0.0)
 
 
 NONSENSE = [
@@ -324,7 +324,7 @@ def test_a_candidate_that_talks_nonsense_fails_its_reload(masters):
     first = masters.first()
     masters.candidate(Settings(port=0)).say(b"report x y")
     masters.turn()
-    assert [str(answer) for answer in masters.answers] == ["it said what no master says: report x y"]
+    assert [str(answer) for answer in masters.answers] == ["it sent what no master sends: report x y"]
     first.told()
     assert masters.generations.serving
 
@@ -342,11 +342,11 @@ def test_a_master_that_talks_without_end_does_not_hold_the_loop(masters):
     first = masters.first()
     for served in range(200):
         first.say(b"report 0 %d" % served)
-    masters.generations.listen(0.0)
+    masters.generations.read_messages(0.0)
     status = masters.generations.status
     assert ", 63 served" in status
     for _ in range(3):
-        masters.generations.listen(0.0)
+        masters.generations.read_messages(0.0)
     assert ", 199 served" in masters.generations.status
 
 
@@ -361,7 +361,7 @@ def test_what_a_master_complains_of_is_fit_for_a_terminal(masters):
 def test_a_reload_fails_whose_master_is_never_ready(masters):
     first = masters.first()
     candidate = masters.candidate(Settings(port=0))
-    for _ in range(generation.MAX_STARTING_BEATS):
+    for _ in range(generation.MAX_STARTING_HEARTBEATS):
         first.say(b"report 0 0")
         masters.turn()
         beat(masters, 1)
@@ -377,7 +377,7 @@ def test_a_replacement_that_is_never_ready_is_replaced(masters):
     masters.kill(masters.first())
     stopped = masters.starting()
     os.kill(stopped.pid, signal.SIGSTOP)
-    beat(masters, generation.MAX_STARTING_BEATS + 1)
+    beat(masters, generation.MAX_STARTING_HEARTBEATS + 1)
     assert masters.generations.start_at == 0.1
     masters.see_killed(stopped)
     assert masters.first().told() == [b"others 0"]
@@ -387,14 +387,14 @@ def test_a_reload_waits_for_an_old_master_that_is_stopped_until_that_counts_as_s
     old = masters.first()
     os.kill(old.pid, signal.SIGSTOP)
     new = masters.next()
-    for _ in range(generation.MAX_MISSED_BEATS):
+    for _ in range(generation.MAX_MISSED_HEARTBEATS):
         new.say(b"report 0 0")
         masters.turn()
         beat(masters, 1)
     masters.turn()
     assert (new.told(), masters.answers) == ([], [])
     beat(masters, 1)
-    masters.generations.speak()
+    masters.generations.send_messages()
     assert (new.told(), masters.answers) == ([b"others 0"], [None])
     assert f"master-stuck pid={old.pid} " in capfd.readouterr().err
 

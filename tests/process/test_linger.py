@@ -25,7 +25,7 @@ def pair():
     """The client's socket, and that of a connection which was accepted by a server of ours."""
     settings = Settings(bind=("127.0.0.1:0",))
     listeners = listener.bind(settings)
-    listener.prepare(listeners, settings)
+    listener.set_options(listeners, settings)
     (listening,) = listeners.values()
     with contextlib.ExitStack() as stack:
         stack.enter_context(listening)

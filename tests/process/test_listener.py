@@ -47,7 +47,7 @@ def test_a_silent_peer_is_given_up_but_not_before_a_child_would(bound):
     for stall_s, expected_ms in ((30, 60_000), (3600, 7_200_000)):
         settings = Settings(bind=("127.0.0.1:0",), stall_s=stall_s)
         listeners = bound(settings)
-        listener.prepare(listeners, settings)
+        listener.set_options(listeners, settings)
         (each,) = listeners.values()
         with socket.create_connection(each.getsockname()), each.accept()[0] as accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == expected_ms
@@ -57,7 +57,7 @@ def test_a_silent_peer_is_given_up_but_not_before_a_child_would(bound):
 def test_what_is_not_sent_yet_is_bounded_for_every_connection(bound):
     settings = Settings(bind=("127.0.0.1:0",))
     listeners = bound(settings)
-    listener.prepare(listeners, settings)
+    listener.set_options(listeners, settings)
     (each,) = listeners.values()
     with socket.create_connection(each.getsockname()), each.accept()[0] as accepted:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == listener.UNSENT_BYTES

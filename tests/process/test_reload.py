@@ -365,7 +365,7 @@ def test_without_a_server_that_holds_the_pid_file_nothing_is_reloaded(tmp_path):
     command = [sys.executable, "-m", "forkserver.front.cli", "reload", "--pid-file", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 78
-    assert done.stderr.endswith("no server holds this PID file; give another, or --pid\n")
+    assert done.stderr.endswith("no server holds this PID file; name another file, or give --pid\n")
 
 
 def test_the_operator_learns_at_once_what_is_served_by_whom(serve, config, root):

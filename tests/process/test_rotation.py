@@ -29,7 +29,7 @@ from forkserver.supervisor import generation, supervise
 config, log, gate = sys.argv[1:]
 generation.COMMAND = (sys.executable, "-c", GATE, gate)
 load = functools.partial(configfile.load, config, {})
-sys.exit(supervise.main(load(), load, functools.partial(logfile.reopen, log)))
+sys.exit(supervise.main(load(), load, reopen_log=functools.partial(logfile.reopen, log)))
 """
 # Where there is a gate, masters go on only once somebody has opened it.
 GATE = """
@@ -257,7 +257,7 @@ def test_a_rotation_while_the_server_drains_is_heeded_by_the_supervisor(server):
 def test_without_a_log_file_a_signal_does_nothing_and_who_asks_learns_it(serve):
     server = serve()
     server.process.send_signal(signal.SIGUSR1)
-    with pytest.raises(OperatorError, match="it has no --log-file"):
+    with pytest.raises(OperatorError, match="this server has no log file to reopen; start it with --log-file"):
         operator.ask(server.process.pid, operator.REOPEN, PATIENCE_S)
     assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
     assert len(server.log(" ready ")) == 1

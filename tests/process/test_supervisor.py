@@ -63,10 +63,12 @@ def test_addresses_that_are_not_used_because_sockets_were_passed_are_told_of_at_
     address = "{}:{}".format(*listener.getsockname())
     server = serve("--config", str(config), "--port", "9999", **adopting(listener))
     warning = server.wait_for("= 9999: not used")
-    assert f' warning reason="port = 9999: not used, for the server was started with sockets on {address}; ' in warning
+    assert (
+        f' warning reason="port = 9999: not used, because the server was started with sockets on {address}; ' in warning
+    )
     config.write_text('bind = ["192.0.2.1", "::1"]\n')
     said = reload(server).stderr
-    assert said.startswith("forkserver: warning: bind = 192.0.2.1, ::1 and port = 9999: not used, for the server ")
+    assert said.startswith("forkserver: warning: bind = 192.0.2.1, ::1 and port = 9999: not used, because the server ")
     assert said.count("\n") == 1
     assert ' reason="bind = 192.0.2.1, ::1 and port' in server.wait_for("= 9999: not used", 2)
 
@@ -188,7 +190,7 @@ def test_masters_that_never_become_ready_again_end_the_supervisor_with_the_reaso
     command = [sys.executable, "-c", ONLY_ONCE + LATE, str(tmp_path), ONCE_READY, str(tmp_path / "once")]
     run = subprocess.run(command, capture_output=True, check=False, timeout=30)
     assert run.returncode == 78
-    assert b"no master became ready in 2 starts: it ended with exit-3; mend it and restart\n" in run.stderr
+    assert b"no master became ready in 2 starts: it ended with exit-3; remove the cause and restart\n" in run.stderr
 
 
 ONLY_ONCE = """

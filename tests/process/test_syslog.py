@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from forkserver.errors import OperatorError
-from forkserver.front import cli, lifecycle, pidfile
+from forkserver.front import cli, daemoncontrol, pidfile
+from forkserver.front.daemoncontrol import DaemonState, StartOutcome
+from forkserver.front.daemonoptions import DaemonOptions
 from forkserver.supervisor import logsocket
 
 if TYPE_CHECKING:
@@ -90,15 +92,15 @@ def fields(line: tuple[int, int, str, str]) -> dict[str, str]:
 
 
 class Daemon:
-    """A daemon that serves; ``order`` is what it was started with."""
+    """A daemon that serves; ``pid_path`` is its PID file."""
 
-    def __init__(self, order: lifecycle.Order) -> None:
-        self.order = order
-        status, line = lifecycle.start(order)
-        assert status == 0, line
-        found = re.fullmatch(r"started, PID (\d+), serving .* on 127\.0\.0\.1:(\d+)", line)
-        assert found, line
-        self.pid, self.port = int(found[1]), int(found[2])
+    def __init__(self, pid_path: str, options: DaemonOptions) -> None:
+        self.pid_path = pid_path
+        result = daemoncontrol.start(pid_path, options)
+        assert result.outcome is StartOutcome.STARTED, result
+        found = re.fullmatch(r"127\.0\.0\.1:(\d+)", result.addresses)
+        assert found, result
+        self.pid, self.port = result.pid, int(found[1])
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE_S)
@@ -115,7 +117,7 @@ class Daemon:
         return int(found[1])
 
     def stop(self) -> None:
-        assert lifecycle.stop(self.order.pid_path, PATIENCE_S) == self.pid
+        assert daemoncontrol.stop(self.pid_path, PATIENCE_S) == self.pid
 
 
 @pytest.fixture
@@ -134,26 +136,26 @@ def logger(path: str) -> Iterator[Logger]:
 
 
 @pytest.fixture
-def order(root, tmp_path, path, monkeypatch) -> Iterator[Callable[..., lifecycle.Order]]:
+def order(root, tmp_path, path, monkeypatch) -> Iterator[Callable[..., tuple[str, DaemonOptions]]]:
     """``order(**options)``: what to start. Whatever the test did, no daemon is left."""
-    monkeypatch.chdir(tmp_path)  # and back, for an order moves to /
     program = tmp_path / "daemon.py"
     program.write_text(PROGRAM.format(repository=str(REPOSITORY), path=path))
-    monkeypatch.setattr(lifecycle, "_PROGRAM", str(program))
+    monkeypatch.setattr(daemoncontrol, "_PROGRAM", str(program))
     pid_path = str(tmp_path / "forkserver.pid")
 
-    def write(**options: object) -> lifecycle.Order:
-        return lifecycle.Order(None, {"root": str(root), "port": 0, **options}, (pid_path, None), syslog=True)
+    def write(**options: object) -> tuple[str, DaemonOptions]:
+        settings = {"root": str(root), "port": 0, **options}
+        return pid_path, DaemonOptions(None, settings, str(tmp_path), None, syslog=True, user=None, group=None)
 
     yield write
     with contextlib.suppress(ProcessLookupError):
         pid = pidfile.holder(pid_path)
         if pid is not None:
-            lifecycle.stop(pid_path, 0)
+            daemoncontrol.stop(pid_path, 0)
 
 
 def test_every_process_sends_its_lines_with_the_right_priority_and_nobody_can_forge_one(logger, order):
-    daemon = Daemon(order())
+    daemon = Daemon(*order())
     ready = logger.wait_for("ready")
     assert ready[:2] == (30, daemon.pid)
     found = re.search(r" master_pid=(\d+) ", ready[3])
@@ -180,7 +182,7 @@ def test_every_process_sends_its_lines_with_the_right_priority_and_nobody_can_fo
 
 @pytest.mark.parametrize("name_left", [True, False])
 def test_without_a_logger_it_serves_on_and_with_the_next_one_its_lines_come_back(logger, order, path, name_left):
-    daemon = Daemon(order())
+    daemon = Daemon(*order())
     logger.wait_for("ready")
     logger.close()
     if not name_left:
@@ -208,16 +210,16 @@ def test_without_a_logger_it_serves_on_and_with_the_next_one_its_lines_come_back
 
 
 def test_a_daemon_whose_logger_is_gone_ends_in_order(logger, order):
-    daemon = Daemon(order())
+    daemon = Daemon(*order())
     logger.close()
     daemon.ask()
     daemon.stop()
-    assert lifecycle.status(daemon.order.pid_path)[0] == 3
+    assert daemoncontrol.status(daemon.pid_path).state is DaemonState.NOT_RUNNING
 
 
 def test_a_logger_that_does_not_read_does_not_stop_the_service(logger, order):
     # With one child at a time the master has reaped, and told of, all those before it.
-    daemon = Daemon(order(max_children=1))
+    daemon = Daemon(*order(max_children=1))
     master = int(fields(logger.wait_for("ready"))["master_pid"])
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.connect(logsocket.PATH)
@@ -237,37 +239,39 @@ def test_a_logger_that_does_not_read_does_not_stop_the_service(logger, order):
 
 def test_a_complaint_after_the_command_has_its_answer_is_a_well_formed_line_too(logger, order):
     with socket.create_server(("127.0.0.1", 0)) as other:
-        status, line = lifecycle.start(order(port=other.getsockname()[1]))
-    assert status == 78
-    assert "another process listens there" in line
+        result = daemoncontrol.start(*order(port=other.getsockname()[1]))
+    assert (result.outcome, result.exit_status) == (StartOutcome.FAILED, 78)
+    assert "another process listens there" in result.complaint
     data = logger._socket.recv(65536)  # noqa: SLF001 - words for people, and no verb
     assert re.fullmatch(rb"<27>forkserver\[\d+\]: [ -~]*another process listens there[ -~]*", data)
 
 
-def test_where_there_is_no_logger_nothing_is_started_and_nothing_that_runs_is_stopped(logger, order, path):
-    daemon = Daemon(order())
+def test_where_there_is_no_logger_nothing_is_started_and_nothing_that_runs_is_stopped(logger, order, path, capsys):
+    pid_path, options = order()
+    daemon = Daemon(pid_path, options)
     logger.close()
-    with pytest.raises(OperatorError, match=rf"--syslog: {path}: cannot reach the system's logger: Connection refused"):
-        order()
+    restart = ["restart", "--syslog", "--pid-file", pid_path]
+    assert cli.run(restart) == 78
+    complaint = f"--syslog: {path}: cannot reach the system's logger: "
+    assert capsys.readouterr().err.startswith(f"forkserver: {complaint}Connection refused")
     os.unlink(path)
-    with pytest.raises(OperatorError, match="No such file or directory; start one "):
-        order()
-    status, line = lifecycle.status(daemon.order.pid_path)
-    assert (status, line.partition(", serving ")[0]) == (0, f"running, PID {daemon.pid}")
-    second = daemon.order
+    assert cli.run(restart) == 78
+    assert "No such file or directory; start one " in capsys.readouterr().err
+    status = daemoncontrol.status(pid_path)
+    assert (status.state, status.pid) == (DaemonState.RUNNING, daemon.pid)
     daemon.stop()
-    status, line = lifecycle.start(second)
-    assert (status, line.split(": cannot")[0]) == (78, f"--syslog: {path}")
+    result = daemoncontrol.start(pid_path, options)
+    assert (result.outcome, result.exit_status) == (StartOutcome.FAILED, 78)
+    assert result.complaint.startswith(complaint)
 
 
 def test_lines_of_another_form_are_refused_at_the_start_and_by_a_reload(logger, root, tmp_path, order):
     with pytest.raises(OperatorError, match="log_format: json: --syslog needs lines in the form syslog; leave it"):
-        order(log_format="json")
+        order(log_format="json")[1].load()
     config = tmp_path / "forkserver.toml"
     config.write_text(f"root = '{root}'\nport = 0\n")
-    made = order()
-    made.config, made.options = str(config), {}
-    daemon = Daemon(made)
+    pid_path, options = order()
+    daemon = Daemon(pid_path, options._replace(config=str(config), settings={}))
     config.write_text(f"root = '{root}'\nport = 0\nlog_format = 'json'\n")
     os.kill(daemon.pid, signal.SIGHUP)
     assert "log_format: json: --syslog needs" in logger.wait_for("reload-failed")[3]

@@ -193,7 +193,7 @@ def waits_are_in_spawn_and_orphans(files: Files) -> list[str]:
 
 
 def the_environment_is_read_by_those_who_talk_to_the_operator(files: Files) -> list[str]:
-    places = {"forkserver/supervisor/systemd.py", "forkserver/supervisor/journal.py"}
+    places = {"forkserver/supervisor/systemd.py", "forkserver/supervisor/logoutput.py"}
     return _only_in(
         files,
         "os",

@@ -10,7 +10,7 @@ import pytest
 
 from forkserver import __version__
 from forkserver.errors import OperatorError
-from forkserver.front import cli, daemoncli, pidfile
+from forkserver.front import cli, daemoncommands, pidfile
 from forkserver.settings import FIELDS, Settings
 from forkserver.supervisor import supervise
 
@@ -172,7 +172,7 @@ def test_where_systemd_runs_its_service_is_named(
     monkeypatch.setattr(pidfile, "DEFAULT_PATH", path)
     monkeypatch.delenv("MAINPID", raising=False)
     for booted in (True, False):
-        monkeypatch.setattr(daemoncli, "SYSTEMD", str(tmp_path / ("" if booted else "no")))
+        monkeypatch.setattr(daemoncommands, "SYSTEMD", str(tmp_path / ("" if booted else "no")))
         assert cli.run([verb, "--pid-file", path]) == status
         told = "".join(capsys.readouterr())
         assert told.endswith(f"; of the service under systemd use `systemctl {verb} forkserver`\n") == booted, told

@@ -26,41 +26,41 @@ class Generation:
         self.listeners = listeners
         self.version = "1"
         self.ready = self.retiring = self.dead = self.says_ready = False
-        self.counted = True
-        self.nonsense = self.complaint = self.stuck = ""
+        self.counts_known = True
+        self.bad_message = self.complaint = self.stuck = ""
         self.children = self.served = 0
         self.table = None
-        self.owed: set[str] = set()
+        self.unsent_peers: set[str] = set()
         self.peers: dict[str, int] = {}
         self.words: list[bytes] = []
 
-    def listen(self) -> tuple[bool, set[str]]:
+    def read_messages(self) -> tuple[bool, set[str]]:
         heard = self.says_ready
         self.ready |= heard
         self.says_ready = False
         return heard, set()
 
-    def retire(self, heir: Generation) -> None:
+    def retire(self, successor: Generation) -> None:
         assert not self.retiring
-        assert heir is not self
+        assert successor is not self
         self.retiring = True
-        self.tell(control.YIELD)
+        self.send_order(control.YIELD)
 
-    def tell(self, word: bytes) -> None:
+    def send_order(self, order: bytes) -> None:
         assert self.words[-1:] not in ([control.DRAIN], [control.STOP]), "it has its last order"
-        self.words.append(word)
+        self.words.append(order)
 
-    def beat(self) -> str:
+    def check_heartbeat(self) -> str:
         stuck, self.stuck = self.stuck, ""
         return stuck
 
     def kill(self) -> None:
         pass  # it takes its time
 
-    def dismiss(self) -> None:
+    def abandon(self) -> None:
         self.retiring = True
 
-    def ended(self) -> str | None:
+    def poll_exit(self) -> str | None:
         return "SIGKILL" if self.dead else None
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Story:
     def _take(self, step: str) -> None:
         living = [each for each in self.all if not each.dead]
         if step == "reload" and not self.masters.reloading:
-            self.masters.reload(SETTINGS, adopted=False, answer=lambda _: None)
+            self.masters.reload(SETTINGS, adopted=False, finish=lambda _: None)
         elif step == "first is ready":
             self._say_ready(0)
         elif step == "last is ready":
@@ -125,10 +125,10 @@ class Story:
 
     def _turn(self) -> None:
         self.now += 10.0  # whatever is due, is due now
-        self.masters.listen(self.now)
+        self.masters.read_messages(self.now)
         self.masters.reap(self.now)
         self.check()
-        self.masters.beat(self.now)
+        self.masters.check_heartbeats(self.now)
         self.check()
         if self.masters.start_at is not None and self.now >= self.masters.start_at:
             self.masters.start(self.now)
@@ -156,7 +156,7 @@ def test_whatever_happens_somebody_accepts_or_will(first: str, all_steps: tuple[
         except AssertionError as error:
             raise AssertionError(" - ".join((first, *steps))) from error
         finally:
-            story.masters.close(control.STOP)
+            story.masters.shut_down(control.STOP)
 
 
 @pytest.mark.parametrize("last", ["first is ready", "last is ready", "first dies", "last dies"])
@@ -165,10 +165,10 @@ def test_whoever_starts_while_the_server_is_told_to_end_gets_the_word_and_no_oth
         story = Story(log)
         story.take(steps[:-1])
         story._take(steps[-1])  # noqa: SLF001 - without a turn of the loop
-        story.masters.close(control.DRAIN)
+        story.masters.shut_down(control.DRAIN)
         told = list(story.all)
         story._take(last)  # noqa: SLF001 - likewise
-        story.masters.listen(story.now)
+        story.masters.read_messages(story.now)
         story.masters.reap(story.now)
         assert [each.words[-1] for each in told] == [control.DRAIN] * len(told)
         assert story.masters.start_at is None
@@ -189,4 +189,4 @@ def test_the_first_master_that_dies_is_replaced_at_once_and_the_next_ones_later(
         masters.start(now)
     # The last one lived for more than ten seconds.
     assert delays == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 0])
-    masters.close(control.STOP)
+    masters.shut_down(control.STOP)

@@ -94,17 +94,17 @@ def test_it_is_connected_again_for_all_who_inherited_it(path, monkeypatch):
     logger.close()
     with pytest.raises(ConnectionRefusedError):
         os.write(inherited, b"lost")
-    ours.renew()  # nobody there
+    ours.reconnect()  # nobody there
     os.unlink(path)
-    ours.renew()
+    ours.reconnect()
     with pytest.raises(OSError, match="not connected"):
         os.write(inherited, b"lost")
     with listen(path) as logger:
         before = descriptors()
-        ours.renew()
+        ours.reconnect()
         os.write(inherited, b"heard")
         assert logger.recv(100) == b"heard"
-        ours.renew()
+        ours.reconnect()
         os.write(inherited, b"still")
         assert logger.recv(100) == b"still"
         assert descriptors() == before
@@ -112,13 +112,13 @@ def test_it_is_connected_again_for_all_who_inherited_it(path, monkeypatch):
     os.close(inherited)
 
 
-def test_no_line_is_lost_where_it_is_renewed_before_one_is_written(path, monkeypatch):
+def test_no_line_is_lost_where_it_is_connected_again_before_one_is_written(path, monkeypatch):
     with listen(path):
         fd = logsocket.connect()
         ours = standard_error(monkeypatch, fd)
     os.unlink(path)
     with listen(path) as logger:
-        ours.renew()
+        ours.reconnect()
         os.write(fd, b"heard")
         assert logger.recv(100) == b"heard"
     os.close(fd)
@@ -127,18 +127,18 @@ def test_no_line_is_lost_where_it_is_renewed_before_one_is_written(path, monkeyp
 def test_a_socket_without_a_path_is_left_alone(monkeypatch):
     with listen("\0forkserver-test-logger") as logger, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as abstract:
         abstract.connect(logger.getsockname())
-        standard_error(monkeypatch, abstract.fileno()).renew()
+        standard_error(monkeypatch, abstract.fileno()).reconnect()
         abstract.send(b"line")
         assert logger.recv(100) == b"line"
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
-        standard_error(monkeypatch, theirs.fileno()).renew()
+        standard_error(monkeypatch, theirs.fileno()).reconnect()
         theirs.send(b"line")
         assert ours.recv(100) == b"line"
 
 
 def test_what_is_no_socket_is_left_alone(tmp_path, monkeypatch):
     with (tmp_path / "log").open("wb", buffering=0) as file:
-        standard_error(monkeypatch, file.fileno()).renew()
+        standard_error(monkeypatch, file.fileno()).reconnect()
         file.write(b"line")
     assert (tmp_path / "log").read_bytes() == b"line"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forkserver.client import display
-from forkserver.front import configfile
+from forkserver.front import terminal
 from forkserver.protocol.printable import escape_char
 
 
@@ -38,5 +38,5 @@ def test_a_character_is_spelled_by_its_code_or_after_a_backslash(char, escape):
     ],
 )
 def test_a_terminal_keeps_its_letters_and_gets_nothing_to_obey(text, to_the_operator, to_the_user):
-    assert configfile.escape(text) == to_the_operator
+    assert terminal.escape(text) == to_the_operator
     assert display.escape(text) == to_the_user

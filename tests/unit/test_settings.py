@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserver.settings import FIELDS, Settings, decode
+from forkserver.settings import FIELDS, SettingError, Settings, decode
 
 if TYPE_CHECKING:
     from forkserver.settings import Value
@@ -80,7 +80,7 @@ def test_numbers_beyond_every_bound_are_refused(value: float) -> None:
     ],
 )
 def test_another_type_is_refused(name: str, value: Value) -> None:
-    with pytest.raises(TypeError, match=f"^{name}: must be "):
+    with pytest.raises(SettingError, match=f"^{name}: must be "):
         Settings(**{name: value})
 
 

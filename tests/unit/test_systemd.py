@@ -84,9 +84,9 @@ def test_a_status_is_sent_once_a_second_and_only_if_it_is_new(manager: Manager) 
     notifier.status("three", 100.3)
     assert manager.heard() == ["STATUS=one"]
     assert notifier.due == 101.0
-    notifier.keep_time(100.9)
+    notifier.run_timers(100.9)
     assert manager.heard() == []
-    notifier.keep_time(101.0)
+    notifier.run_timers(101.0)
     assert manager.heard() == ["STATUS=three"]
     assert notifier.due is None
 
@@ -96,7 +96,7 @@ def test_a_status_that_came_back_to_what_was_told_is_not_sent(manager: Manager) 
     for text, now in (("one", 0.0), ("two", 0.1), ("one", 0.2)):
         notifier.status(text, now)
     assert notifier.due is None
-    notifier.keep_time(5.0)
+    notifier.run_timers(5.0)
     assert manager.heard() == ["STATUS=one"]
 
 
@@ -113,7 +113,7 @@ def test_the_watchdog_hears_twice_in_its_time(manager: Manager, monkeypatch, pid
     notifier = Notifier(10.0)
     assert notifier.due == 10.0
     for now in (10.0, 11.0, 11.49, 11.5, 12.0, 13.0):
-        notifier.keep_time(now)
+        notifier.run_timers(now)
     assert manager.heard() == ["WATCHDOG=1"] * 3
     assert notifier.due == 14.5
 
@@ -123,7 +123,7 @@ def test_a_watchdog_for_another_or_none_hears_nothing(manager: Manager, monkeypa
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.setenv("WATCHDOG_PID", pid)
     notifier = Notifier(0.0)
-    notifier.keep_time(1000.0)
+    notifier.run_timers(1000.0)
     assert notifier.due is None
     assert manager.heard() == []
 
@@ -167,7 +167,7 @@ def test_a_manager_that_is_stuck_is_not_waited_for_and_hears_all_words_and_the_l
     notifier.ready()
     assert notifier.due == 1.0
     assert set(manager.heard()) == {"x"}
-    notifier.keep_time(2.0)
+    notifier.run_timers(2.0)
     heard = manager.heard()
     assert heard[0].startswith("RELOADING=1\n")
     assert heard[1:] == ["READY=1", "WATCHDOG=1", "STATUS=two"]

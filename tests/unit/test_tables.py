@@ -17,7 +17,7 @@ from forkserver.ipc.account import Life, account_of_cut
 from forkserver.ipc.slots import HEADER_BYTES, ROW_BYTES, SlotTable
 from forkserver.logline import MAX_LINE_BYTES, Log
 from forkserver.protocol.native import encode_name
-from forkserver.supervisor.tables import OrphanTables, Table, log_cut
+from forkserver.supervisor.sharedtables import OrphanTables, SharedTable, log_cut_connections
 
 ROWS = 5
 PEER = "192.0.2.7:41098"
@@ -30,8 +30,8 @@ def written() -> Iterator[SlotTable]:
     table.close_file()
 
 
-def read(written: SlotTable) -> Table:
-    return Table(os.dup(written.fd), "table-1-1")
+def read(written: SlotTable) -> SharedTable:
+    return SharedTable(os.dup(written.fd), "table-1-1")
 
 
 def child(written: SlotTable, index: int, pid: int, peer: str = PEER):
@@ -57,7 +57,7 @@ def content_of(written: SlotTable) -> bytearray:
 
 def logged(tables: list[tuple[str, int]], form: str = "plain") -> list[str]:
     log_fd = os.memfd_create("log")
-    log_cut(tables, Log(log_fd, form=form))
+    log_cut_connections(tables, Log(log_fd, form=form))
     lines = os.pread(log_fd, 1 << 20, 0).decode("ascii").splitlines()
     os.close(log_fd)
     return lines
@@ -149,7 +149,7 @@ def header(written: SlotTable, word: int, value: int) -> bytes:
 )
 def test_a_header_that_is_of_another_format_or_does_not_fit_the_size_is_refused(written, word, value):
     with memfd(header(written, word, value)) as fd, pytest.raises(ValueError, match="the table"):
-        Table(fd, "table-1-1")
+        SharedTable(fd, "table-1-1")
 
 
 def test_what_is_no_sealed_memory_is_refused(written, tmp_path):
@@ -159,11 +159,11 @@ def test_what_is_no_sealed_memory_is_refused(written, tmp_path):
     file_fd = os.open(path, os.O_RDWR)
     for fd in (read_fd, file_fd):
         with pytest.raises(ValueError, match="the file is no table"):
-            Table(fd, "table-1-1")
+            SharedTable(fd, "table-1-1")
     for fd in (read_fd, write_fd, file_fd):
         os.close(fd)
     with memfd(bytes(content_of(written)), 0) as fd, pytest.raises(ValueError, match="sealed"):
-        Table(fd, "table-1-1")
+        SharedTable(fd, "table-1-1")
 
 
 def test_a_table_with_longer_rows_of_the_same_format_is_read(written):
@@ -173,7 +173,7 @@ def test_a_table_with_longer_rows_of_the_same_format_is_read(written):
     rows = [content[first_row + each * ROW_BYTES :][:ROW_BYTES] + b"\xff" * 512 for each in range(ROWS)]
     content[24:32] = (2 * ROW_BYTES).to_bytes(8, "little")
     with memfd(bytes(content[:first_row] + b"".join(rows))) as fd:
-        ((index, found),) = Table(fd, "table-1-1").rows()
+        ((index, found),) = SharedTable(fd, "table-1-1").rows()
     assert (index, found.pid, found.peer) == (4, 4711, PEER)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[3]
 NOBODY = 65534
 AS_ROOT = os.geteuid() == 0
-WARNING = "forkserver: warning: it runs as root; give it a user of its own with --user\n"
+WARNING = "forkserver: warning: the daemon runs as root; give it a user of its own with --user\n"
 
 
 class Daemon:

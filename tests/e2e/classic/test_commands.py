@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
-WARNING = "forkserver: warning: it runs as root; give it a user of its own with --user\n"
+WARNING = "forkserver: warning: the daemon runs as root; give it a user of its own with --user\n"
 AS_ROOT = os.geteuid() == 0
 NEEDS_ROOT = pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
 
@@ -173,19 +173,21 @@ def still_runs(made) -> bool:
     return told == f"forkserver: running, PID {made.pid}" and b"Hello" in made.ask(b"GET /hello.txt\n")
 
 
-def test_a_restart_that_could_not_start_stops_nothing(roots):
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--bind", "127.0.0.1", "--bind", "192.0.2.1"), "no such address"),
+        (("--log-file", "/nowhere/log"), "--log-file: /nowhere/log: "),
+        (("--log-file", "/"), "cannot write it: Is a directory"),
+    ],
+    ids=["address", "no directory", "directory"],
+)
+def test_a_restart_that_cannot_start_says_why_and_that_the_old_daemon_is_stopped(roots, options, told):
     roots.start()
-    same = ("--port", str(roots.port))
-    assert "no such address" in complaint(roots, "restart", *same, "--bind", "127.0.0.1", "--bind", "192.0.2.1")
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = str(other.getsockname()[1])
-        assert "another process listens there" in complaint(roots, "restart", "--port", taken)
-        assert "another process listens there" in complaint(roots, "restart", "--bind", "0.0.0.0", "--port", taken)
-    twice = ("--bind", "127.0.0.1", "--bind", "localhost")
-    assert "is named twice" in complaint(roots, "restart", *same, *twice)
-    assert "--log-file: /nowhere/log: " in complaint(roots, "restart", *same, "--log-file", "/nowhere/log")
-    assert "cannot write it: Is a directory" in complaint(roots, "restart", *same, "--log-file", "/")
-    assert still_runs(roots)
+    line = complaint(roots, "restart", "--port", str(roots.port), *options)
+    assert told in line
+    assert line.endswith(f"; PID {roots.pid}, which served before, is stopped\n")
+    assert roots.run("status")[0] == 3
 
 
 def test_a_restart_may_widen_the_address_that_the_daemon_itself_holds(roots):
@@ -199,12 +201,13 @@ def test_a_restart_may_widen_the_address_that_the_daemon_itself_holds(roots):
 
 
 @NEEDS_ROOT
-def test_a_restart_by_root_of_what_another_user_started_stops_nothing(make):
+def test_root_may_restart_what_another_user_started(make):
     server = make(("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"))
     server.start()
-    assert "belongs to another user" in complaint(server.by(()), "restart", "--port", "0")
-    assert still_runs(server)
-    assert server.by(()).run("stop")[0] == 0
+    roots = server.by(())
+    roots.start(verb="restart")
+    assert roots.pid != server.pid
+    assert roots.run("stop")[0] == 0
 
 
 @NEEDS_ROOT
@@ -213,7 +216,7 @@ def test_a_restart_as_a_user_that_may_not_enter_the_root_stops_nothing(roots, mo
     roots.start()
     roots.root.chmod(mode)
     told = complaint(roots, "restart", "--user", "nobody", "--port", str(roots.port))
-    assert told.startswith(f"forkserver: root: {roots.root}: user nobody has not the right to serve it; ")
+    assert told.startswith(f"forkserver: root: {roots.root}: user nobody may not enter it; ")
     assert still_runs(roots)
 
 
@@ -230,7 +233,7 @@ def test_a_user_that_may_not_read_what_it_is_to_run_is_told_of(roots, tmp_path):
     unreadable = roots.by(())
     for verb in ("start", "restart"):
         told = complaint(unreadable, verb, "--user", "nobody", "--pid-file", str(roots.place / verb), "--port", "0")
-        assert told.startswith(f"forkserver: {closed}: user nobody may not enter it, which it must to read what is to ")
+        assert told.startswith(f"forkserver: {closed}: user nobody may not enter it, so it cannot read ")
         assert "; install forkserver with the system's own Python where every user can read it" in told
     assert still_runs(roots)
 
@@ -241,7 +244,8 @@ def test_a_configuration_that_the_user_could_not_read_again_is_warned_of(roots):
     config.write_text("")
     config.chmod(0o600)
     status, _, err = roots.run("start", "--config", str(config), "--user", "nobody", "--port", "0")
-    told = f"forkserver: warning: it cannot be reloaded: {config}: its user cannot read it; give it the right to\n"
+    remedy = "give that user the right to read it, or a reload will fail"
+    told = f"forkserver: warning: {config}: the daemon's user cannot read it; {remedy}\n"
     assert (status, err) == (0, told)
     assert roots.run("stop")[0] == 0
 
@@ -257,7 +261,7 @@ def test_a_check_as_a_user_finds_what_that_user_may_not_read(roots):
     status, out, err = roots.command(*arguments, "--user", "nobody")
     assert (status, out, err.startswith(told)) == (78, "", True), err
     roots.root.chmod(0o700)
-    assert "user nobody has not the right to serve it" in roots.command(*arguments, "--user", "nobody")[2]
+    assert "user nobody may not enter it; " in roots.command(*arguments, "--user", "nobody")[2]
     assert roots.command(*arguments)[0] == 0
 
 
@@ -332,7 +336,7 @@ def test_a_stale_file_with_a_stranger_s_number_harms_nobody(roots):
             assert roots.run("status")[0] == 1
             status, out, err = roots.run("stop")
             assert (status, err) == (0, "")
-            assert out.startswith("forkserver: not running; the PID file that a dead one left, ")
+            assert out.startswith("forkserver: not running; the PID file that a dead daemon left, ")
             assert not roots.pid_path.exists()
             roots.pid_path.write_text(f"{stranger.pid}\n")
             roots.start()
@@ -353,7 +357,7 @@ def test_another_user_s_daemon_can_be_neither_looked_at_nor_stopped(make):
     for verb in ("status", "stop", "reload"):
         assert "only root and its owner may look; ask as one of them" in complaint(other, verb)
     server.pid_path.chmod(0o644)  # by hand
-    running = f"forkserver: running, PID {server.pid}, but it tells no more: "
+    running = f"forkserver: running, PID {server.pid}, but it does not report its status: "
     why = f"the server, PID {server.pid}, did not answer; only root and its own user may ask\n"
     assert other.run("status") == (0, running + why, "")
     assert "belongs to another user" in complaint(other, "stop")

@@ -29,7 +29,9 @@ def upgradable(roots, tmp_path):
 
 def test_reloads_fail_no_fetch_and_a_transfer_spans_them_all(roots, fetchers, get, large):
     (roots.root / "large").write_bytes(large)
-    roots.start()
+    config = roots.place / "forkserver.toml"
+    config.write_text("stall_s = 300\nmin_rate_bytes = 0\n")  # the transfer waits until all reloads are done
+    roots.start("--config", str(config))
     clients = fetchers(roots, CLIENTS)
     transfer = get(roots, b"GET /large")
     masters = {roots.master_pid}

@@ -86,7 +86,7 @@ def test_a_daemon_without_a_log_file_says_that_there_is_nothing_to_reopen(roots)
     assert status == 0, err
     status, out, err = roots.run("reopen")
     assert (status, out) == (78, "")
-    assert err.endswith("it has no --log-file\n")
+    assert err.endswith("this server has no log file to reopen; start it with --log-file\n")
 
 
 def rotate(server, wrapper: Path) -> None:

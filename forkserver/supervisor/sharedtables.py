@@ -1,10 +1,10 @@
-"""The shared tables of the masters, read for those who cannot tell of their children any more. Runs in the supervisor.
+"""Read the shared tables of dead masters. Runs in the supervisor.
 
-A master tells what became of its children itself. The supervisor looks into the table of a master that died, for the
-children that the master left, and into the tables of a supervisor that died before it (``log_cut``).
+A living master logs the ends of its children itself. The supervisor reads the table of a dead master, for the children
+that the master left, and the tables that a dead supervisor left (``log_cut_connections``).
 
-Tables are read with pread(2): a hole costs no memory, and a file that is not as it should be is a short read, not a
-SIGBUS. What a table says is not trusted, see ``forkserver.ipc.slots``.
+Tables are read with pread(2), not mapped: a hole costs no memory, and a damaged file is a short read instead of a
+SIGBUS. The contents are not trusted, see ``forkserver.ipc.slots``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _BLOCK_BYTES = 65536
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
-class Table:
-    """A master's table, in the file ``fd``, which the object owns. ``name`` is the table's at the service manager.
+class SharedTable:
+    """A master's table in the file ``fd``, which the object owns. systemd stores the descriptor as ``name``.
 
     Raises ValueError for a file that is no table; then ``fd`` stays the caller's.
     """
@@ -37,7 +37,7 @@ class Table:
         self.fd = fd
         self.name = name
         try:
-            # Only memory has seals: reading another file could block.
+            # Check for seals before reading: only a memfd has them, and reading another file could block.
             sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
             header = os.pread(fd, slots.HEADER_BYTES, 0)
             size_bytes = os.fstat(fd).st_size
@@ -48,7 +48,7 @@ class Table:
         self._layout = slots.read_layout(header, size_bytes, MAX_CHILDREN)
 
     def rows(self) -> Iterator[tuple[int, Slot]]:
-        """Yield a copy of each row that a child has, with its index."""
+        """Yield index and copy of each row that belongs to a child."""
         layout = self._layout
         at_once = _BLOCK_BYTES // layout.row_bytes
         for first in range(0, layout.count, at_once):
@@ -58,11 +58,11 @@ class Table:
                 yield first + position, slot
 
     def pids(self) -> set[int]:
-        """Return what the rows say are their children."""
+        """Return the PIDs in the rows."""
         return {slot.pid for _, slot in self.rows()}
 
     def find(self, pids: set[int]) -> dict[int, tuple[int, Slot]]:
-        """Return index and copy of the rows of these children; of two rows with one PID the first."""
+        """Return index and copy of each child's row, by PID; of two rows with the same PID the first."""
         found: dict[int, tuple[int, Slot]] = {}
         for index, slot in self.rows():
             if slot.pid in pids and slot.pid not in found:
@@ -72,7 +72,7 @@ class Table:
         return found
 
     def free(self, index: int) -> None:
-        """Note that nothing is left to be told of row ``index``: another supervisor may read the table."""
+        """Mark row ``index`` as logged, so that a later supervisor that reads the table does not log it again."""
         os.pwrite(self.fd, bytes(8), self._layout.pid_offset(index))
 
     def close(self) -> None:
@@ -81,37 +81,37 @@ class Table:
 
 
 class OrphanTables:
-    """The tables of masters that died, each until the last of the children that the master left is reaped."""
+    """The tables of dead masters, each kept until the last orphan of its master is reaped."""
 
     def __init__(self) -> None:
-        self._table_of: dict[int, Table] = {}
+        self._table_of: dict[int, SharedTable] = {}
         self._served_of: dict[int, int] = {}
-        self._waiting: dict[Table, set[int]] = {}
+        self._waiting: dict[SharedTable, set[int]] = {}
 
     @property
-    def tables(self) -> list[Table]:
-        """All of them."""
+    def tables(self) -> list[SharedTable]:
+        """The tables that are kept."""
         return list(self._waiting)
 
     @property
     def pids(self) -> set[int]:
-        """The children that are not yet reaped."""
+        """The orphans that are not yet reaped."""
         return set(self._table_of)
 
-    def add(self, table: Table, pids: set[int]) -> None:
-        """Keep the table of a dead master, which left the children ``pids``."""
+    def add(self, table: SharedTable, pids: set[int]) -> None:
+        """Keep the table of a dead master that left the orphans ``pids``; close the table if there are none."""
         if not pids:
             table.close()
             return
         self._waiting[table] = set(pids)
         self._table_of.update(dict.fromkeys(pids, table))
-        # What its children had finished before, the master had counted.
+        # The master counted the connections that its children finished before it died.
         self._served_of.update({pid: slot.connections_over for pid, (_, slot) in table.find(pids).items()})
 
     def remove(self, pid: int) -> tuple[Slot | None, int]:
-        """Return the row of an orphan that was reaped, and how many connections it had that its master did not count.
+        """Forget an orphan that was reaped; return its row, and how many connections its master did not count.
 
-        None: nothing is known of it.
+        The row is None if nothing is known of the orphan.
         """
         table = self._table_of.pop(pid, None)
         if table is None:
@@ -127,14 +127,14 @@ class OrphanTables:
         return (found[1], max(0, found[1].connections - counted)) if found else (None, 0)
 
 
-def log_cut(tables: Iterable[tuple[str, int]], log: Log) -> None:
-    """Write a line for every connection that was cut when an earlier supervisor died, and close the tables.
+def log_cut_connections(tables: Iterable[tuple[str, int]], log: Log) -> None:
+    """Log a line for every connection that was cut when an earlier supervisor died, and close the tables.
 
-    ``tables`` are names and descriptors. All processes of that supervisor are dead: the service manager has seen to it.
+    ``tables`` are names and descriptors. systemd has ended all processes of that supervisor.
     """
     for name, fd in tables:
         try:
-            for _, slot in Table(fd, name).rows():
+            for _, slot in SharedTable(fd, name).rows():
                 if slot.connected:
                     life = Life(slot.pid, "server-died", slot, peer=slot.peer)
                     log.event("died", **account_of_cut(life), reason="-")
