@@ -40,7 +40,7 @@ LAYERS = {
 }
 # The same among the packages of the client, and the modules right beneath it that all of them may import.
 ROOMS = {"remote": set[str](), "local": {"remote"}, "fetch": {"remote", "local"}}
-SHARED = {"display", "outcome"}
+SHARED = {"display", "events", "outcome"}
 # The composition root: the one place that hands the child to the master.
 COMPOSITION_ROOT = "forkserver/master/__main__.py"
 # What runs in a master or a child, and what both may load.

@@ -6,10 +6,9 @@ import time
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from forkserver.client.fetch.download import Receipt
 from forkserver.client.local.smallfile import put
 from forkserver.client.local.target import check_name, check_place
-from forkserver.client.outcome import Failure
+from forkserver.client.outcome import Failure, Receipt
 from forkserver.client.remote.answers import DIGEST, check_digest
 
 if TYPE_CHECKING:

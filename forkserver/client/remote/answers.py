@@ -5,9 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkserver.client.outcome import Exit, Failure, Served, refusal
+from forkserver.client.outcome import Exit, Failure, Served, refusal, violation
 from forkserver.client.remote import metadata
-from forkserver.client.remote.connection import violation
 from forkserver.protocol.messages import End, ProtocolError, Reply, Status, Trailer
 
 if TYPE_CHECKING:
