@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterator
 
+    from forkserver.client.content import Target
     from forkserver.client.outcome import Served
-    from forkserver.client.remote.content import Target
     from forkserver.client.remote.listing import Listed
     from forkserver.client.remote.metadata import Metadata
 

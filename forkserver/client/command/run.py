@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from forkserver.client.command.namelist import Unusable
     from forkserver.client.command.several import Several
     from forkserver.client.command.suggest import Suggester
+    from forkserver.client.content import Target
     from forkserver.client.local.names import Names
     from forkserver.client.outcome import Receipt
-    from forkserver.client.remote.content import Target
 
 GREETING = "Server {}; an empty line or Ctrl-D ends.\n"
 PROMPT = "Name of a file on the server: "

@@ -27,10 +27,9 @@ from forkserver.protocol.messages import Reply, Request, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from forkserver.client.content import Known, Target
     from forkserver.client.local.complete import CompleteFile
-    from forkserver.client.remote.answers import Known
     from forkserver.client.remote.connection import Session
-    from forkserver.client.remote.content import Target
 
 _USELESS = frozenset({"changed", "truncated"})
 """After such a failure the next run will not find the same file: what came of it is of no use."""

@@ -12,11 +12,11 @@ from forkserver.client.outcome import Failure, Receipt
 from forkserver.client.remote.answers import DIGEST, check_digest
 
 if TYPE_CHECKING:
+    from forkserver.client.content import Known
     from forkserver.client.fetch.selection import Item
     from forkserver.client.fetch.tree import Tree
     from forkserver.client.local.place import Place
     from forkserver.client.outcome import Served
-    from forkserver.client.remote.answers import Known
     from forkserver.client.remote.listing import Enclosed
 
 
