@@ -5,39 +5,44 @@ from __future__ import annotations
 TYPE_CHECKING = False  # ``typing`` takes time to import; type checkers take this name for true
 if TYPE_CHECKING:
     from forkserver.client.api import Client as Client
-    from forkserver.client.fetch.download import Receipt as Receipt
-    from forkserver.client.fetch.events import Event as Event
-    from forkserver.client.fetch.events import Failed as Failed
-    from forkserver.client.fetch.events import Fetched as Fetched
-    from forkserver.client.fetch.events import Progress as Progress
-    from forkserver.client.fetch.events import Skipped as Skipped
-    from forkserver.client.fetch.events import Summary as Summary
-    from forkserver.client.fetch.events import Waiting as Waiting
+    from forkserver.client.events import Event as Event
+    from forkserver.client.events import Failed as Failed
+    from forkserver.client.events import Fetched as Fetched
+    from forkserver.client.events import Progress as Progress
+    from forkserver.client.events import RetryEnded as RetryEnded
+    from forkserver.client.events import Retrying as Retrying
+    from forkserver.client.events import Skipped as Skipped
+    from forkserver.client.events import Summary as Summary
     from forkserver.client.local.target import Durable as Durable
     from forkserver.client.outcome import Exit as Exit
     from forkserver.client.outcome import Failure as Failure
+    from forkserver.client.outcome import Receipt as Receipt
     from forkserver.client.outcome import Served as Served
     from forkserver.client.remote.address import Address as Address
     from forkserver.client.remote.listing import Listed as Listed
     from forkserver.client.remote.metadata import Metadata as Metadata
 
+    Waiting: type[Retrying]
+
 _MODULES = {
     "Address": "remote.address",
     "Client": "api",
     "Durable": "local.target",
-    "Event": "fetch.events",
+    "Event": "events",
     "Exit": "outcome",
-    "Failed": "fetch.events",
+    "Failed": "events",
     "Failure": "outcome",
-    "Fetched": "fetch.events",
+    "Fetched": "events",
     "Listed": "remote.listing",
     "Metadata": "remote.metadata",
-    "Progress": "fetch.events",
-    "Receipt": "fetch.download",
+    "Progress": "events",
+    "Receipt": "outcome",
+    "RetryEnded": "events",
+    "Retrying": "events",
     "Served": "outcome",
-    "Skipped": "fetch.events",
-    "Summary": "fetch.events",
-    "Waiting": "fetch.events",
+    "Skipped": "events",
+    "Summary": "events",
+    "Waiting": "events",
 }
 __all__ = list(_MODULES)
 
@@ -48,4 +53,5 @@ def __getattr__(name: str) -> object:
         raise AttributeError(name)
     import importlib  # noqa: PLC0415 - fsget does without
 
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    return getattr(module, "Retrying" if name == "Waiting" else name)

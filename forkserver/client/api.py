@@ -22,27 +22,25 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Self
 
-from forkserver.client.fetch.download import Receipt, fetch_file
-from forkserver.client.fetch.events import Event, Progress, Summary, Waiting
+from forkserver.client.events import Event, Progress, Summary
+from forkserver.client.fetch.download import fetch_file
 from forkserver.client.fetch.job import NO_WISHES, Wishes
 from forkserver.client.local import checksums
 from forkserver.client.local.target import Durable, local_file
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Receipt
 from forkserver.client.remote.address import Address, local_name, parse_location, parse_server
 from forkserver.client.remote.connection import Session
 from forkserver.client.remote.listing import describe, entries
-from forkserver.client.remote.patience import Watcher
 from forkserver.client.remote.ratelimit import RateLimit
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterator
 
+    from forkserver.client.content import Target
     from forkserver.client.outcome import Served
-    from forkserver.client.remote.content import Target
     from forkserver.client.remote.listing import Listed
     from forkserver.client.remote.metadata import Metadata
-    from forkserver.client.remote.patience import Retry
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -58,13 +56,13 @@ class Client:
     ``timeout_s`` bounds connecting, and every time without a byte; ``retries`` is how often, one time after the other,
     servers that are busy or lost are asked again. ``rate`` bounds the bytes received in a second, by all connections
     together. ``on_event`` is called with every ``Event``, by whichever thread it happens in, one at a time for each
-    call. ``waiting`` makes what is told of each connection's waits, instead.
+    call.
 
     No two threads may use one client at a time. Raises ValueError for a server that is none, and for numbers that make
     no sense.
     """
 
-    def __init__(  # noqa: PLR0913 - what may be said of a run, each once
+    def __init__(
         self,
         *servers: str | Address,
         timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -72,7 +70,6 @@ class Client:
         connections: int = 1,
         rate: int | None = None,
         on_event: Callable[[Event], None] | None = None,
-        waiting: Callable[[], Watcher] | None = None,
     ) -> None:
         if not servers:
             raise ValueError("a client needs a server")
@@ -84,7 +81,6 @@ class Client:
         self._retries = retries
         self._throttle = None if rate is None else RateLimit(rate)
         self._on_event = on_event
-        self._waiting = waiting or (lambda: _Patience(on_event) if on_event else Watcher())
         self._session: Session | None = None
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -115,7 +111,7 @@ class Client:
             *servers,
             timeout_s=self._timeout_s,
             retries=self._retries,
-            waiting=self._waiting(),
+            on_event=self._on_event,
             throttle=self._throttle,
         )
         self._sessions.add(session)
@@ -234,14 +230,6 @@ class Client:
     def _own_name(self, name: Name) -> bytes:
         with _usage():
             return local_name(parse_location(b"/" + os.fsencode(name).removeprefix(b"/"), *self.servers))
-
-
-class _Patience(Watcher):
-    def __init__(self, on_event: Callable[[Event], None]) -> None:
-        self._on_event = on_event
-
-    def again(self, retry: Retry) -> None:
-        self._on_event(Waiting(retry.text(), retry.wait_s))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from forkserver.protocol.messages import Reply, Status
+from forkserver.protocol.messages import ProtocolError, Reply, Status
 
 
 class Exit(enum.IntEnum):
@@ -46,6 +46,25 @@ class Served(NamedTuple):
     pid: int
     start: str
     server: str = ""
+
+
+class Receipt(NamedTuple):
+    """The result of fetching one file, which is complete and verified.
+
+    ``served`` lists in order the processes that sent a part of the file in this run, or said that the file is
+    unchanged. ``received`` bytes came in this run, ``kept`` bytes were here before. ``digest`` is ``sha256:`` and
+    hexadecimal digits; None: the pieces were verified, and nobody asked for the digest of the whole. ``unchanged``: the
+    whole file was here before. ``began_anew``: a part of another version was here, and was discarded.
+    """
+
+    served: tuple[Served, ...]
+    size: int
+    received: int
+    digest: str | None
+    seconds: float
+    unchanged: bool = False
+    began_anew: bool = False
+    kept: int = 0
 
 
 class Reach(enum.IntEnum):
@@ -107,3 +126,8 @@ def refusal(reply: Reply, served: Served) -> Failure:
     if reply.status is Status.NOT_A_FILE and "directory" in reply.message:
         reason += "; -r fetches it, --list shows what is in it"
     return Failure(kind, reply.status.word, reason, served)
+
+
+def violation(error: ProtocolError, served: Served | None) -> Failure:
+    """Return the failure of a server that broke the protocol after it had shown that it speaks the protocol."""
+    return Failure(Exit.INTEGRITY, "protocol-error", f"the server broke the protocol: {error.message}", served)

@@ -39,8 +39,8 @@ LAYERS = {
     "client": {"protocol"},
 }
 # The same among the packages of the client, and the modules right beneath it that all of them may import.
-ROOMS = {"remote": set[str](), "local": {"remote"}, "fetch": {"remote", "local"}}
-SHARED = {"display", "outcome"}
+ROOMS = {"remote": set[str](), "local": set[str](), "fetch": {"remote", "local"}}
+SHARED = {"content", "display", "events", "outcome"}
 # The composition root: the one place that hands the child to the master.
 COMPOSITION_ROOT = "forkserver/master/__main__.py"
 # What runs in a master or a child, and what both may load.
@@ -279,6 +279,7 @@ PLANTED: list[tuple[Rule, Files]] = [
         {
             "forkserver/client/remote/a.py": "from forkserver.client.local import partial",
             "forkserver/client/local/a.py": "from forkserver.client.fetch.tree import Tree",
+            "forkserver/client/local/b.py": "if TYPE_CHECKING:\n    from forkserver.client.remote import listing",
             "forkserver/client/fetch/a.py": "from forkserver.client.api import Client",
         },
     ),

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forkserver.client.content import Known, Version
 from forkserver.client.local import leftovers, partial, smallfile
 from forkserver.client.local.target import Durable, LocalFile
 from forkserver.client.outcome import Failure
-from forkserver.client.remote.answers import Known, Version
 
 CONTENT = memoryview(b"content")
 KNOWN = Known(Version(len(CONTENT), "e-1", 0, "host:2057"), 0o644)

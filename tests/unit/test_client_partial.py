@@ -9,8 +9,8 @@ import os
 
 import pytest
 
+from forkserver.client.content import Version
 from forkserver.client.local.partial import PIECE_BYTES, STEP_BYTES, BeingFetched, Partial, find, names_beside
-from forkserver.client.remote.answers import Version
 
 SIZE = 2 * PIECE_BYTES + 1000
 CONTENT = os.urandom(SIZE)

@@ -8,10 +8,10 @@ import stat
 
 import pytest
 
+from forkserver.client.content import Known, Version
 from forkserver.client.local import smallfile
 from forkserver.client.local.target import Durable
 from forkserver.client.outcome import Failure, Reach
-from forkserver.client.remote.answers import Known, Version
 
 CONTENT = memoryview(b"content")
 NANOSECONDS = 1_624_000_000_123_456_789

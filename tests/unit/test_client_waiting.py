@@ -10,11 +10,12 @@ from typing import TextIO
 import pytest
 
 from forkserver.client.command.cells import cells, shorten
-from forkserver.client.command.progress import Progress, Speed, Waiting
+from forkserver.client.command.progress import Progress, RetryNotices, Speed
 from forkserver.client.command.report import complain
 from forkserver.client.command.statusline import StatusLine
+from forkserver.client.events import RetryEnded, Retrying
 from forkserver.client.outcome import Served
-from forkserver.client.remote.patience import FIRST_WAIT_S, LONGEST_WAIT_S, Retry, backoff
+from forkserver.client.remote.patience import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
 
 
 def test_waits_double_up_to_a_cap_and_differ_by_chance():
@@ -158,12 +159,12 @@ def test_a_line_never_reaches_the_last_column(columns, name, monkeypatch):
     progress = Progress(
         os.fsencode(name), line, lambda: [Served(4711, "1.0"), Served(4712, "1.0"), Served(4713, "1.0")]
     )
-    waiting = Waiting(line)
+    notices = RetryNotices(line)
     for second in range(8):
         clock.now = second
         progress.at(os.fsencode(name), second * 1_000_000, None if second < 4 else 9_000_000)
     clock.now = 20.0
-    waiting.again(retry(7, 1.9, 30.0))
+    notices(retry(7, 1.9, 30.0))
     drawn = re.split(r"\r|\x1b\[K|\n", terminal.getvalue())
     assert len(drawn) > 12
     assert all(cells(text) <= columns - 3 for text in drawn)
@@ -209,19 +210,19 @@ def test_a_terminal_that_lacks_characters_gets_escapes_that_fit():
     assert all(len(text) <= 77 for text in drawn.replace("\x1b[K", "").split("\r"))
 
 
-def retry(number: int, wait_s: float, lasting_s: float) -> Retry:
-    return Retry("h:1 is busy", "again", number, 10, wait_s, lasting_s)
+def retry(number: int, wait_s: float, lasting_s: float, session: int = 0) -> Retrying:
+    return Retrying(session, "h:1 is busy", "again", number, 10, wait_s, lasting_s)
 
 
 def told_at(*moments: float, wait_s: float = 0.0) -> str:
     terminal = Terminal()
     line, clock = status_line(terminal)
-    waiting = Waiting(line)
+    notices = RetryNotices(line)
     for number, moment in enumerate(moments, 1):
         clock.now = moment
-        waiting.again(retry(number, wait_s, moment))
-    waiting.clear()
-    waiting.clear()
+        notices(retry(number, wait_s, moment))
+    notices(RetryEnded(0))
+    notices(RetryEnded(0))
     return terminal.getvalue()
 
 
@@ -237,21 +238,21 @@ def test_a_server_busy_for_longer_is_one_line_that_is_taken_away():
 def test_a_wait_is_told_before_it_and_counted_down_until_the_answer():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    waiting = Waiting(line)
-    waiting.again(retry(6, 1.8, 4.0))
+    notices = RetryNotices(line)
+    notices(retry(6, 1.8, 4.0))
     for now in (0.5, 1.0, 1.5, 2.0):
         clock.now = now
         line.tick()
     seconds = re.findall(r"asking again( in \d s)? \(6 of 10\)", terminal.getvalue())
     assert seconds == [" in 2 s", " in 1 s", ""]
-    waiting.clear()
+    notices(RetryEnded(0))
     assert terminal.getvalue().endswith("\r\x1b[K")
 
 
 def test_an_answer_that_does_not_come_is_told_after_a_second_although_the_wait_was_short():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    Waiting(line).again(retry(1, 0.1, 0.0))
+    RetryNotices(line)(retry(1, 0.1, 0.0))
     clock.now = 0.9
     line.tick()
     assert terminal.getvalue() == ""
@@ -263,7 +264,7 @@ def test_an_answer_that_does_not_come_is_told_after_a_second_although_the_wait_w
 def test_the_bar_gives_way_to_the_notice_while_nothing_comes_and_is_shown_again_after_it():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    progress, one, other = Progress(b"f", line), Waiting(line), Waiting(line)
+    progress, notices = Progress(b"f", line), RetryNotices(line)
 
     def last() -> str:
         return terminal.getvalue().rpartition("\r")[2]
@@ -271,18 +272,18 @@ def test_the_bar_gives_way_to_the_notice_while_nothing_comes_and_is_shown_again_
     for second in range(3):
         clock.now = second
         progress(second, 4)
-    one.again(retry(2, 3.0, 5.0))
+    notices(retry(2, 3.0, 5.0, session=1))
     assert last().startswith("f  [")  # another connection may still get something
     clock.now = 2.6
     line.tick()
     assert last() == "fsget: h:1 is busy, asking again in 3 s (2 of 10)\x1b[K"
-    other.again(retry(3, 1.0, 5.0))
+    notices(retry(3, 1.0, 5.0, session=2))
     assert last() == "fsget: h:1 is busy, asking again in 1 s (3 of 10); 1 other connection waits\x1b[K"
     clock.now = 2.7
     progress(3, 4)
     assert last().startswith("f  [")
-    one.clear()
-    other.clear()
+    notices(RetryEnded(1))
+    notices(RetryEnded(2))
     progress.clear()
     assert last().startswith("f  [")
     assert last().endswith("\n")
@@ -295,7 +296,7 @@ def test_what_a_connection_waited_for_is_not_told_once_the_others_have_fetched_t
     for second in range(3):
         clock.now = second
         progress(second, 4)
-    Waiting(line).again(retry(2, 1.0, 5.0))
+    RetryNotices(line)(retry(2, 1.0, 5.0))
     progress(4, 4)
     progress.clear()
     clock.now = 60.0
@@ -307,8 +308,8 @@ def test_what_a_connection_waited_for_is_not_told_once_the_others_have_fetched_t
 def test_other_lines_do_not_meet_the_status_line(capfd):
     with open(1, "w", encoding="utf-8", closefd=False) as terminal:
         line, _ = status_line(terminal)
-        waiting = Waiting(line)
-        waiting.again(retry(6, 0.0, 4.0))
+        notices = RetryNotices(line)
+        notices(retry(6, 0.0, 4.0))
         complain("something else")
         line.close()
     assert capfd.readouterr().out == "\rfsget: h:1 is busy, asking again (6 of 10)\x1b[K\r\x1b[K"
@@ -316,9 +317,9 @@ def test_other_lines_do_not_meet_the_status_line(capfd):
 
 def test_without_a_terminal_waiting_is_silent():
     line = StatusLine(None)
-    waiting = Waiting(line)
-    waiting.again(retry(6, 0.0, 4.0))
-    waiting.clear()
+    notices = RetryNotices(line)
+    notices(retry(6, 0.0, 4.0))
+    notices(RetryEnded(0))
     progress = Progress(b"f", line)
     progress(1, 2)
     progress.clear()

@@ -24,7 +24,7 @@ from forkserver.client.outcome import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from forkserver.client.fetch.download import Receipt
+    from forkserver.client.outcome import Receipt
 
     Note = Callable[[bytes, Receipt], None]
     """Adds a file: its path relative to the directory that files are put in; its digest must be known."""

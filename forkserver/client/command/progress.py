@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from forkserver.client.command.cells import cells, shorten
 from forkserver.client.display import amount, counted, escape, processes, rate
-from forkserver.client.remote.patience import Watcher
+from forkserver.client.events import RetryEnded, Retrying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forkserver.client.command.statusline import StatusLine
+    from forkserver.client.events import Event
     from forkserver.client.outcome import Served
-    from forkserver.client.remote.patience import Retry
 
 FIRST_AFTER_S = 1.0
 EVERY_S = 0.1
@@ -150,29 +150,28 @@ def _duration(seconds: float) -> str:
     return f"{hours:d}:{minutes:02d}:{seconds:02d}"
 
 
-class Waiting(Watcher):
-    """What one connection tells in the status line of a server that must be asked again.
+class RetryNotices:
+    """Show in the status line which servers are being asked again: consumes ``Retrying`` and ``RetryEnded``.
 
-    The notice is shown when the retries take longer than a second in all.
+    A notice is shown when the retries of a session take longer than a second in all.
     """
 
     def __init__(self, line: StatusLine) -> None:
         self._line = line
 
-    def again(self, retry: Retry) -> None:
-        """Show the notice, in the place of an earlier one."""
-        if self._line.watched:
-            self._line.notify(self, Asking(retry, self._line))
-
-    def clear(self) -> None:
-        """The server has answered, or is given up: take the notice away."""
-        self._line.withdraw(self)
+    def __call__(self, event: Event) -> None:
+        """Show the notice of a session in the place of an earlier one, or take it away."""
+        if isinstance(event, Retrying):
+            if self._line.watched:
+                self._line.notify(event.session, Asking(event, self._line))
+        elif isinstance(event, RetryEnded):
+            self._line.withdraw(event.session)
 
 
 class Asking:
     """The notice of one retry: counts down until the server is asked, and stays until it has answered."""
 
-    def __init__(self, retry: Retry, line: StatusLine) -> None:
+    def __init__(self, retry: Retrying, line: StatusLine) -> None:
         now = line.clock()
         self._retry = retry
         self._line = line
@@ -186,7 +185,7 @@ class Asking:
         retry = self._retry
         left_s = math.ceil(self.asks_at - now)
         soon = f" in {left_s} s" if left_s > 0 else ""
-        whole = f"fsget: {self._line.printable(retry.text(soon))}"
+        whole = f"fsget: {self._line.printable(retry.text_with(soon))}"
         rest = f"; {counted(others, 'other connection')} {'waits' if others == 1 else 'wait'}" if others else ""
         asking = f"asking again{soon}"
         for text in (whole + rest, whole, f"{asking} ({retry.number} of {retry.most})" if retry.number else asking):

@@ -12,8 +12,7 @@ from forkserver.client.local.output import check_output, output_complaints
 from forkserver.client.outcome import Exit, Failure
 
 if TYPE_CHECKING:
-    from forkserver.client.fetch.download import Receipt
-    from forkserver.client.outcome import Served
+    from forkserver.client.outcome import Receipt, Served
     from forkserver.client.remote.address import Location
     from forkserver.client.remote.listing import Listed
     from forkserver.client.remote.metadata import Metadata

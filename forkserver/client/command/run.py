@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.api import Client
-from forkserver.client.command.progress import Progress, Waiting
+from forkserver.client.command.progress import Progress, RetryNotices
 from forkserver.client.command.report import Report, complain
 from forkserver.client.command.statusline import StatusLine
 from forkserver.client.display import count, counted, escape
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from forkserver.client.command.namelist import Unusable
     from forkserver.client.command.several import Several
     from forkserver.client.command.suggest import Suggester
-    from forkserver.client.fetch.download import Receipt
+    from forkserver.client.content import Target
     from forkserver.client.local.names import Names
-    from forkserver.client.remote.content import Target
+    from forkserver.client.outcome import Receipt
 
 GREETING = "Server {}; an empty line or Ctrl-D ends.\n"
 PROMPT = "Name of a file on the server: "
@@ -242,7 +242,7 @@ class Run:
                 retries=options.retries,
                 connections=options.connections,
                 rate=options.rate,
-                waiting=lambda: Waiting(self._line),
+                on_event=RetryNotices(self._line),
             )
         return client
 

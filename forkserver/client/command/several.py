@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from forkserver.client.command.progress import Progress
     from forkserver.client.command.report import Report
     from forkserver.client.command.run import Options
-    from forkserver.client.fetch.download import Receipt
     from forkserver.client.fetch.selection import Item
     from forkserver.client.fetch.watcher import Closed
     from forkserver.client.local.names import Names
+    from forkserver.client.outcome import Receipt
     from forkserver.client.remote.address import Location
 
 

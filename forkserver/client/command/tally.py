@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from forkserver.client.command.manifest import Note
     from forkserver.client.command.progress import Progress
     from forkserver.client.command.report import Report
-    from forkserver.client.fetch.download import Receipt
     from forkserver.client.fetch.selection import Item
     from forkserver.client.fetch.watcher import Closed
-    from forkserver.client.outcome import Failure, Served
+    from forkserver.client.outcome import Failure, Receipt, Served
     from forkserver.client.remote.address import Location
 
 _MOST_PIDS = 4

@@ -13,8 +13,8 @@ from forkserver.protocol.messages import Request, Status
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from forkserver.client.content import Version
     from forkserver.client.local.complete import CompleteFile
-    from forkserver.client.remote.answers import Version
     from forkserver.client.remote.connection import Session
 
 _WINDOW = 16

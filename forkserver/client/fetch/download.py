@@ -13,47 +13,27 @@ in doubt, as if another server had sent it. A long file that is here already is 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from forkserver.client.fetch.compare import compare, digests
 from forkserver.client.fetch.job import NO_WISHES, Job, Wishes
 from forkserver.client.fetch.puller import Helper, Puller
 from forkserver.client.local.complete import complete_file
 from forkserver.client.local.partial import PIECE_BYTES
-from forkserver.client.outcome import Exit, Failure, Served
+from forkserver.client.outcome import Exit, Failure, Receipt
 from forkserver.client.remote.answers import DIGEST, Changed, NoDigests, answered_by, understand
 from forkserver.protocol.messages import Reply, Request, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from forkserver.client.content import Known, Target
     from forkserver.client.local.complete import CompleteFile
-    from forkserver.client.remote.answers import Known
     from forkserver.client.remote.connection import Session
-    from forkserver.client.remote.content import Target
 
 _USELESS = frozenset({"changed", "truncated"})
 """After such a failure the next run will not find the same file: what came of it is of no use."""
 _PATIENCE_S = 1.0
-
-
-class Receipt(NamedTuple):
-    """A file that is here, whole and verified.
-
-    ``served`` is who sent a part of it in this run, in order, or said that there is no need to. ``received`` is how
-    many bytes came, and ``kept`` how many were here before. ``digest`` is ``sha256:`` and hexadecimal digits, or None
-    where the pieces were verified and nobody asked for that of the whole. ``seconds`` is what it took. ``unchanged``:
-    it was here before. ``began_anew``: a part of another version was.
-    """
-
-    served: tuple[Served, ...]
-    size: int
-    received: int
-    digest: str | None
-    seconds: float
-    unchanged: bool = False
-    began_anew: bool = False
-    kept: int = 0
 
 
 def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from forkserver.client.content import Target, Version
     from forkserver.client.outcome import Served
-    from forkserver.client.remote.answers import Version
-    from forkserver.client.remote.content import Target
 
 
 class Wishes(NamedTuple):

@@ -6,20 +6,11 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from forkserver.client.content import Known, Version
 from forkserver.client.display import count
 from forkserver.client.fetch.compare import Moved
 from forkserver.client.outcome import Exit, Failure
-from forkserver.client.remote.answers import (
-    DIGEST,
-    ENDINGS,
-    PASSING,
-    Changed,
-    Known,
-    Version,
-    check_promise,
-    receive,
-    understand,
-)
+from forkserver.client.remote.answers import DIGEST, ENDINGS, PASSING, Changed, check_promise, receive, understand
 from forkserver.protocol.messages import Reply, Request, Status
 
 if TYPE_CHECKING:

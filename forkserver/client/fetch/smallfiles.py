@@ -6,18 +6,17 @@ import time
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from forkserver.client.fetch.download import Receipt
 from forkserver.client.local.smallfile import put
 from forkserver.client.local.target import check_name, check_place
-from forkserver.client.outcome import Failure
+from forkserver.client.outcome import Failure, Receipt
 from forkserver.client.remote.answers import DIGEST, check_digest
 
 if TYPE_CHECKING:
+    from forkserver.client.content import Known
     from forkserver.client.fetch.selection import Item
     from forkserver.client.fetch.tree import Tree
     from forkserver.client.local.place import Place
     from forkserver.client.outcome import Served
-    from forkserver.client.remote.answers import Known
     from forkserver.client.remote.listing import Enclosed
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forkserver.client.fetch.events import Failed, Fetched, Skipped, Summary
+from forkserver.client.events import Failed, Fetched, Skipped, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from forkserver.client.fetch.download import Receipt
-    from forkserver.client.fetch.events import Event
+    from forkserver.client.events import Event
     from forkserver.client.fetch.selection import Item
-    from forkserver.client.outcome import Failure
+    from forkserver.client.outcome import Failure, Receipt
 
 
 class Watcher:

@@ -15,14 +15,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.fetch.compare import Moved, compare
-from forkserver.client.fetch.download import Receipt, fetch_file
+from forkserver.client.fetch.download import fetch_file
 from forkserver.client.fetch.smallfiles import SmallFiles
 from forkserver.client.local import validator
 from forkserver.client.local.complete import complete_file
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.local.place import Place
 from forkserver.client.local.target import LocalFile
-from forkserver.client.outcome import Exit, Failure, Reach
+from forkserver.client.outcome import Exit, Failure, Reach, Receipt
 from forkserver.client.remote.answers import (
     DIGEST,
     Changed,

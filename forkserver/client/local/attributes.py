@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from forkserver.client.local import validator
 
 if TYPE_CHECKING:
-    from forkserver.client.remote.answers import Known
+    from forkserver.client.content import Known
 
 _ORDINARY_MODE = 0o666
 _EXECUTE = 0o111

@@ -14,7 +14,7 @@ from forkserver.client.local.partial import PIECE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from forkserver.client.remote.answers import Known
+    from forkserver.client.content import Known
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 

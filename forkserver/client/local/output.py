@@ -10,16 +10,16 @@ import sys
 from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
+from forkserver.client.content import Version
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.local.target import complaints, local_failure
 from forkserver.client.outcome import Exit, Failure
-from forkserver.client.remote.answers import Version
 from forkserver.protocol.messages import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from forkserver.client.remote.answers import Known
+    from forkserver.client.content import Known
 
 
 class PassingOn:

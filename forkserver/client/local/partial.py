@@ -25,7 +25,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from forkserver.client.remote.answers import Version
+from forkserver.client.content import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

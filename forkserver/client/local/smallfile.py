@@ -11,7 +11,7 @@ from forkserver.client.local.attributes import permissions
 from forkserver.client.local.target import NEW, Durable, local_failure, reason_of, sync_content, sync_name
 
 if TYPE_CHECKING:
-    from forkserver.client.remote.answers import Known
+    from forkserver.client.content import Known
 
 
 def put(directory_fd: int, path: bytes, content: memoryview, known: Known, durable: Durable) -> None:

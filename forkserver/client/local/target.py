@@ -11,17 +11,17 @@ import threading
 from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
+from forkserver.client.content import Version
 from forkserver.client.display import counted, escape
 from forkserver.client.local import checksums, partial
 from forkserver.client.local.attributes import give_metadata
 from forkserver.client.local.partial import PIECE_BYTES, STEP_BYTES, BeingFetched, Partial
 from forkserver.client.outcome import Exit, Failure, Reach
-from forkserver.client.remote.answers import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from forkserver.client.remote.answers import Known
+    from forkserver.client.content import Known
 
 _RESERVE_BYTES = 1 << 26
 _SMALL_BYTES = 1 << 16

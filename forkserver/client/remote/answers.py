@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from forkserver.client.outcome import Exit, Failure, Served, refusal
+from forkserver.client.content import Known, Version
+from forkserver.client.outcome import Exit, Failure, Served, refusal, violation
 from forkserver.client.remote import metadata
-from forkserver.client.remote.connection import violation
 from forkserver.protocol.messages import End, ProtocolError, Reply, Status, Trailer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from forkserver.client.content import Target
     from forkserver.client.remote.connection import Session
-    from forkserver.client.remote.content import Target
 
 DIGEST = "sha256"
 ENDINGS = {
@@ -51,27 +51,6 @@ def answered_by(session: Session) -> Served:
     if session.served is None:
         raise AssertionError("there has been an answer")
     return session.served
-
-
-class Version(NamedTuple):
-    """One version of one file on one server. Times are nanoseconds since 1970; ``etag`` is the server's validator."""
-
-    size: int
-    etag: str
-    mtime_ns: int
-    server: str
-
-    @property
-    def origin(self) -> tuple[str, str]:
-        """What tells apart the versions of one file, on whatever servers."""
-        return self.etag, self.server
-
-
-class Known(NamedTuple):
-    """What the server said of the file when it was first asked: its version and its permission bits."""
-
-    version: Version
-    mode: int
 
 
 def understand(session: Session, reply: Reply) -> Known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -10,17 +11,19 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from forkserver.client.display import counted
-from forkserver.client.outcome import Exit, Failure, Served, refusal
+from forkserver.client.events import RetryEnded, Retrying
+from forkserver.client.outcome import Exit, Failure, Served, refusal, violation
 from forkserver.client.remote import banner
 from forkserver.client.remote.dial import NoAnswer, connect, hang_up
-from forkserver.client.remote.patience import Retry, Watcher, turns
+from forkserver.client.remote.patience import turns
 from forkserver.protocol.framing import ReplyStream
 from forkserver.protocol.messages import Entry, ProtocolError, Reply, Request, Status, Trailer
 from forkserver.protocol.native import decode_number, encode_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from forkserver.client.events import Event
     from forkserver.client.remote.address import Address
     from forkserver.client.remote.ratelimit import RateLimit
 
@@ -28,6 +31,7 @@ WINDOW = 64
 """Requests on the way: enough to hide the way there and back, few enough to do again after a lost connection."""
 MIN_RATE = 128
 """Bytes a second that must come of an answer, on the average of ``timeout_s``: a server that trickles is given up."""
+_numbers = itertools.count()
 _BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})
 _Piece = TypeVar("_Piece", memoryview, Entry)
 
@@ -37,8 +41,8 @@ class Session:
 
     Of several ``addresses`` one is asked: the first, and, where it is not to be had, the next. ``timeout_s`` bounds
     connecting, and every time without a byte, or with hardly any. ``retries`` is how often, one time after the other,
-    servers that are busy or do not answer are asked again; ``waiting`` is told of it. ``throttle`` bounds how fast is
-    received.
+    servers that are busy or do not answer are asked again. ``throttle`` bounds how fast is received. ``on_event`` is
+    called with ``Retrying`` before a request is made again, and then with ``RetryEnded``, perhaps by another thread.
     """
 
     def __init__(
@@ -46,13 +50,15 @@ class Session:
         *addresses: Address,
         timeout_s: float,
         retries: int,
-        waiting: Watcher | None = None,
+        on_event: Callable[[Event], None] | None = None,
         throttle: RateLimit | None = None,
     ) -> None:
         self._addresses = deque(addresses)
         self._timeout_s = timeout_s
         self._retries = retries
-        self._waiting = waiting or Watcher()
+        self.number = next(_numbers)
+        self._tell = on_event or (lambda _event: None)
+        self._retrying = False
         self._throttle = throttle
         self._socket: socket.socket | None = None
         self._stream = ReplyStream()
@@ -92,9 +98,8 @@ class Session:
     def interrupt(self) -> None:
         """For another thread: the one that waits for this server finds the connection lost, and makes no other."""
         self._interrupted.set()
-        self._waiting.clear()
-        connected = self._socket
-        if connected is not None:
+        self._end_retries()
+        if (connected := self._socket) is not None:
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
 
@@ -141,7 +146,13 @@ class Session:
         if self._socket is not None and self._unsent:
             line = b"".join(self._unsent)
             self._unsent.clear()
-            self._send(self._socket, line)
+            try:
+                self._socket.sendall(line)
+            except TimeoutError:
+                raise self._silence() from None
+            except OSError:
+                # The server hung up. It may have said why before it did: that is still there to be read.
+                return
 
     def reply(self) -> Reply:
         """The first line of the next answer, as ``ask`` gives it. Raises Failure; then that is still to be answered."""
@@ -150,7 +161,7 @@ class Session:
         try:
             return self._reply_patiently()
         finally:
-            self._waiting.clear()
+            self._end_retries()
 
     def renew(self) -> None:
         """Something has succeeded: retries are counted anew."""
@@ -165,18 +176,23 @@ class Session:
         turn = next(self._waits, None)
         if turn is None or self._interrupted.is_set():
             raise failure
-        number, wait_s = turn
-        before = self.address
+        (number, wait_s), before = turn, self.address
         self.close()
         self._addresses.rotate(-1)
         self._unasked = max(self._unasked - 1, 0)
         asks = "again" if self.address == before else str(self.address)
         lasting_s = time.monotonic() - self._failing_since
         # Tell before waiting: the notice counts down, and stays until ``reply`` has an answer.
-        self._waiting.again(Retry(f"{before} {state}", asks, number, self._retries, wait_s, lasting_s))
+        self._retrying = True
+        self._tell(Retrying(self.number, f"{before} {state}", asks, number, self._retries, wait_s, lasting_s))
         if self._interrupted.wait(wait_s):
-            self._waiting.clear()
+            self._end_retries()
             raise failure
+
+    def _end_retries(self) -> None:
+        if self._retrying:
+            self._retrying = False
+            self._tell(RetryEnded(self.number))
 
     def exclude(self) -> bool:
         """Do not ask the present server any more. Gives whether there is another."""
@@ -215,8 +231,7 @@ class Session:
     def receive(self, wanted: type[_Piece]) -> _Piece | Trailer:
         """The next piece of the answer's rest, ``memoryview`` of a GET or ``Entry`` of a LIST; the trailer is the last.
 
-        A ``memoryview`` holds until the next call. A trailer that comes before all of the content is an early one, and
-        never ``ok``. Raises Failure.
+        A ``memoryview`` holds until the next call. A trailer before the content's end is never ``ok``. Raises Failure.
         """
         try:
             event = self._next_event()
@@ -301,15 +316,6 @@ class Session:
         self._stream.expect(request)
         self._unsent.append(encode_request(request))
 
-    def _send(self, connected: socket.socket, line: bytes) -> None:
-        try:
-            connected.sendall(line)
-        except TimeoutError:
-            raise self._silence() from None
-        except OSError:
-            # The server hung up. It may have said why before it did: that is still there to be read.
-            return
-
     def _next_event(self) -> Reply | Entry | Trailer | memoryview:
         while True:
             event = self._stream.next_event()
@@ -381,19 +387,14 @@ class Session:
         served = self.served if self._heard else None
         why = f"{self.address} sent nothing for {self._timeout_s:g} s"
         if not self._speaks:
-            why += "" if self._first else ": perhaps it is full"
-            why += banner.advice(self._first, self.address.port)
+            why += ("" if self._first else ": perhaps it is full") + banner.advice(self._first, self.address.port)
         return Failure(Exit.UNREACHABLE, "timeout", why, served)
 
     def _violation(self, error: ProtocolError) -> Failure:
         self.close()
         if not self._speaks:
-            why = f"{self.address} does not speak the forkserver protocol"
-            why += banner.advice(self._first, self.address.port)
+            why = f"{self.address} does not speak the forkserver protocol" + banner.advice(
+                self._first, self.address.port
+            )
             return Failure(Exit.UNREACHABLE, "not-a-forkserver", why)
         return violation(error, self.served)
-
-
-def violation(error: ProtocolError, served: Served | None) -> Failure:
-    """The failure of a server that broke the protocol after it had shown that it speaks it."""
-    return Failure(Exit.INTEGRITY, "protocol-error", f"the server broke the protocol: {error.message}", served)

@@ -6,10 +6,11 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkserver.client.outcome import Exit, Failure, Served, refusal
+from forkserver.client.content import Known, Version
+from forkserver.client.outcome import Exit, Failure, Served, refusal, violation
 from forkserver.client.remote import metadata
-from forkserver.client.remote.answers import DIGEST, ENDINGS, Known, Version, answered_by, may_pass
-from forkserver.client.remote.connection import WINDOW, violation
+from forkserver.client.remote.answers import DIGEST, ENDINGS, answered_by, may_pass
+from forkserver.client.remote.connection import WINDOW
 from forkserver.protocol.messages import MAX_LISTED_BYTES, End, Entry, ProtocolError, Reply, Request, Status, Trailer
 from forkserver.protocol.native import decode_number
 

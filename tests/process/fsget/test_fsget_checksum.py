@@ -7,8 +7,8 @@ import os
 
 import pytest
 
+from forkserver.client.content import Version
 from forkserver.client.local.partial import PIECE_BYTES, Partial
-from forkserver.client.remote.answers import Version
 
 UNCHANGED = b"FS1 304 unchanged %s type=file size=1 mtime=1624000000.000000000 mode=644 etag=e-1\n"
 BIG = bytes(PIECE_BYTES + 1)
