@@ -13,8 +13,9 @@ import click
 from forkserver import __version__
 from forkserver.client.command import config, interrupt, parameters
 from forkserver.client.command.combination import check_combination
-from forkserver.client.command.report import complain
-from forkserver.client.command.run import Options, Run
+from forkserver.client.command.options import Options
+from forkserver.client.command.report import Report, complain
+from forkserver.client.command.run import Run
 from forkserver.client.display import escape
 from forkserver.client.local.output import check_output, output_complaints
 from forkserver.client.local.target import Durable
@@ -347,18 +348,21 @@ def _main() -> int:
 
 
 def _act(options: Options, locations: list[Location] | None, more: Iterable[list[Location | Unusable]]) -> Exit:
+    # A content or a list takes standard output; results go to standard error then.
+    to_stderr = b"-" in (options.output, options.manifest)
+    report = Report(as_json=options.as_json, quiet=options.quiet, to_stderr=to_stderr)
     if options.listed is not None:
         from forkserver.client.command.verify import verify  # noqa: PLC0415 - no run does both
 
-        return verify(options.listed, options.directory, options.report())
+        return verify(options.listed, options.directory, report)
     if locations is None:
-        return Run(options).prompt()
+        return Run(options, report).prompt()
     if options.manifest is None:
-        return Run(options).names(locations, more)
+        return Run(options, report).names(locations, more)
     from forkserver.client.command.manifest import manifest  # noqa: PLC0415 - most runs write none
 
     with manifest(options.manifest, options.directory, options.file_durable) as note:
-        return Run(options, note).names(locations, more)
+        return Run(options, report, note).names(locations, more)
 
 
 def _confess(error: Exception) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from forkserver.client.command.run import Options
+    from forkserver.client.command.options import Options
 
 
 def check_combination(options: Options, names: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from forkserver.protocol.messages import MAX_REQUEST_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from forkserver.client.command.run import Options
+    from forkserver.client.command.options import Options
     from forkserver.client.remote.address import Location
 
 _BLOCK_BYTES = 1 << 16
