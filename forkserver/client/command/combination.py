@@ -1,4 +1,4 @@
-"""Options of the command line that do not go together. Runs at the user's."""
+"""Refuse options of the command line that do not go together. Runs in the client."""
 
 from __future__ import annotations
 
