@@ -5,14 +5,21 @@ from __future__ import annotations
 TYPE_CHECKING = False  # ``typing`` takes time to import; type checkers take this name for true
 if TYPE_CHECKING:
     from forkserver.client.api import Client as Client
+    from forkserver.client.events import Deleted as Deleted
     from forkserver.client.events import Event as Event
     from forkserver.client.events import Failed as Failed
     from forkserver.client.events import Fetched as Fetched
+    from forkserver.client.events import LeftOut as LeftOut
+    from forkserver.client.events import Planned as Planned
     from forkserver.client.events import Progress as Progress
     from forkserver.client.events import RetryEnded as RetryEnded
     from forkserver.client.events import Retrying as Retrying
     from forkserver.client.events import Skipped as Skipped
     from forkserver.client.events import Summary as Summary
+    from forkserver.client.events import Swept as Swept
+    from forkserver.client.events import Useless as Useless
+    from forkserver.client.events import Waiting as Waiting
+    from forkserver.client.events import WouldFetch as WouldFetch
     from forkserver.client.local.target import Durable as Durable
     from forkserver.client.outcome import Exit as Exit
     from forkserver.client.outcome import Failure as Failure
@@ -22,19 +29,20 @@ if TYPE_CHECKING:
     from forkserver.client.remote.listing import Listed as Listed
     from forkserver.client.remote.metadata import Metadata as Metadata
 
-    Waiting: type[Retrying]
-
 _MODULES = {
     "Address": "remote.address",
     "Client": "api",
+    "Deleted": "events",
     "Durable": "local.target",
     "Event": "events",
     "Exit": "outcome",
     "Failed": "events",
     "Failure": "outcome",
     "Fetched": "events",
+    "LeftOut": "events",
     "Listed": "remote.listing",
     "Metadata": "remote.metadata",
+    "Planned": "events",
     "Progress": "events",
     "Receipt": "outcome",
     "RetryEnded": "events",
@@ -42,7 +50,10 @@ _MODULES = {
     "Served": "outcome",
     "Skipped": "events",
     "Summary": "events",
+    "Swept": "events",
+    "Useless": "events",
     "Waiting": "events",
+    "WouldFetch": "events",
 }
 __all__ = list(_MODULES)
 
@@ -53,5 +64,4 @@ def __getattr__(name: str) -> object:
         raise AttributeError(name)
     import importlib  # noqa: PLC0415 - fsget does without
 
-    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    return getattr(module, "Retrying" if name == "Waiting" else name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

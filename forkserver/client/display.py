@@ -1,7 +1,7 @@
-"""Bytes, numbers and times as people read them. Runs at the user's.
+"""Show names, numbers and times to people. Runs in the client.
 
-Names come from file systems and servers nobody here controls, and can hold what a terminal obeys: every name shown goes
-through ``escape``.
+Names come from untrusted file systems and servers, and can contain control sequences of terminals. Every name that is
+shown must go through ``escape``.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ _VISIBLE = {
 
 
 def decode(name: bytes) -> str:
-    """A name as text; bytes that are no UTF-8 become lone surrogates, and ``os.fsencode`` gives them back."""
+    """Return a name as text. Bytes that are not UTF-8 become lone surrogates, which ``os.fsencode`` turns back."""
     return name.decode("utf-8", "surrogateescape")
 
 
 def escape(name: bytes | str) -> str:
-    r"""A name as printable text: whatever a terminal could obey, or is no UTF-8, becomes ``\x1b`` or ``\u202e``."""
+    r"""Return a name as printable text: controls, and bytes that are not UTF-8, become ``\x1b`` or ``\u202e``."""
     return (decode(name) if isinstance(name, bytes) else name).translate(_VISIBLE)
 
 
 def count(size: int) -> str:
-    """A size in bytes, ``73,400,320``."""
+    """Return a number with separators: ``73,400,320``."""
     return f"{size:,}"
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return ``number`` with its noun: ``1 file``, ``1,204 files``. ``plural`` is needed where it is not noun and s."""
+    """Return ``number`` with its noun: ``1 file``, ``1,204 files``. ``plural`` is needed if it is not noun and s."""
     return f"{count(number)} {noun if number == 1 else plural or noun + 's'}"
 
 
 def rate(bytes_a_second: float) -> str:
-    """Return a rate with three or more digits that tell something: ``812 B/s``, ``38.6 kB/s``, ``1,204.5 MB/s``."""
+    """Return a rate with three or more significant digits: ``812 B/s``, ``38.6 kB/s``, ``1,204.5 MB/s``."""
     return f"{_scaled(bytes_a_second)}/s"
 
 
@@ -60,16 +60,16 @@ def amount(size: int) -> str:
 
 
 def _scaled(size: float) -> str:
-    # Decide by what is shown after rounding: 999.96 kB would be shown as 1,000.0 kB.
+    # Choose the unit after rounding: otherwise 999.96 kB would be shown as 1,000.0 kB.
     if size < 999.5:  # noqa: PLR2004 - as the comment says
         return f"{size:.0f} B"
     return f"{size / 1e3:.1f} kB" if size < 999_950 else f"{size / 1e6:,.1f} MB"  # noqa: PLR2004 - likewise
 
 
 def local_time(word: str) -> str:
-    """A time of the wire in the user's time zone, ``2021-06-18 09:06:40``; as it is where the calendar ends.
+    """Return a time of the wire in the user's time zone, ``2021-06-18 09:06:40``, or ``@SECONDS`` outside the calendar.
 
-    Raises ProtocolError if it is no time.
+    Raises ProtocolError if ``word`` is no time.
     """
     seconds = decode_time(word) // 1_000_000_000
     try:
@@ -79,7 +79,7 @@ def local_time(word: str) -> str:
 
 
 def permissions(kind: str, word: str) -> str:
-    """Kind and octal mode of the wire as ``ls -l`` has them, ``-rw-r--r--``. Raises ProtocolError if it is no mode."""
+    """Return kind and octal mode of the wire as ``ls -l`` shows them: ``-rw-r--r--``. Raises ProtocolError."""
     bits = [decode_number(digit) for digit in word]
     if not 0 < len(bits) <= 4 or max(bits) > 7:  # noqa: PLR2004 - four octal digits
         raise ProtocolError(Status.BAD_REQUEST, "a mode has one to four octal digits")
@@ -87,7 +87,7 @@ def permissions(kind: str, word: str) -> str:
 
 
 def processes(served: Iterable[Served], most: int = 1000) -> str:
-    """``PID 17``, or ``PIDs 17, 18 and 4 others``; where there are several servers, each with that of its own."""
+    """Return ``PID 17`` or ``PIDs 17, 18 and 4 others``. With several servers, each PID has its server."""
     among = list(dict.fromkeys((each.pid, each.server) for each in served))
     several = len({server for _, server in among}) > 1
     shown = ", ".join(f"{pid} of {server}" if several else str(pid) for pid, server in among[:most])

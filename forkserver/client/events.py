@@ -1,19 +1,26 @@
-"""The events of a fetch: what the library, the status line and the report are told. Runs at the user's."""
+"""What a fetch does, as typed values: ``on_event`` is called with each. Runs in the client."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from forkserver.client.outcome import Failure, Receipt
 
 
 class Progress(NamedTuple):
-    """``here`` of ``size`` bytes of the file ``name`` have arrived. Sent for every 256 KiB or less."""
+    """``here`` of ``size`` bytes of the file ``name`` are here, and ``kept`` of them were here before this run.
+
+    The first event of a file comes before any byte came, each later one after at most 256 KiB. A file of a tree that
+    comes in one go has none.
+    """
 
     name: bytes
     here: int
     size: int
+    kept: int = 0
 
 
 class Retrying(NamedTuple):
@@ -44,14 +51,24 @@ class Retrying(NamedTuple):
         return f"{self.reason}, asking {self.asks}{soon}{count}"
 
 
+Waiting = Retrying
+"""The library's name for ``Retrying``."""
+
+
 class RetryEnded(NamedTuple):
     """The retries of a session are over: a server has answered, or all are given up. May be sent more than once."""
 
     session: int
 
 
+class Planned(NamedTuple):
+    """The plan of a tree is complete: its files have ``size`` bytes in all."""
+
+    size: int
+
+
 class Fetched(NamedTuple):
-    """A file of a tree is complete. ``path`` is relative to the directory that the tree goes to."""
+    """A file of a tree is here. ``path`` is relative to the directory that the tree goes to."""
 
     name: bytes
     path: bytes
@@ -59,22 +76,81 @@ class Fetched(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A file or directory of a tree could not be fetched."""
+    """A file or directory of a tree could not be fetched, listed or deleted.
+
+    ``directory``, if it is not None, is a local directory, relative to the directory that the tree goes to, that
+    nothing can be written into. The event comes once for the directory, whose name is ``name``, and a ``LeftOut``
+    follows for each file that belongs there.
+    """
 
     name: bytes
     failure: Failure
+    directory: bytes | None = None
+
+
+class LeftOut(NamedTuple):
+    """A file was not tried because of the ``failure`` of its local ``directory``; None stands for the whole disk."""
+
+    name: bytes
+    failure: Failure
+    directory: bytes | None = None
 
 
 class Skipped(NamedTuple):
-    """A directory of a tree was skipped: it is behind a symbolic link. It can be fetched by its own name."""
+    """A directory of a tree lies behind a symbolic link. It can be fetched by its own name."""
 
     name: bytes
 
 
-class Summary(NamedTuple):
-    """The result of fetching a tree: counts of files, and bytes in all.
+class WouldFetch(NamedTuple):
+    """A dry run would fetch a file of ``size`` bytes to ``path``."""
 
-    A directory that cannot be written to counts as one failure. The files that belong there do not count.
+    name: bytes
+    path: bytes
+    size: int
+
+
+class Deleted(NamedTuple):
+    """The local ``path``, which the server does not have, was deleted, or would be in a dry run."""
+
+    path: bytes
+
+
+class Swept(NamedTuple):
+    """So many temporary files of killed runs were removed."""
+
+    files: int
+
+
+class Useless(NamedTuple):
+    """The local part ``path``, of ``size`` bytes, is of the file ``source``, which the server no longer has."""
+
+    path: bytes
+    source: bytes
+    size: int
+
+
+Event: TypeAlias = (
+    Progress
+    | Retrying
+    | RetryEnded
+    | Planned
+    | Fetched
+    | Failed
+    | LeftOut
+    | Skipped
+    | WouldFetch
+    | Deleted
+    | Swept
+    | Useless
+)
+OnEvent: TypeAlias = "Callable[[Event], None]"
+
+
+class Summary(NamedTuple):
+    """Counts of the files of a tree, and bytes in all.
+
+    A directory that nothing could be written into counts as one failure, and the files that belong there do not count.
     """
 
     files: int
@@ -82,6 +158,3 @@ class Summary(NamedTuple):
     failed: int
     size: int
     received: int
-
-
-Event = Progress | Retrying | RetryEnded | Fetched | Failed | Skipped

@@ -43,7 +43,7 @@ def crowd(tmp_path, begin, backlog, eventually, contents):
     def thread(server, number: int) -> None:
         session = Session(Address(server.host, server.port), timeout_s=30, retries=30)
         with local_file(os.fsencode(tmp_path / f"{number}" / name(number))) as target:
-            fetch_file(session, b"/" + name(number).encode(), target, lambda _received, _size: None)
+            fetch_file(session, b"/" + name(number).encode(), target, lambda _event: None)
         session.close()
 
     def run(server, programs: int, released: Callable[[], None] = lambda: None) -> None:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from forkserver.client import Client, Exit, Failed, Failure, Fetched, Progress, Skipped, Waiting
+from forkserver.client import Client, Exit, Failed, Failure, Fetched, Planned, Progress, Retrying, Skipped, Waiting
 from forkserver.client.local.partial import PIECE_BYTES
 
 
@@ -87,7 +87,7 @@ def test_a_tree_is_fetched_and_its_events_told(client, events, root):
     assert summary == (1, 0, 0, 1, 1)
     assert os.listdir("tree/sub") == []
     assert client.fetch_tree("tree").unchanged == 1
-    assert {type(event) for event in events} == {Fetched, Skipped}
+    assert {type(event) for event in events} == {Planned, Fetched, Skipped}
     os.mkdir("blocked")
     os.mkdir("blocked/tree")
     os.mkdir("blocked/tree/a")
@@ -117,8 +117,9 @@ def test_a_server_that_is_asked_again_is_told(serve, tmp_path, events):
 
     with Client(f"{server.host}:{server.port}", on_event=release) as client:
         client.fetch("hello.txt", tmp_path / "here")
-    waited = [event for event in events if isinstance(event, Waiting)]
+    waited = [event for event in events if isinstance(event, Retrying)]
     assert waited
+    assert Waiting is Retrying
     assert all("is busy, asking again (" in event.text and event.wait_s > 0 for event in waited)
 
 

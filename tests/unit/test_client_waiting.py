@@ -10,7 +10,7 @@ from typing import TextIO
 import pytest
 
 from forkserver.client.command.cells import cells, shorten
-from forkserver.client.command.progress import Progress, RetryNotices, Speed
+from forkserver.client.command.progress import ProgressBar, RetryNotices, Speed
 from forkserver.client.command.report import complain
 from forkserver.client.command.statusline import StatusLine
 from forkserver.client.events import RetryEnded, Retrying
@@ -51,12 +51,12 @@ def status_line(terminal: TextIO | None = None) -> tuple[StatusLine, Clock]:
 def shown_at(*moments: float, before: int = 0) -> str:
     terminal = Terminal()
     line, clock = status_line(terminal)
-    progress = Progress(b"big\x1b.log", line, lambda: [Served(4711, "1.0")])
-    progress(before, 4_000_000 + before)
+    progress = ProgressBar(b"big\x1b.log", line, lambda: [Served(4711, "1.0")])
+    progress.update(before, 4_000_000 + before, before)
     for moment in moments:
         clock.now = moment
-        progress(before + int(moment * 1_000_000), 4_000_000 + before)
-    progress.clear()
+        progress.update(before + int(moment * 1_000_000), 4_000_000 + before, before)
+    progress.finish()
     return terminal.getvalue()
 
 
@@ -92,11 +92,11 @@ def test_the_terminal_keeps_its_cursor_and_gets_a_fresh_line_back():
 def test_how_much_there_is_may_be_known_only_later():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    progress = Progress(b"tree", line, lambda: [Served(4711, "1.0")])
+    progress = ProgressBar(b"tree", line, lambda: [Served(4711, "1.0")])
     for moment, size in ((0.5, None), (2.0, None), (3.0, None), (4.0, 10_000_000), (5.0, 10_000_000)):
         clock.now = moment
-        progress.at(b"tree/name", int(moment * 1_000_000), size)
-    progress.clear()
+        progress.update(int(moment * 1_000_000), size, name=b"tree/name")
+    progress.finish()
     *_, before, _, after = terminal.getvalue().replace("\x1b[K", "").split("\r")
     assert "1.0 MB/s  3.0 MB so far  PID 4711" in before
     assert "%" not in before
@@ -128,10 +128,10 @@ def test_a_time_in_which_the_process_was_stopped_does_not_count():
 def test_a_transfer_that_stalls_gets_slower():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    progress = Progress(b"f", line)
+    progress = ProgressBar(b"f", line)
     for second in range(4):
         clock.now = second
-        progress(second * 1_000_000, 9_000_000)
+        progress.update(second * 1_000_000, 9_000_000)
     for second in range(4, 10):
         clock.now = second
         line.tick()
@@ -156,13 +156,13 @@ def test_a_line_never_reaches_the_last_column(columns, name, monkeypatch):
     terminal = Terminal()
     terminal.fileno = lambda: 1  # type: ignore[method-assign]
     line, clock = status_line(terminal)
-    progress = Progress(
+    progress = ProgressBar(
         os.fsencode(name), line, lambda: [Served(4711, "1.0"), Served(4712, "1.0"), Served(4713, "1.0")]
     )
     notices = RetryNotices(line)
     for second in range(8):
         clock.now = second
-        progress.at(os.fsencode(name), second * 1_000_000, None if second < 4 else 9_000_000)
+        progress.update(second * 1_000_000, None if second < 4 else 9_000_000, name=os.fsencode(name))
     clock.now = 20.0
     notices(retry(7, 1.9, 30.0))
     drawn = re.split(r"\r|\x1b\[K|\n", terminal.getvalue())
@@ -172,10 +172,10 @@ def test_a_line_never_reaches_the_last_column(columns, name, monkeypatch):
 
 def drawn_in(room: int, name: bytes = b"backup.tar") -> str:
     line, clock = status_line()
-    progress = Progress(name, line, lambda: [Served(4711, "1.0")])
+    progress = ProgressBar(name, line, lambda: [Served(4711, "1.0")])
     for second in range(3):
         clock.now = second
-        progress(second * 1_000_000, 4_000_000)
+        progress.update(second * 1_000_000, 4_000_000)
     return progress.text(room, clock.now) or ""
 
 
@@ -199,10 +199,10 @@ def test_a_terminal_that_lacks_characters_gets_escapes_that_fit():
     buffer = io.BytesIO()
     terminal = io.TextIOWrapper(buffer, encoding="ascii", errors="backslashreplace")
     line, clock = status_line(terminal)
-    progress = Progress("文書の一覧と報告書の控え".encode() * 3, line)
+    progress = ProgressBar("文書の一覧と報告書の控え".encode() * 3, line)
     for second in range(3):
         clock.now = second
-        progress(second * 1_000_000, 4_000_000)
+        progress.update(second * 1_000_000, 4_000_000)
     terminal.flush()
     drawn = buffer.getvalue().decode("ascii")
     assert r"\u6587" in drawn
@@ -264,14 +264,14 @@ def test_an_answer_that_does_not_come_is_told_after_a_second_although_the_wait_w
 def test_the_bar_gives_way_to_the_notice_while_nothing_comes_and_is_shown_again_after_it():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    progress, notices = Progress(b"f", line), RetryNotices(line)
+    progress, notices = ProgressBar(b"f", line), RetryNotices(line)
 
     def last() -> str:
         return terminal.getvalue().rpartition("\r")[2]
 
     for second in range(3):
         clock.now = second
-        progress(second, 4)
+        progress.update(second, 4)
     notices(retry(2, 3.0, 5.0, session=1))
     assert last().startswith("f  [")  # another connection may still get something
     clock.now = 2.6
@@ -280,11 +280,11 @@ def test_the_bar_gives_way_to_the_notice_while_nothing_comes_and_is_shown_again_
     notices(retry(3, 1.0, 5.0, session=2))
     assert last() == "fsget: h:1 is busy, asking again in 1 s (3 of 10); 1 other connection waits\x1b[K"
     clock.now = 2.7
-    progress(3, 4)
+    progress.update(3, 4)
     assert last().startswith("f  [")
     notices(RetryEnded(1))
     notices(RetryEnded(2))
-    progress.clear()
+    progress.finish()
     assert last().startswith("f  [")
     assert last().endswith("\n")
 
@@ -292,13 +292,13 @@ def test_the_bar_gives_way_to_the_notice_while_nothing_comes_and_is_shown_again_
 def test_what_a_connection_waited_for_is_not_told_once_the_others_have_fetched_the_rest():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    progress = Progress(b"f", line)
+    progress = ProgressBar(b"f", line)
     for second in range(3):
         clock.now = second
-        progress(second, 4)
+        progress.update(second, 4)
     RetryNotices(line)(retry(2, 1.0, 5.0))
-    progress(4, 4)
-    progress.clear()
+    progress.update(4, 4)
+    progress.finish()
     clock.now = 60.0
     line.tick()
     assert terminal.getvalue().endswith("\n")
@@ -320,7 +320,7 @@ def test_without_a_terminal_waiting_is_silent():
     notices = RetryNotices(line)
     notices(retry(6, 0.0, 4.0))
     notices(RetryEnded(0))
-    progress = Progress(b"f", line)
-    progress(1, 2)
-    progress.clear()
+    progress = ProgressBar(b"f", line)
+    progress.update(1, 2)
+    progress.finish()
     line.close()

@@ -1,1 +1,1 @@
-"""The command line: what the user types, and what the user gets to read. Runs at the user's."""
+"""The command line: what users type, and what they read. Runs in the client."""

@@ -1,11 +1,11 @@
-"""Measure and cut text by the cells of a terminal that it takes. Runs at the user's."""
+"""Measure and cut text by the cells of a terminal that the text takes. Runs in the client."""
 
 from __future__ import annotations
 
 _WIDE = frozenset("WF")
 _WITHOUT_A_CELL = frozenset({"Mn", "Me", "Cf"})
 _EMOJI_STYLE = "\ufe0f"
-"""Makes the character before it an emoji, which some terminals draw two cells wide."""
+"""Turns the character before it into an emoji, which some terminals draw two cells wide."""
 
 
 def cells(text: str) -> int:
@@ -24,7 +24,7 @@ def _cells_of(character: str) -> int:
 
 
 def shorten(text: str, room: int, ellipsis: str) -> str:
-    """Return ``text``, cut in its middle if it takes more than ``room`` cells; ``ellipsis`` stands for what is cut."""
+    """Return ``text``, cut in its middle if it takes more than ``room`` cells; ``ellipsis`` replaces the middle."""
     if cells(text) <= room:
         return text
     left = room - cells(ellipsis)

@@ -1,4 +1,4 @@
-"""The command ``fsget``: reads the command line, and answers for how the run ends. Runs at the user's."""
+"""The command ``fsget``: parse the command line, run, and exit with a status. Runs in the client."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import click
 from forkserver import __version__
 from forkserver.client.command import config, interrupt, parameters
 from forkserver.client.command.combination import check_combination
-from forkserver.client.command.report import complain
-from forkserver.client.command.run import Options, Run
+from forkserver.client.command.options import Options
+from forkserver.client.command.report import Report, complain
+from forkserver.client.command.run import Run
 from forkserver.client.display import escape
 from forkserver.client.local.output import check_output, output_complaints
 from forkserver.client.local.target import Durable
@@ -30,27 +31,27 @@ if TYPE_CHECKING:
     from forkserver.client.command.namelist import Unusable
 
 COMPLETE_VARIABLE = "_FSGET_COMPLETE"
-"""Set by a shell that asks for what may stand at the cursor."""
+"""Set by a shell that asks for completions."""
 _EPILOG = "\b\nExit status; of several failures the one with the highest number:\n" + "\n".join(
     f"{status.value:>5}  {meaning}" for status, meaning in MEANINGS.items()
 )
 
 
 def _complete_name(context: click.Context, _argument: click.Parameter, begun: str) -> list[CompletionItem[str]]:
-    from forkserver.client.command import completion  # noqa: PLC0415 - only a shell wants it
+    from forkserver.client.command import completion  # noqa: PLC0415 - only a shell needs it
 
     return completion.remote_names(context, begun)
 
 
 def _complete_path(_context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem[str]]:
-    from click.shell_completion import CompletionItem  # noqa: PLC0415 - likewise
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell needs it
 
     return [CompletionItem(begun, type="dir" if option.name == "directory" else "file")]
 
 
 def _show_script(context: click.Context, _option: click.Parameter, shell: str | None) -> None:
     if shell is not None:
-        from forkserver.client.command import completion  # noqa: PLC0415 - likewise
+        from forkserver.client.command import completion  # noqa: PLC0415 - only a shell needs it
 
         click.echo(completion.script(shell), nl=False)
         context.exit()
@@ -263,7 +264,7 @@ def command(
 
 
 def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | None:
-    """What the names stand for, all checked before anything is done; None: ask for names."""
+    """Return what ``names`` stand for, or None to ask a person. Check all names before anything is done."""
     if options.names_from is not None and not names:
         return []
     if not names:
@@ -293,7 +294,7 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
 def main() -> NoReturn:
     """Run ``fsget`` with the arguments of this process, and exit. No traceback reaches the user.
 
-    A run that a signal has interrupted dies of that signal after it has cleaned up.
+    A run that a signal interrupts cleans up, then dies of that signal.
     """
     killed_by = None
     try:
@@ -323,21 +324,21 @@ def main() -> NoReturn:
 
 def _main() -> int:
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None if it was closed before we were started.
-            # Names hold characters that not every locale has.
+        if isinstance(stream, io.TextIOWrapper):  # None if the stream was closed before the start
+            # Names can contain characters that the locale lacks.
             stream.reconfigure(errors="backslashreplace")
     if COMPLETE_VARIABLE in os.environ:
-        from forkserver.client.command import completion  # noqa: PLC0415 - likewise
+        from forkserver.client.command import completion  # noqa: PLC0415 - only a shell needs it
 
         completion.register()
     try:
         with output_complaints():
             parsed = command.main(prog_name="fsget", standalone_mode=False)
-            if isinstance(parsed, int):  # --help or --version has done its work
+            if isinstance(parsed, int):  # --help or --version has written its text
                 check_output()
                 return parsed
     except click.ClickException as error:
-        from forkserver.client.command import usage  # noqa: PLC0415 - likewise
+        from forkserver.client.command import usage  # noqa: PLC0415 - most command lines are right
 
         for line in usage.explain(error, sys.argv[1:]):
             complain(line)
@@ -347,30 +348,33 @@ def _main() -> int:
 
 
 def _act(options: Options, locations: list[Location] | None, more: Iterable[list[Location | Unusable]]) -> Exit:
+    # A content or a list takes standard output; results go to standard error then.
+    to_stderr = b"-" in (options.output, options.manifest)
+    report = Report(as_json=options.as_json, quiet=options.quiet, to_stderr=to_stderr)
     if options.listed is not None:
         from forkserver.client.command.verify import verify  # noqa: PLC0415 - no run does both
 
-        return verify(options.listed, options.directory, options.report())
+        return verify(options.listed, options.directory, report)
     if locations is None:
-        return Run(options).prompt()
+        return Run(options, report).prompt()
     if options.manifest is None:
-        return Run(options).names(locations, more)
+        return Run(options, report).names(locations, more)
     from forkserver.client.command.manifest import manifest  # noqa: PLC0415 - most runs write none
 
     with manifest(options.manifest, options.directory, options.file_durable) as note:
-        return Run(options, note).names(locations, more)
+        return Run(options, report, note).names(locations, more)
 
 
 def _confess(error: Exception) -> None:
     if os.environ.get("FSGET_DEBUG"):
-        import traceback  # noqa: PLC0415 - nobody else needs it
+        import traceback  # noqa: PLC0415 - only debugging needs it
 
         traceback.print_exception(error)
     complain(f"internal error: {type(error).__name__}: {escape(str(error))}")
 
 
 def _let_go_of_output() -> None:
-    """Keep the interpreter from complaining, as it ends, of what it cannot flush."""
+    """Discard output that cannot be flushed: the interpreter would complain about it at its end."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

@@ -1,4 +1,4 @@
-"""Options of the command line that do not go together. Runs at the user's."""
+"""Refuse options of the command line that do not go together. Runs in the client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from forkserver.client.command.run import Options
+    from forkserver.client.command.options import Options
 
 
 def check_combination(options: Options, names: tuple[str, ...]) -> None:

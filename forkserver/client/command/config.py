@@ -1,4 +1,4 @@
-"""The user's configuration file: TOML that sets defaults of options. Runs at the user's."""
+"""Read the user's configuration file: TOML that sets defaults of options. Runs in the client."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
     "limit-rate": ("a string, as 500K or 2M", (str,)),
     "fsync": ("a string: dir, file or none", (str,)),
 }
-"""The options that a file may set, by their long names: what their values are, for people and for us."""
+"""The options that a file may set, by their long names: description and types of their values."""
 _MAX_FILE_BYTES = 65536
 _KNOWN = f"{', '.join(list(KEYS)[:-1])} and {list(KEYS)[-1]} are known"
 
 
 def usual_path() -> str:
-    """``fsget.toml`` in ``$XDG_CONFIG_HOME`` or ``~/.config`` (XDG Base Directory Specification)."""
+    """Return the path of ``fsget.toml`` in ``$XDG_CONFIG_HOME`` or ``~/.config`` (XDG Base Directory Specification)."""
     directory = os.environ.get("XDG_CONFIG_HOME", "")
-    # The specification wants relative ones ignored.
+    # The specification says to ignore a relative path.
     return os.path.join(directory if os.path.isabs(directory) else os.path.expanduser("~/.config"), "fsget.toml")
 
 
 def apply(context: click.Context, _option: click.Parameter, named: str | None) -> None:
-    """Make what the file says the defaults of the options: the callback of ``--config``, whose value is ``named``.
+    """Take the defaults of the options from a file. This is the callback of ``--config``, whose value is ``named``.
 
-    Without one it is the file at the usual path, which need not be there. Raises Failure.
+    Without a value, read the file at the usual path, which may be missing. Raises Failure.
     """
     path = usual_path() if named is None else named
     values = _parse(path, _read(path, optional=named is None))
@@ -71,7 +71,7 @@ def _read(path: str, *, optional: bool) -> bytes:
             return b""
         raise _failure(path, f"cannot be read: {error.strerror}; name another with --config") from error
     except OSError as error:
-        # Somebody else's home directory: sudo(8) may leave HOME as it was.
+        # Ignore a home directory of another user: sudo(8) may leave HOME as it was.
         if optional and not os.access(os.path.dirname(path), os.X_OK):
             return b""
         remedy = "mend that, or name another with --config, /dev/null for none"
@@ -92,7 +92,7 @@ def _parse(path: str, data: bytes) -> dict[str, Any]:
         line = data.count(b"\n", 0, error.start) + 1
         raise _failure(path, f"line {line} is not UTF-8; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        # Not only TOMLDecodeError: an endless number is a plain ValueError, and endless brackets exhaust the stack.
+        # Not only TOMLDecodeError: a very long number is a plain ValueError, and many brackets exhaust the stack.
         raise _failure(path, f'is not TOML: {escape(str(error))}; a line of it is: server = "HOST:PORT"') from error
 
 

@@ -1,10 +1,10 @@
-"""Signals that end the run, heeded at once wherever it waits. Runs at the user's.
+"""End the run at a signal, at once, wherever the run waits. Runs in the client.
 
-The interpreter looks for a signal between two steps of Python. One that comes after the last look and before a system
-call that blocks would wait as long as that call does: nothing interrupts it any more. And where it comes while a weak
-reference calls back or an object is deleted, the interpreter drops what is raised. So whatever signal came is sent
-again and again, by a thread that the C handler wakes through ``signal.set_wakeup_fd``, and raised each time unless the
-run is already ending for it.
+The interpreter checks for signals between two steps of Python. A signal that comes after the check and before a system
+call that blocks would wait as long as the call does, because nothing interrupts the call any more. And the interpreter
+drops an exception that is raised while a weak reference calls back or an object is deleted. So a thread sends the
+signal again and again; the C handler wakes the thread through ``signal.set_wakeup_fd``. The signal is raised each time,
+unless the run is already ending because of it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _AGAIN_S = 0.05
 
 
 def catch() -> None:
-    """From now on a signal that asks us to end raises Interrupted in the main thread, which is to be the caller."""
+    """Have signals that end the run raise Interrupted in the main thread, which must be the caller."""
     for number in _SIGNALS:
-        # What is ignored stays so: a shell without job control and nohup(1) want it.
+        # An ignored signal stays ignored, as a shell without job control and nohup(1) want it.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     sys.unraisablehook = _drop
@@ -40,7 +40,7 @@ def catch() -> None:
 
 
 def ignore() -> None:
-    """From now on ignore the signals that end a run: the run has ended."""
+    """Ignore the signals that end a run, because the run has ended."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -48,20 +48,20 @@ def ignore() -> None:
 def die(number: int) -> None:
     """End this process by the signal ``number``, so that a shell sees the interruption and ends its loop or script.
 
-    Return only where the kernel does not deliver the signal: a process with PID 1 does not die of its own signals.
+    Return only if the kernel does not deliver the signal: a process with PID 1 does not die of its own signals.
     """
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    # Neither the same signal nor a second one may keep the temporary file from being removed.
+    # Ignore further signals while the run cleans up. Otherwise the temporary file would stay.
     if not _is_ending():
         raise Interrupted(number)
 
 
 def _is_ending() -> bool:
-    """Whether an Interrupted is on its way, and what runs now cleans up behind it."""
+    """Return whether an Interrupted is being handled, so that the run is cleaning up."""
     error = sys.exception()
     while error is not None and not isinstance(error, Interrupted):
         error = error.__context__
@@ -69,13 +69,13 @@ def _is_ending() -> bool:
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if isinstance(error, Interrupted):  # after the run, where nobody catches it any more
+    if isinstance(error, Interrupted):  # after the run, where no handler catches it any more
         die(error.signal_number)
     sys.__excepthook__(kind, error, trace)
 
 
 def _drop(unraisable: sys.UnraisableHookArgs) -> None:
-    if not isinstance(unraisable.exc_value, Interrupted):  # It is raised again.
+    if not isinstance(unraisable.exc_value, Interrupted):  # the thread sends the signal again
         sys.__unraisablehook__(unraisable)
 
 

@@ -1,4 +1,4 @@
-"""What a run has fetched, as a list that sha256sum(1) can check. Runs at the user's."""
+"""Write a list of the files that a run has fetched, for sha256sum(1) to check. Runs in the client."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from forkserver.client.events import Fetched
 from forkserver.client.local import checksums, leftovers, partial
 from forkserver.client.local.output import check_output, output_complaints, write_all
 from forkserver.client.local.target import (
@@ -22,39 +23,38 @@ from forkserver.client.local.target import (
 from forkserver.client.outcome import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from forkserver.client.outcome import Receipt
-
-    Note = Callable[[bytes, Receipt], None]
-    """Adds a file: its path relative to the directory that files are put in; its digest must be known."""
+    from forkserver.client.events import Event, OnEvent
 
 
 @contextlib.contextmanager
-def manifest(path: bytes, directory: bytes, durable: Durable) -> Iterator[Note]:
-    """A list at ``path``, ``-`` for standard output, of files in ``directory``. Gives what adds one.
+def manifest(path: bytes, directory: bytes, durable: Durable) -> Iterator[OnEvent]:
+    """Write a list of files in ``directory`` to ``path``, or to standard output if that is ``-``.
 
-    The list appears when it is complete: on leaving, and not at all where an exception ends the run. On standard output
-    every line appears at once. Raises Failure: on entering, where a list cannot be; on leaving, where it could not be
-    written; on standard output, from what adds a file.
+    Yield a consumer of events: it adds every file that is fetched, whose digest must be known. The list appears when it
+    is complete, on leaving, and not at all if an exception ends the run. On standard output each line appears at once.
+
+    Raises Failure: on entering, if there can be no list at ``path``; on leaving, if the list could not be written; on
+    standard output, from the consumer.
     """
     if path == b"-":
         yield _print
         return
     with directory_of(path) as directory_fd:
         check_place(directory_fd, path)
-        with contextlib.suppress(OSError):  # a directory that cannot be read may still take a list
+        with contextlib.suppress(OSError):  # a directory that cannot be read may still be written into
             leftovers.sweep(directory_fd)
-        growing = _Growing(directory_fd, path, directory)
+        growing = _GrowingList(directory_fd, path, directory)
         try:
-            yield growing.note
+            yield growing
             growing.complete(durable)
         finally:
             growing.close()
 
 
-class _Growing:
-    """A list that has not yet its name."""
+class _GrowingList:
+    """A list that does not have its name yet."""
 
     def __init__(self, directory_fd: int, path: bytes, directory: bytes) -> None:
         self._directory_fd = directory_fd
@@ -70,21 +70,23 @@ class _Growing:
                     os.close(self._fd)
                     self._fd = -1
 
-    def note(self, name: bytes, receipt: Receipt) -> None:
-        """Add a file. What is wrong with the list is no failure of this file: ``complete`` tells it."""
-        if self._is_place_of(name):
+    def __call__(self, event: Event) -> None:
+        """Add a file that was fetched. A failure of the list is not one of the file, so ``complete`` raises it."""
+        if not isinstance(event, Fetched):
+            return
+        if self._is_place_of(event.path):
             self._failure = local_failure(
                 self._path, "is a file that was fetched, not replaced by the list; give --manifest another name"
             )
         if self._failure is None:
             try:
                 with complaints(self._path):
-                    write_all(self._fd, memoryview(_line(name, receipt)))
+                    write_all(self._fd, memoryview(_line(event)))
             except Failure as failure:
                 self._failure = failure
 
     def complete(self, durable: Durable) -> None:
-        """Let it take its name. Raises Failure."""
+        """Give the list its name. Raises Failure."""
         if self._failure is not None:
             raise self._failure
         with complaints(self._path):
@@ -94,9 +96,9 @@ class _Growing:
             sync_name(self._directory_fd, durable)
 
     def close(self) -> None:
-        """Leave nothing but the complete list."""
+        """Remove the list unless it is complete."""
         os.close(self._fd)
-        with contextlib.suppress(OSError):  # not there any more, or what is wrong is told already
+        with contextlib.suppress(OSError):  # the list has its name, or a failure was raised already
             os.unlink(self._temporary, dir_fd=self._directory_fd)
 
     def _is_place_of(self, name: bytes) -> bool:
@@ -106,14 +108,15 @@ class _Growing:
         )
 
 
-def _print(name: bytes, receipt: Receipt) -> None:
-    with output_complaints():
-        check_output()
-        write_all(sys.stdout.fileno(), memoryview(_line(name, receipt)))
+def _print(event: Event) -> None:
+    if isinstance(event, Fetched):
+        with output_complaints():
+            check_output()
+            write_all(sys.stdout.fileno(), memoryview(_line(event)))
 
 
-def _line(name: bytes, receipt: Receipt) -> bytes:
-    if receipt.digest is None:
-        raise AssertionError("a manifest wants the digest of the whole")
-    # A lone dash is standard input to sha256sum.
-    return checksums.encode(receipt.digest.removeprefix("sha256:"), b"./-" if name == b"-" else name)
+def _line(event: Fetched) -> bytes:
+    if event.receipt.digest is None:
+        raise AssertionError("a manifest needs the digest of the whole")
+    # sha256sum takes a lone dash for standard input.
+    return checksums.encode(event.receipt.digest.removeprefix("sha256:"), b"./-" if event.path == b"-" else event.path)

@@ -1,4 +1,4 @@
-"""Names of remote files, read from a file or from standard input. Runs at the user's."""
+"""Read names of remote files from a file or from standard input. Runs in the client."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from forkserver.protocol.messages import MAX_REQUEST_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from forkserver.client.command.run import Options
+    from forkserver.client.command.options import Options
     from forkserver.client.remote.address import Location
 
 _BLOCK_BYTES = 1 << 16
 
 
 class Unusable(NamedTuple):
-    """What stands in a list and can be no name, or no name beside the others: ``reason`` says why.
+    """An entry of a list that is no name, or collides with another name: ``reason`` says why.
 
-    ``where`` says which list it is, and how many names of the list come before.
+    ``where`` names the list and the place in the list.
     """
 
     shown: bytes
@@ -37,9 +37,9 @@ def named_in(
 ) -> Iterator[list[Location | Unusable]]:
     """Yield the names in the file at ``path``, ``-`` for standard input; each ends in the byte ``end``.
 
-    Yield as many at a time as are there: another program may still be writing them. Pass over empty ones. A name that
-    would become the local file of another name, in the list or among ``others``, is unusable. Raises Failure where the
-    file cannot be read, or is no list.
+    Yield all names that are available at a time, because another program may still be writing the list. Skip empty
+    names. A name that would become the local file of another name, in the list or among ``others``, is unusable. Raises
+    Failure if the file cannot be read, or is no list.
     """
     taken = Names()
     for location in others:
@@ -63,7 +63,7 @@ def named_in(
 def _location(name: bytes, options: Options) -> Location:
     whole = options.paths is not False
     plain = name
-    while plain.startswith(b"./"):  # as find(1) writes them
+    while plain.startswith(b"./"):  # as find(1) writes names
         plain = plain[2:]
     if plain is not name:
         return parse_location(b"/" + plain.removeprefix(b"/"), *options.servers)._replace(shown=name, whole=whole)
@@ -92,7 +92,7 @@ def _names(path: bytes, end: bytes, shown: str) -> Iterator[list[bytes]]:
                     raise Failure(
                         Exit.USAGE, "usage", f"{shown}: is no list of names, or its names do not end in {end!r}"
                     )
-                rest = rest[: MAX_REQUEST_BYTES + 1]  # a longer name is told as too long, whatever follows
+                rest = rest[: MAX_REQUEST_BYTES + 1]  # a longer name is refused as too long, whatever follows
             yield [rest]
     except OSError as error:
         raise Failure(Exit.USAGE, "usage", f"{shown}: cannot be read: {error.strerror}") from error

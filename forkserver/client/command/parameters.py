@@ -1,4 +1,4 @@
-"""Values of options, read and checked: callbacks of click, which raise BadParameter. Runs at the user's."""
+"""Parse and check values of options: callbacks of click, which raise BadParameter. Runs in the client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from forkserver.protocol.messages import DEFAULT_PORT
 
 MAX_TIMEOUT_S = 86400
 MIN_RATE = 1024
-"""Bytes a second. Servers give up who takes much less."""
+"""Bytes a second. Servers cut off peers that take much less."""
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([KMGkmg]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -42,7 +42,7 @@ class Command(click.Command):
 
 
 def servers(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[Address, ...]:
-    """The servers, each once; the one on this machine if none is named."""
+    """Return the servers, each once, or the server on this machine if none is named."""
     return tuple(dict.fromkeys(map(_server, values or (f"127.0.0.1:{DEFAULT_PORT}",))))
 
 
@@ -56,7 +56,7 @@ def _server(value: str) -> Address:
 
 
 def rate(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
-    """Bytes a second."""
+    """Return bytes a second."""
     if value is None:
         return None
     found = _RATE.fullmatch(value)
@@ -67,15 +67,15 @@ def rate(_context: click.Context, _option: click.Parameter, value: str | None) -
 
 
 def timeout(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    """Seconds."""
-    # Written so that it refuses NaN, too.
+    """Return seconds."""
+    # This comparison refuses NaN, too.
     if not 0 < value <= MAX_TIMEOUT_S:
         raise click.BadParameter(f"must be more than 0 and at most {MAX_TIMEOUT_S} seconds")
     return value
 
 
 def checksum(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """64 hexadecimal digits."""
+    """Return 64 hexadecimal digits."""
     try:
         return None if value is None else checksums.parse(value)
     except ValueError as error:
@@ -83,16 +83,16 @@ def checksum(_context: click.Context, _option: click.Parameter, value: str | Non
 
 
 def path(_context: click.Context, _option: click.Parameter, value: str | None) -> bytes | None:
-    """The bytes that were on the command line."""
+    """Return the bytes that were on the command line."""
     return None if value is None else os.fsencode(value)
 
 
 def destination(context: click.Context, option: click.Parameter, value: str | None) -> bytes | None:
-    """Likewise; standard output by whatever name is ``-``: a file of that name is a link, and would be replaced."""
+    """Return the bytes of a path, or ``-`` for any name of standard output, which is a link and would be replaced."""
     written = path(context, option, value)
     return b"-" if written in _STANDARD_OUTPUT else written
 
 
 def patterns(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Likewise."""
+    """Return the patterns as bytes."""
     return tuple(map(os.fsencode, values))

@@ -1,4 +1,4 @@
-"""How far a transfer is, and what a run waits for, in the status line of a terminal. Runs at the user's."""
+"""Show how far a transfer is, and which servers are asked again, in the status line. Runs in the client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from forkserver.client.command.cells import cells, shorten
 from forkserver.client.display import amount, counted, escape, processes, rate
-from forkserver.client.events import RetryEnded, Retrying
+from forkserver.client.events import Failed, Fetched, Planned, Progress, RetryEnded, Retrying, Useless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from forkserver.client.command.statusline import StatusLine
     from forkserver.client.events import Event
     from forkserver.client.outcome import Served
+    from forkserver.client.remote.address import Location
 
 FIRST_AFTER_S = 1.0
 EVERY_S = 0.1
 _NAME_CELLS = 30
-"""Of one of several files: the bar is not to jump with each name."""
+"""The most that a name in a tree takes: the bar must not jump with each name."""
 _MOST_NAME_CELLS = 1000
 _LEAST_BAR_CELLS = 10
 _MOST_PIDS = 2
@@ -28,11 +29,11 @@ _BETWEEN = "  "
 
 
 class Speed:
-    """The rate of the last seconds, in bytes a second. A time in which this process was stopped does not count."""
+    """The rate of the last seconds, in bytes a second. The time in which this process was stopped does not count."""
 
     WINDOW_S = 5.0
     GAP_S = 2.5
-    """Far more than between two samples of a process that runs: this process was stopped, or the machine suspended."""
+    """So long between two samples, the process was stopped or the machine suspended."""
     LEAST_S = 0.5
 
     def __init__(self) -> None:
@@ -47,36 +48,45 @@ class Speed:
             self._samples.popleft()
 
     def per_second(self) -> float | None:
-        """Return the rate; None: too little is known."""
+        """Return the rate, or None while too little is known."""
         if not self._samples:
             return None
         (began, before), (ended, received) = self._samples[0], self._samples[-1]
         return max(received - before, 0) / (ended - began) if ended - began >= self.LEAST_S else None
 
 
-class Progress:
-    """The bar of a transfer: shows nothing of what is done within a second.
+class ProgressBar:
+    """The bar of a transfer. Shows nothing of a transfer that ends within a second after ``started``.
 
-    ``serving`` gives the processes that are at work.
+    ``serving`` returns the processes that serve it.
     """
 
-    def __init__(self, name: bytes, line: StatusLine, serving: Callable[[], list[Served]] = list) -> None:
+    def __init__(
+        self,
+        name: bytes,
+        line: StatusLine,
+        serving: Callable[[], list[Served]] = list,
+        started: float | None = None,
+    ) -> None:
         self._line = line
         self._name = name
         self._name_cells = _MOST_NAME_CELLS
         self._serving = serving
         self._serving_now = ""
         self._speed = Speed()
-        self._started = self._next = self.changed = line.clock()
-        self._here = 0
+        self._next = self.changed = line.clock()
+        self._started = self._next if started is None else started
+        self._here = self._kept = 0
         self._size: int | None = None
-        self._before: int | None = None
 
-    def __call__(self, here: int, size: int | None) -> None:
-        """``here`` of ``size`` bytes are here, the first time those from before; ``size`` is not 0, None: unknown."""
-        if self._before is None:
-            self._before = here
-        self._here, self._size = here, size
+    def update(self, here: int, size: int | None, kept: int = 0, name: bytes | None = None) -> None:
+        """``here`` of ``size`` bytes are here, ``kept`` of them from before. ``size`` is not 0; None: not known yet.
+
+        ``name``: of several files, the one that something came of.
+        """
+        self._here, self._size, self._kept = here, size, kept
+        if name is not None:
+            self._name, self._name_cells = name, _NAME_CELLS
         if not self._line.watched:
             return
         self.changed = self._line.clock()
@@ -86,30 +96,19 @@ class Progress:
             self._serving_now = processes(serving, most=_MOST_PIDS) if serving else ""
             self._line.draw(self)
 
-    def was_here(self, size: int) -> None:
-        """Of several files, ``size`` bytes more were here before."""
-        self._before = (self._before or 0) + size
-        self._here += size
-
-    def at(self, name: bytes, here: int, size: int | None) -> None:
-        """As a call, of several files, of which ``name`` is the one in work."""
-        self._name, self._name_cells = name, _NAME_CELLS
-        self._before = self._before or 0  # ``was_here`` tells those from before
-        self(here, size)
-
-    def clear(self) -> None:
-        """The transfer is over, well or not: give the terminal a fresh line."""
+    def finish(self) -> None:
+        """Leave the bar as it is, and begin a fresh line: the transfer has ended, well or not."""
         self._line.finish(self)
 
     def note(self, now: float) -> None:
         """Take a sample for the rate."""
-        self._speed.note(now, self._here - (self._before or 0))
+        self._speed.note(now, self._here - self._kept)
 
     def text(self, room: int, now: float) -> str | None:
-        """Return the line, in at most ``room`` cells; None in the first second.
+        """Return the line, in at most ``room`` cells, or None in the first second.
 
-        Where there is little room, the bar, the processes, the time left, half of a long name, and the rate are left
-        out in this order.
+        If there is little room, leave out, in this order: the bar, the processes, the time left, half of a long name,
+        the rate.
         """
         if now - self._started < FIRST_AFTER_S:
             return None
@@ -135,7 +134,7 @@ class Progress:
         return min(self._here / self._size, 1.0) if self._size else 0.0
 
     def _facts(self) -> list[str]:
-        """What is told behind the bar, the most important first."""
+        """Return what stands behind the bar, the most important first."""
         speed = self._speed.per_second()
         fast = "" if speed is None else rate(speed)
         if self._size is None:
@@ -150,38 +149,107 @@ def _duration(seconds: float) -> str:
     return f"{hours:d}:{minutes:02d}:{seconds:02d}"
 
 
-class RetryNotices:
-    """Show in the status line which servers are being asked again: consumes ``Retrying`` and ``RetryEnded``.
+class FileProgress:
+    """Shows the bar of the named file that began last. ``written`` returns a name as the user wrote it."""
 
-    A notice is shown when the retries of a session take longer than a second in all.
-    """
+    def __init__(
+        self, line: StatusLine, serving: Callable[[], list[Served]], written: Callable[[bytes], bytes]
+    ) -> None:
+        self._line = line
+        self._serving = serving
+        self._written = written
+        self._started: float | None = line.clock()
+        self._bar: ProgressBar | None = None
+        self._name: bytes | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Show ``event``."""
+        match event:
+            case Progress(name, here, size, kept):
+                if name != self._name and here == kept:
+                    self.finish()
+                    self._name = name
+                    self._bar = ProgressBar(self._written(name), self._line, self._serving, self._started)
+                if self._bar is not None and name == self._name:
+                    self._bar.update(here, size, kept)
+            case Fetched() | Failed() | Useless():
+                self.finish()
+
+    def finish(self) -> None:
+        """Begin a fresh line, if there is a bar."""
+        if self._bar is not None:
+            self._bar.finish()
+            self._bar = self._name = self._started = None
+
+
+class TreeProgress:
+    """Shows the bar of the tree at ``location``, with the name of the file that something came of."""
+
+    def __init__(self, line: StatusLine, serving: Callable[[], list[Served]], location: Location) -> None:
+        self._bar = ProgressBar(location.shown, line, serving)
+        self._watched = line.watched
+        self._written = location.written
+        self._here = self._kept = self._size = 0
+        self._begun: dict[bytes, tuple[int, int]] = {}
+        """Of files that are not complete: how much is here, and was before."""
+
+    def __call__(self, event: Event) -> None:
+        """Show ``event``."""
+        if not self._watched:
+            return
+        match event:
+            case Fetched(name, _, receipt):
+                self._count(name, receipt.size, receipt.size if receipt.unchanged else receipt.kept)
+                del self._begun[name]
+            case Progress(name, here, _, kept):
+                self._count(name, here, kept)
+            case Planned(size):
+                self._size = size
+            case Failed(directory=bytes()) | Useless():
+                self.finish()
+
+    def _count(self, name: bytes, here: int, kept: int) -> None:
+        here_before, kept_before = self._begun.get(name, (0, 0))
+        self._begun[name] = here, kept
+        self._here += here - here_before
+        self._kept += kept - kept_before
+        size = max(self._size, self._here) if self._size else None
+        self._bar.update(self._here, size, self._kept, self._written(name))
+
+    def finish(self) -> None:
+        """Begin a fresh line."""
+        self._bar.finish()
+
+
+class RetryNotices:
+    """Shows which server a connection asks again, when the retries take longer than a second in all."""
 
     def __init__(self, line: StatusLine) -> None:
         self._line = line
 
     def __call__(self, event: Event) -> None:
-        """Show the notice of a session in the place of an earlier one, or take it away."""
+        """Show the notice of a retry, or take the notice away when the server has answered or is given up."""
         if isinstance(event, Retrying):
             if self._line.watched:
-                self._line.notify(event.session, Asking(event, self._line))
+                self._line.notify(event.session, RetryNotice(event, self._line))
         elif isinstance(event, RetryEnded):
             self._line.withdraw(event.session)
 
 
-class Asking:
-    """The notice of one retry: counts down until the server is asked, and stays until it has answered."""
+class RetryNotice:
+    """The notice of one retry. It counts down until the server is asked, and stays until the server has answered."""
 
     def __init__(self, retry: Retrying, line: StatusLine) -> None:
         now = line.clock()
         self._retry = retry
         self._line = line
         self.asks_at = now + retry.wait_s
-        # A wait that will be shown is shown from its beginning.
+        # A notice that will be shown at all is shown from the beginning of its wait.
         short_s = FIRST_AFTER_S - retry.lasting_s
         self.due = now if retry.wait_s >= short_s else now + short_s
 
     def text(self, room: int, now: float, others: int) -> str:
-        """Return the line, in at most ``room`` cells: as much of the notice as there is room for."""
+        """Return the line, in at most ``room`` cells. ``others`` is how many other connections wait."""
         retry = self._retry
         left_s = math.ceil(self.asks_at - now)
         soon = f" in {left_s} s" if left_s > 0 else ""

@@ -1,4 +1,4 @@
-"""What the user gets to read: lines for people, or one JSON object a line for programs. Runs at the user's."""
+"""Write results and failures: lines for people, or one JSON object a line for programs. Runs in the client."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from forkserver.client.local.output import check_output, output_complaints
 from forkserver.client.outcome import Exit, Failure
 
 if TYPE_CHECKING:
+    from forkserver.client.events import Fetched, Useless
     from forkserver.client.outcome import Receipt, Served
     from forkserver.client.remote.address import Location
     from forkserver.client.remote.listing import Listed
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 
 _MOST_SHOWN_BYTES = 200
-"""Of what stands in a list and may be no name at all."""
+"""Most bytes shown of an entry of a list, which may be no name at all."""
 
 
 def complain(text: str) -> None:
-    """One line on standard error, if anybody still reads it."""
+    """Write one line to standard error, unless that is closed."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError), statusline.aside():
             sys.stderr.write(f"fsget: {text}\n")
@@ -31,10 +32,10 @@ def complain(text: str) -> None:
 
 
 class Report:
-    """Tells results on standard output and failures on standard error, and remembers the worst.
+    """Writes results to standard output and failures to standard error. ``worst`` is the worst exit status.
 
-    ``as_json``: results and failures are also objects, one a line; ``quiet``: no lines about success; ``to_stderr``:
-    standard output holds a content, so results go to standard error.
+    ``as_json``: write results and failures as JSON objects, one a line, too. ``quiet``: write no lines about success.
+    ``to_stderr``: write results to standard error, because standard output takes a content.
     """
 
     def __init__(self, *, as_json: bool, quiet: bool, to_stderr: bool) -> None:
@@ -44,9 +45,10 @@ class Report:
         self.worst = Exit.OK
 
     def fetched(self, location: Location, receipt: Receipt, place: bytes | None, path: bytes | None = None) -> None:
-        """A file is here, whole and verified. ``place`` is where, unless under its own name in this directory.
+        """Report a named file that is here, whole and verified.
 
-        ``path``: of a file that came together with others, its path relative to the target directory.
+        ``place`` is where the file is, or None if it has its own name in this directory. ``path``, of a file that came
+        together with others, is relative to the target directory.
         """
         if self._as_json:
             facts = _told(receipt) if path is None else {"path": display.decode(path), **_told(receipt)}
@@ -56,23 +58,24 @@ class Report:
             self._line(f"{display.escape(location.shown)}{went}: {_in_words(receipt)}")
         self.flush()
 
-    def fetched_of_tree(self, name: bytes, path: bytes, receipt: Receipt, *, verbose: bool) -> None:
-        """One file of a tree; people who did not ask for it do not want to read it."""
+    def fetched_of_tree(self, event: Fetched, *, verbose: bool) -> None:
+        """Report one file of a tree: to people only if ``verbose``."""
         if self._as_json:
-            facts = {"path": display.decode(path), **_told(receipt)}
-            self._object(name, _last(receipt), "unchanged" if receipt.unchanged else "ok", facts)
+            receipt = event.receipt
+            facts = {"path": display.decode(event.path), **_told(receipt)}
+            self._object(event.name, _last(receipt), "unchanged" if receipt.unchanged else "ok", facts)
         elif verbose and not self._quiet:
-            self._line(f"{display.escape(path)}: {_in_words(receipt)}")
+            self._line(f"{display.escape(event.path)}: {_in_words(event.receipt)}")
 
     def planned(self, name: bytes, path: bytes, size: int) -> None:
-        """A file would be fetched, were it not for a dry run."""
+        """Report a file that a dry run would fetch."""
         if self._as_json:
             self._object(name, None, "would-fetch", {"path": display.decode(path), "size": size})
         elif not self._quiet:
             self._line(f"{display.escape(path)}: {display.counted(size, 'byte')}, would be fetched")
 
     def deleted(self, path: bytes, *, dry: bool) -> None:
-        """Something that the server does not have was deleted here, or, in a dry run, would be."""
+        """Report something that was deleted here because the server does not have it, or in a dry run would be."""
         if self._as_json:
             self._object(path, None, "would-delete" if dry else "deleted", {"path": display.decode(path)})
         elif not self._quiet:
@@ -80,39 +83,40 @@ class Report:
                 f"{display.escape(path)}: {'would be deleted' if dry else 'deleted'}, the server does not have it"
             )
 
-    def useless(self, path: bytes, source: bytes, size: int) -> None:
-        """A part of a large file is here, and the server does not have that file any more."""
+    def useless(self, event: Useless) -> None:
+        """Report a local part of a file that the server does not have any more."""
         if self._as_json:
-            self._object(path, None, "useless", {"path": display.decode(path), "size": size})
+            self._object(event.path, None, "useless", {"path": display.decode(event.path), "size": event.size})
         self.note(
-            f"{display.escape(path)}: {display.count(size)} bytes that came of {display.escape(source)}, which the "
-            "server does not have any more; remove it, or use -r --delete --confirm-delete"
+            f"{display.escape(event.path)}: {display.count(event.size)} bytes that came of "
+            f"{display.escape(event.source)}, which the server does not have any more; "
+            "remove it, or use -r --delete --confirm-delete"
         )
 
     def note(self, text: str) -> None:
-        """Something people may want to know, and programs do not."""
+        """Write a line that only people need."""
         if not (self._as_json or self._quiet):
             complain(text)
 
     def summary(self, location: Location, text: str) -> None:
-        """A whole tree, in one line for people."""
+        """Report a whole tree to people in one line."""
         if not (self._as_json or self._quiet):
             self._line(f"{display.escape(location.shown)}: {text}")
         self.flush()
 
     def verified(self, name: bytes, digest: str, seconds: float) -> None:
-        """A file that is here is what it should be; ``digest`` is ``sha256:`` and hexadecimal digits."""
+        """Report to programs a local file that is right. ``digest`` is ``sha256:`` and hexadecimal digits."""
         if self._as_json:
             self._object(name, None, "ok", {"digest": digest, "seconds": round(seconds, 6)})
 
     def concluded(self, text: str) -> None:
-        """What a verification has found, in one line for people."""
+        """Write the conclusion of a run, in one line for people."""
         if not (self._as_json or self._quiet):
             self._line(text)
         self.flush()
 
     def described(self, location: Location, data: Metadata, served: Served) -> None:
-        """Metadata of one name."""
+        """Report the metadata of one name."""
         if self._as_json:
             self._object(location.shown, served, "ok", _facts(data))
         else:
@@ -125,9 +129,9 @@ class Report:
         self.flush()
 
     def entry(self, location: Location, entry: Listed, served: Served) -> None:
-        """Tell an entry of the listing of ``location``; people read its name the way they wrote that of ``location``.
+        """Report an entry of the listing of ``location``. People read its name in the form they wrote ``location`` in.
 
-        An entry that could not be read makes the run a failure, but does not end the listing.
+        An entry that the server could not read makes the run a failure, but does not end the listing.
         """
         if self._as_json:
             facts = _facts(entry.data) | ({"link": True} if entry.link else {})
@@ -145,9 +149,9 @@ class Report:
     def failed(
         self, name: bytes, failure: Failure, seconds: float, shown: bytes | None = None, *, where: str = ""
     ) -> None:
-        """Tell that a name could not be fetched, described or listed. People read ``shown`` instead, if it is given.
+        """Report that ``name`` could not be fetched, described or listed. People read ``shown`` instead, if given.
 
-        ``where`` is the place in a list that the name stands at.
+        ``where`` is the place of the name in a list.
         """
         self.worst = max(self.worst, failure.exit_status)
         self.flush()
@@ -158,19 +162,19 @@ class Report:
             self.flush()
 
     def closed(self, shown: bytes, failure: Failure) -> None:
-        """Nothing can be written into a local directory: a line for people. ``left_out`` is for programs."""
+        """Report to people a local directory that nothing can be written into. ``left_out`` reports to programs."""
         self.worst = max(self.worst, failure.exit_status)
         self.flush()
         complain(f"{display.escape(shown)}: {failure}; what belongs there is left out")
 
     def left_out(self, shown: bytes, failure: Failure, facts: dict[str, object]) -> None:
-        """A name was not fetched for a reason that people have read: an object for programs."""
+        """Report to programs a name that was not fetched for a reason that people have read."""
         self.worst = max(self.worst, failure.exit_status)
         if self._as_json:
             self._object(shown, None, failure.word, {"seconds": 0, **facts, "message": failure.reason})
 
     def flush(self) -> None:
-        """Let go of what is held back for the sake of speed."""
+        """Write out buffered lines."""
         with output_complaints():
             if sys.stdout is not None:
                 sys.stdout.flush()

@@ -1,169 +1,91 @@
-"""One run of ``fsget``: every name asked for, or names typed one after the other. Runs at the user's."""
+"""One run of ``fsget``: do what is asked of each name, or ask a person for names. Runs in the client."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
-import os
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from forkserver.client.api import Client
-from forkserver.client.command.progress import Progress, RetryNotices
+from forkserver.client.command.onefile import fetch_one
+from forkserver.client.command.progress import FileProgress, RetryNotices, TreeProgress
 from forkserver.client.command.report import Report, complain
 from forkserver.client.command.statusline import StatusLine
-from forkserver.client.display import count, counted, escape
-from forkserver.client.fetch.job import Wishes
-from forkserver.client.fetch.pattern import fixed_part, is_pattern
-from forkserver.client.local.output import PassingOn, StandardOutput, Stream, is_stream
-from forkserver.client.local.target import Durable, LocalFile, local_file
+from forkserver.client.display import escape
+from forkserver.client.fetch.counts import Counts
+from forkserver.client.fetch.pattern import is_pattern
+from forkserver.client.local.target import Durable
 from forkserver.client.outcome import Exit, Failure, Interrupted
-from forkserver.client.remote.address import Address, Location, local_name, parse_location, pattern_directory, tree_name
+from forkserver.client.remote.address import Address, Location, local_name, parse_location
 from forkserver.client.remote.answers import answered_by
 from forkserver.client.remote.listing import check_is_no_directory, describe, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-    from forkserver.client.command.manifest import Note
     from forkserver.client.command.namelist import Unusable
-    from forkserver.client.command.several import Several
+    from forkserver.client.command.options import Options
     from forkserver.client.command.suggest import Suggester
-    from forkserver.client.content import Target
+    from forkserver.client.events import Event, OnEvent
+    from forkserver.client.fetch.treestate import TreeOptions
     from forkserver.client.local.names import Names
-    from forkserver.client.outcome import Receipt
 
 GREETING = "Server {}; an empty line or Ctrl-D ends.\n"
 PROMPT = "Name of a file on the server: "
 
 
-class Options(NamedTuple):
-    """The command line, checked. ``action`` is ``fetch``, ``stat``, ``list`` or ``verify``.
+class Run:
+    """One run. Events of the clients go to ``_consumers``, which change from name to name.
 
-    ``output`` is the path of the one file fetched, ``-`` for standard output; None: its own name,
-    in ``directory``. ``timeout_s`` is in seconds. ``connections`` is how many fetch a tree, or a large file, at a
-    time, all together at most ``rate`` bytes a second; ``include`` and ``exclude`` say which files of a tree. ``dry``:
-    nothing is done, only told; ``delete`` what the server does not have. ``durable``: None is DIR, NONE for trees.
-    ``by_content``: what is here is compared by content.
-    ``expected`` is the SHA-256 of the one file fetched, in hexadecimal digits; ``manifest`` the path of the list to
-    write, ``listed`` that of the list to verify, ``names_from`` that of more names, each ``-`` for a standard stream.
-    ``paths``: whether names become local paths as a whole; None: those of ``names_from``.
+    ``note`` is a consumer that lists the files that are here.
     """
 
-    servers: tuple[Address, ...]
-    action: str
-    recursive: bool
-    output: bytes | None
-    directory: bytes
-    as_json: bool
-    quiet: bool
-    timeout_s: float
-    retries: int
-    verbose: bool = False
-    connections: int = 1
-    rate: int | None = None
-    dry: bool = False
-    delete: bool = False
-    include: tuple[bytes, ...] = ()
-    exclude: tuple[bytes, ...] = ()
-    durable: Durable | None = None
-    by_content: bool = False
-    expected: str | None = None
-    manifest: bytes | None = None
-    listed: bytes | None = None
-    names_from: bytes | None = None
-    paths: bool | None = None
-
-    def may_be_many(self, location: Location) -> bool:
-        """Whether ``location`` may stand for more than one file."""
-        if self.output is not None or self.expected is not None:
-            return False
-        return self.recursive or (not location.is_url and is_pattern(location.name))
-
-    def own_name(self, location: Location) -> bytes | None:
-        """The local name, of a file or a directory, that the name gives; None: it gives none. Raises ValueError."""
-        if self.action != "fetch" or self.output is not None:
-            return None
-        if not self.may_be_many(location):
-            return None if location.is_directory else local_name(location)
-        name = None
-        if location.is_url or not is_pattern(location.name):
-            name = tree_name(location)
-        else:
-            pattern_directory(location, fixed_part(location.name)[0])
-        if self.delete and name is None:
-            raise ValueError("--delete is for a directory that is named, not for a pattern, and not for all of /")
-        return name
-
-    @property
-    def file_durable(self) -> Durable:
-        """What holds for a file that was named, and for a list."""
-        return Durable.DIR if self.durable is None else self.durable
-
-    def wishes(self, *, whole_digest: bool = False) -> Wishes:
-        """Return what is wanted of every file; ``whole_digest``: its digest, also where no list takes that."""
-        listed = self.manifest is not None
-        return Wishes(self.expected, whole_digest or listed, self.by_content or listed)
-
-    def report(self) -> Report:
-        """Tells what becomes of the run, on standard error where standard output holds a content."""
-        to_stderr = b"-" in (self.output, self.manifest)
-        return Report(as_json=self.as_json, quiet=self.quiet, to_stderr=to_stderr)
-
-
-class Run:
-    """Carries the options and the sessions, one a server. ``note`` is told of every file that is here."""
-
-    def __init__(self, options: Options, note: Note | None = None) -> None:
+    def __init__(self, options: Options, report: Report, note: OnEvent | None = None) -> None:
         self._options = options
-        self._note = note
-        self._report = options.report()
+        self._report = report
         self._clients: dict[tuple[Address, ...], Client] = {}
+        """The clients by their servers."""
         self._names: Names | None = None
         watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
         self._line = StatusLine(sys.stderr if watched else None)
+        self._always: list[OnEvent] = [RetryNotices(self._line), *([note] if note else [])]
+        self._consumers = self._always
         self._suggester: Suggester | None = None
-        self._together: Several | None = None
+        self._named_counts: Counts | None = None
+        """Counts of all files that were asked for by name and fetched together."""
         self._swept: set[bytes] = set()
+        self._disk_full = False
 
     def names(self, locations: list[Location], more: Iterable[list[Location | Unusable]] = ()) -> Exit:
-        """Do every one, whatever becomes of those before; of ``more``, those together that come together.
+        """Do every name, whatever becomes of those before. Return the exit status of the worst.
 
-        Gives the exit status of the worst.
+        The names of each list in ``more`` are fetched together.
         """
         if self._options.delete or self._options.names_from is not None or len(locations) > 1:
-            from forkserver.client.local.names import Names  # noqa: PLC0415 - one name needs none
+            from forkserver.client.local.names import Names  # noqa: PLC0415 - a single name cannot collide
 
             self._names = Names()
-        if self._options.paths:  # one way for all that keep their paths
+        if self._options.paths:  # all names that keep their paths are fetched in the same way
             more = itertools.chain([list(locations)], more)
             locations = []
         try:
             self._do(locations, more)
-            if self._together is not None:
-                self._together.tell()
-                self._together = None
+            if self._named_counts is not None:
+                from forkserver.client.command import namedreport  # noqa: PLC0415 - loaded already
+
+                namedreport.finish(self._report, self._named_counts, dry=self._options.dry)
+                self._named_counts = None
         finally:
-            self._hang_up()
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+            self._line.close()
         return self._report.worst
 
-    def _do(self, locations: list[Location], more: Iterable[list[Location | Unusable]]) -> None:
-        try:
-            for location in locations:
-                self._one(location)
-            for some in more:
-                for servers, group in itertools.groupby(some, self._together_with):
-                    self._group(servers, group)
-                if self._together is not None and self._together.ended:
-                    return
-        except Failure as failure:  # of the list itself
-            complain(str(failure))
-            self._report.worst = max(self._report.worst, failure.exit_status)
-
     def prompt(self) -> Exit:
-        """Ask a person for names until an empty line or end-of-file, each over a connection of its own."""
+        """Ask a person for names until an empty line or end-of-file. Each name has a connection of its own."""
         sys.stderr.write(GREETING.format(self._options.servers[0]))
         while True:
             line = _ask_person()
@@ -179,8 +101,21 @@ class Run:
                 continue
             self.names([location])
 
+    def _do(self, locations: list[Location], more: Iterable[list[Location | Unusable]]) -> None:
+        try:
+            for location in locations:
+                self._one(location)
+            for some in more:
+                for servers, group in itertools.groupby(some, self._together_with):
+                    self._group(servers, group)
+                if self._disk_full:
+                    return
+        except Failure as failure:  # of the list itself
+            complain(str(failure))
+            self._report.worst = max(self._report.worst, failure.exit_status)
+
     def _together_with(self, location: Location | Unusable) -> tuple[Address, ...]:
-        """The servers that it may be asked of together with others; none where it is to be asked for alone."""
+        """Return the servers that may be asked for ``location`` together with other names, or none."""
         options = self._options
         if not isinstance(location, Location) or options.action != "fetch" or options.may_be_many(location):
             return ()
@@ -190,26 +125,13 @@ class Run:
 
     def _group(self, servers: tuple[Address, ...], group: Iterable[Location | Unusable]) -> None:
         if servers:
-            self._several(servers, [each for each in group if isinstance(each, Location)])
+            self._fetch_named(servers, [each for each in group if isinstance(each, Location)])
             return
         for each in group:
             if isinstance(each, Location):
                 self._one(each)
             else:
                 self._report.failed(each.shown, Failure(Exit.USAGE, "usage", each.reason), 0, where=each.where)
-
-    def _several(self, servers: tuple[Address, ...], locations: list[Location]) -> None:
-        """Fetch files by their names, all together."""
-        from forkserver.client.command.several import Several  # noqa: PLC0415 - most runs read no list
-
-        client = self._client(servers)
-
-        def progress(location: Location) -> Progress:
-            return Progress(location.shown, self._line, client.serving)
-
-        self._together = self._together or Several(self._options, self._report, self._note, self._swept)
-        for location in self._together.fetch(client, locations, progress, self._names):
-            self._ask_back(location)
 
     def _one(self, location: Location) -> None:
         started = time.monotonic()
@@ -230,7 +152,96 @@ class Run:
             if failure.word == "not-found" and is_pattern(location.name):
                 complain("patterns are for fetching by a plain NAME; here the name is taken as it is written")
             elif failure.word == "not-found":
-                self._ask_back(location)
+                self._suggest_names(location)
+
+    def _fetch(self, client: Client, location: Location) -> None:
+        many = self._options.dry or self._options.may_be_many(location)
+        # As in a shell, the name of a file that exists is no pattern.
+        if many and not (self._options.recursive or self._options.dry):
+            from forkserver.client.fetch.treeplan import is_there  # noqa: PLC0415 - only patterns need the module
+
+            many = not is_there(client.session, location.name)
+        if many:
+            self._fetch_tree(client, location)
+            return
+        check_is_no_directory(client.session, location.name)
+        if self._options.paths or self._options.names_from is not None:
+            self._fetch_named(location.servers, [location])
+        else:
+            self._fetch_file(client, location)
+
+    def _fetch_file(self, client: Client, location: Location) -> None:
+        progress = FileProgress(self._line, client.serving, lambda _: location.shown)
+        with self._listening(progress):
+            try:
+                receipt, place = fetch_one(client, location, self._options, self._on_event)
+            finally:
+                progress.finish()
+        self._report.fetched(location, receipt, place)
+
+    def _fetch_named(self, servers: tuple[Address, ...], locations: list[Location]) -> None:
+        """Fetch files by their names, all together."""
+        from forkserver.client.command.namedreport import NamedReport  # noqa: PLC0415 - most runs have one name
+
+        options = self._options
+        client = self._client(servers)
+        self._named_counts = self._named_counts or Counts()
+        named = {location.name: location for location in locations}
+        progress = FileProgress(self._line, client.serving, lambda name: named[name].shown)
+        report = NamedReport(self._report, options.directory, list(named.values()))
+        with self._listening(progress, self._named_counts, report):
+            try:
+                client.fetch_named(
+                    {name: local_name(location) for name, location in named.items()},
+                    options.directory,
+                    self._tree_options(options.file_durable, whole_digest=options.as_json),
+                    knows_names=options.paths is not False,
+                )
+            except Failure as failure:
+                for event in report.rest(failure):
+                    self._on_event(event)
+                self._disk_full = failure.exit_status is Exit.LOCAL_DISK
+            except Interrupted as interruption:
+                progress.finish()
+                interruption.notice = "interrupted; the same command goes on with what is missing"
+                raise
+        for location in report.missing:
+            self._suggest_names(location)
+
+    def _fetch_tree(self, client: Client, location: Location) -> None:
+        from forkserver.client.command.treereport import TreeReport  # noqa: PLC0415 - only trees need these modules
+        from forkserver.client.fetch.pattern import Filter  # noqa: PLC0415
+        from forkserver.client.fetch.treeplan import Wanted  # noqa: PLC0415
+
+        options = self._options
+        progress, counts = TreeProgress(self._line, client.serving, location), Counts()
+        report = TreeReport(self._report, location, counts, verbose=options.verbose, dry=options.dry)
+        wanted = Wanted(
+            location.name,
+            Filter(options.include, options.exclude),
+            recursive=options.recursive,
+            literal=location.is_url or not options.may_be_many(location),
+            whole=location.whole,
+        )
+        done = False
+        try:
+            with self._listening(progress, counts, report):
+                client.fetch_wanted(wanted, options.directory, self._tree_options(options.durable or Durable.NONE))
+            done = True
+        except Interrupted as interruption:
+            shown = escape(location.shown)
+            interruption.notice = f"{shown}: interrupted; the same command goes on with what is missing"
+            raise
+        finally:
+            progress.finish()
+            report.finish(done=done)
+
+    def _tree_options(self, durable: Durable, *, whole_digest: bool = False) -> TreeOptions:
+        from forkserver.client.fetch.treestate import TreeOptions  # noqa: PLC0415 - a single file does without
+
+        options = self._options
+        wishes = options.wishes(whole_digest=whole_digest)
+        return TreeOptions(durable, wishes, options.dry, options.delete, self._names, self._swept)
 
     def _client(self, servers: tuple[Address, ...]) -> Client:
         client = self._clients.get(servers)
@@ -242,140 +253,31 @@ class Run:
                 retries=options.retries,
                 connections=options.connections,
                 rate=options.rate,
-                on_event=RetryNotices(self._line),
+                on_event=self._on_event,
             )
         return client
 
-    def _fetch(self, client: Client, location: Location) -> None:
-        many = self._options.dry or self._options.may_be_many(location)
-        # What is there by that very name is no pattern, as in a shell.
-        if many and not (self._options.recursive or self._options.dry):
-            from forkserver.client.fetch.treeplan import is_there  # noqa: PLC0415 - whoever fetches one file does without
+    def _on_event(self, event: Event) -> None:
+        for consumer in self._consumers:
+            consumer(event)
 
-            many = not is_there(client.session, location.name)
-        if many:
-            self._fetch_tree(client, location)
-            return
-        check_is_no_directory(client.session, location.name)
-        if self._options.paths or self._options.names_from is not None:
-            self._several(location.servers, [location])
-        else:
-            self._fetch_file(client, location)
-
-    def _fetch_tree(self, client: Client, location: Location) -> None:
-        from forkserver.client.command.tally import Tally  # noqa: PLC0415 - likewise
-        from forkserver.client.fetch.pattern import Filter  # noqa: PLC0415 - likewise
-        from forkserver.client.fetch.treeplan import Plan, Wanted, fetch_tree  # noqa: PLC0415 - likewise
-
-        options = self._options
-        progress = Progress(location.shown, self._line, client.serving)
-        tally = Tally(location, self._report, progress, self._note, verbose=options.verbose, dry=options.dry)
-        wanted = Wanted(
-            location.name,
-            Filter(options.include, options.exclude),
-            recursive=options.recursive,
-            literal=location.is_url or not options.may_be_many(location),
-            whole=location.whole,
-        )
+    @contextlib.contextmanager
+    def _listening(self, *consumers: OnEvent) -> Iterator[None]:
+        """Pass all events to ``consumers``, too."""
+        self._consumers = [*self._always, *consumers]
         try:
-            fetch_tree(
-                client,
-                wanted,
-                options.directory,
-                tally,
-                durable=options.durable or Durable.NONE,
-                wishes=options.wishes(),
-                names=self._names,
-                swept=self._swept,
-                plan=Plan(options.dry, options.delete),
-            )
-        except BaseException as error:
-            tally.tell(done=False)
-            if isinstance(error, Interrupted):
-                error.notice = f"{escape(location.shown)}: interrupted; the same command goes on with what is missing"
-            raise
-        tally.tell(done=True)
-
-    def _fetch_file(self, client: Client, location: Location) -> None:
-        progress = Progress(location.shown, self._line, client.serving)
-        get = functools.partial(
-            client.fetch_into,
-            name=location.name,
-            progress=progress,
-            wishes=self._options.wishes(whole_digest=self._options.as_json),
-        )
-        try:
-            if self._options.output == b"-":
-                receipt, place = _pass_on(StandardOutput(), location, get), None
-            else:
-                receipt, place = self._into_file(location, get)
+            yield
         finally:
-            progress.clear()
-        self._report.fetched(location, receipt, place)
+            self._consumers = self._always
 
-    def _into_file(self, location: Location, get: Callable[[Target], Receipt]) -> tuple[Receipt, bytes | None]:
-        """Gives where it went, too, unless that is its own name in this directory."""
-        output = self._options.output
-        name = local_name(location) if output is None else output
-        path = os.path.join(self._options.directory, name)
-        if output is not None and is_stream(path):
-            with Stream(path) as stream:
-                return _pass_on(stream, location, get), path
-        remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
-        durable = self._options.file_durable
-        with local_file(path, remedy, durable) as target, _telling_what_is_kept(location, target, path):
-            receipt = get(target)
-        if self._note is not None:
-            self._note(name, receipt)
-        return receipt, location.elsewhere(path)
-
-    def _ask_back(self, location: Location) -> None:
+    def _suggest_names(self, location: Location) -> None:
         if self._options.as_json or self._options.quiet:
             return
         if self._suggester is None:
             from forkserver.client.command.suggest import Suggester  # noqa: PLC0415 - most runs find what they want
 
             self._suggester = Suggester()
-        self._suggester.ask_back(location)
-
-    def _hang_up(self) -> None:
-        for client in self._clients.values():
-            client.close()
-        self._clients.clear()
-        self._line.close()
-
-
-@contextlib.contextmanager
-def _telling_what_is_kept(location: Location, target: LocalFile, path: bytes) -> Iterator[None]:
-    try:
-        yield
-    except Failure as failure:
-        if target.kept:
-            failure.reason += f"; {_kept(target)}"
-        elif failure.word == "not-found":
-            from forkserver.client.local.leftovers import note_about_part  # noqa: PLC0415 - most names are found
-
-            failure.reason += note_about_part(path)
-        raise
-    except Interrupted as interruption:
-        interruption.notice = f"{escape(location.shown)}: interrupted"
-        if target.kept:
-            interruption.notice += f"; {_kept(target)}"
-        raise
-
-
-def _pass_on(target: PassingOn, location: Location, get: Callable[[Target], Receipt]) -> Receipt:
-    try:
-        return get(target)
-    except Interrupted as interruption:
-        were = "byte of it was" if target.here == 1 else "bytes of it were"
-        interruption.notice = f"{escape(location.shown)}: interrupted; {count(target.here)} {were} passed on"
-        raise
-
-
-def _kept(target: LocalFile) -> str:
-    are = "is" if target.kept == 1 else "are"
-    return f"{counted(target.kept, 'byte')} of it {are} kept, and the same command goes on from there"
+        self._suggester.suggest(location)
 
 
 def _ask_person() -> bytes:

@@ -1,10 +1,10 @@
-"""The last line of the terminal, rewritten in place: progress, or what a run waits for. Runs at the user's.
+"""Rewrite the last line of the terminal in place: progress, or what a run waits for. Runs in the client.
 
-Whatever has news draws the line, in any thread. A thread of its own draws the line several times a second, too, so
-that a notice counts down and a stalled transfer gets slower while nothing else happens.
+Any thread draws the line when it has news. A separate thread draws the line several times a second, too, so that a
+notice counts down and a stalled transfer gets slower while nothing else happens.
 
-The cursor is never hidden, and the line never reaches the last column: a process that is stopped (Ctrl-Z, SIGSTOP) or
-killed leaves nothing behind that the shell would have to mend.
+The cursor is never hidden, and the line never reaches the last column. So a process that is stopped (Ctrl-Z, SIGSTOP)
+or killed leaves nothing that the shell would have to repair.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ if TYPE_CHECKING:
 
 TICK_S = 0.25
 _AGAIN_S = 1.0
-"""The same text is written again after so long: a shell may have written over it."""
+"""After so long the same text is written again: a shell may have overwritten the text."""
 _QUIET_S = 0.5
-"""A transfer of which nothing came for so long gives way to a notice: none of its connections gets anything."""
+"""After so long without a byte the bar gives way to a notice: no connection receives anything."""
 _USUAL_COLUMNS = 80
 _ECHO_CELLS = 3
-"""Left free at the end of the line: the terminal echoes ^C and ^Z there, and must not wrap."""
+"""Cells that stay free at the end of the line: the terminal echoes ^C and ^Z there, and must not wrap."""
 _current: StatusLine | None = None
 
 
 class Bar(Protocol):
-    """The progress of a transfer. ``changed`` is when something last came of it."""
+    """The progress of a transfer. ``changed`` is when its last bytes came."""
 
     changed: float
 
     def note(self, now: float) -> None:
-        """Remember how far the transfer is, for the rate."""
+        """Take a sample for the rate."""
 
     def text(self, room: int, now: float) -> str | None:
-        """Return the line, in at most ``room`` cells; None: there is nothing to show yet."""
+        """Return the line, in at most ``room`` cells, or None while there is nothing to show."""
 
 
 class Notice(Protocol):
-    """A server that one connection asks again."""
+    """A notice that a connection asks a server again."""
 
     due: float
-    """When the notice is shown: a short wait is not."""
+    """When the notice is shown: a short wait is not shown."""
     asks_at: float
     """When the server is asked."""
 
     def text(self, room: int, now: float, others: int) -> str:
-        """Return the line, in at most ``room`` cells. ``others`` is how many connections wait besides."""
+        """Return the line, in at most ``room`` cells. ``others`` is how many other connections wait."""
 
 
 class StatusLine:
     """The status line of a run. All methods may be called by any thread.
 
-    The bar is shown as long as something comes, be it over one of several connections. Where nothing comes and servers
-    are asked again, the notice of the connection that asks first takes the place of the bar.
+    The line shows the bar as long as any connection receives something. If none does and servers are asked again, the
+    line shows the notice of the connection that asks first.
 
-    ``terminal`` is None where nobody watches. ``clock`` gives seconds that never go back. ``ticking``: draw by a
-    thread, too, until ``close``.
+    ``terminal`` is None if there is no terminal. ``clock`` returns seconds that never go back. ``ticking``: a thread
+    draws the line, too, until ``close``.
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class StatusLine:
         return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def draw(self, bar: Bar) -> None:
-        """Draw the line: there is news of ``bar``, which from now on is the bar of the line."""
+        """Make ``bar`` the bar of the line, and draw the line."""
         if self._terminal is not None:
             with self._lock:
                 self._bar = bar
                 self._go_on()
 
     def finish(self, bar: Bar) -> None:
-        """The transfer is over, well or not: let the bar stay as it is now, and begin a fresh line."""
+        """Leave ``bar`` on the screen as it is now, and begin a fresh line: the transfer has ended, well or not."""
         with self._lock:
-            # A connection may have been waiting when the others had fetched the rest: nobody asks again for that.
+            # A connection may still have waited when the others had fetched the rest. It does not ask again.
             self._notices.clear()
             if self._terminal is None or self._bar is not bar:
                 return
@@ -111,20 +111,20 @@ class StatusLine:
                 self._shown = ""
 
     def notify(self, who: object, notice: Notice) -> None:
-        """Show ``notice`` in the place of an earlier notice of the connection ``who``."""
+        """Show ``notice`` instead of an earlier notice of the connection ``who``."""
         if self._terminal is not None:
             with self._lock:
                 self._notices[who] = notice
                 self._go_on()
 
     def withdraw(self, who: object) -> None:
-        """The connection ``who`` does not wait any more."""
+        """Remove the notice of the connection ``who``, which does not wait any more."""
         with self._lock:
             if self._notices.pop(who, None) is not None:
                 self._draw()
 
     def close(self) -> None:
-        """Take the line away, and stop to draw it by itself. The line may be used again."""
+        """Remove the line, and end the drawing thread. The line may be used again."""
         global _current  # noqa: PLW0603 - a process has one terminal
         with self._lock:
             self._notices.clear()
@@ -139,13 +139,13 @@ class StatusLine:
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """Take the line away, and keep it away while the caller writes to the terminal."""
+        """Remove the line, and keep it away while the caller writes to the terminal."""
         with self._lock:
             self._show("")
             yield
 
     def _go_on(self) -> None:
-        global _current  # noqa: PLW0603 - likewise
+        global _current  # noqa: PLW0603 - a process has one terminal
         _current = self
         if self._ticking and self._ticker is None:
             self._over = threading.Event()
@@ -154,7 +154,7 @@ class StatusLine:
         self._draw()
 
     def tick(self) -> None:
-        """Draw the line anew, because time has passed."""
+        """Draw the line again, because time has passed."""
         with self._lock:
             self._draw()
 
@@ -185,7 +185,7 @@ class StatusLine:
     def _show(self, text: str) -> None:
         if self._terminal is None or not (text or self._shown) or self._is_in_background(self._terminal):
             return
-        # Look the width up each time: the terminal may have been resized. A line that wraps could not be taken away.
+        # Look up the width each time, because the terminal may have been resized. A line that wraps cannot be removed.
         self._write(f"\r{text}\x1b[K")
         self._shown, self._shown_at = text, self.clock()
 
@@ -194,7 +194,7 @@ class StatusLine:
             try:
                 self._terminal.write(text)
                 self._terminal.flush()
-            except OSError:  # The terminal is gone, and the transfer goes on.
+            except OSError:  # The terminal is gone. The transfer goes on.
                 self._terminal = None
 
     def _room(self) -> int:
@@ -206,7 +206,7 @@ class StatusLine:
 
     @staticmethod
     def _is_in_background(terminal: TextIO) -> bool:
-        """Whether a shell has the terminal just now, and shows its prompt where the line would be drawn."""
+        """Return whether this process is in the background: the shell shows its prompt where the line would be."""
         try:
             return os.tcgetpgrp(terminal.fileno()) != os.getpgrp()
         except OSError:  # not the terminal that controls this process
@@ -214,5 +214,5 @@ class StatusLine:
 
 
 def aside() -> contextlib.AbstractContextManager[None]:
-    """Return a context in which the caller can write a line to the terminal: the status line is out of its way."""
+    """Return a context in which the caller can write to the terminal: the status line is hidden."""
     return contextlib.nullcontext() if _current is None else _current.hidden()

@@ -1,4 +1,4 @@
-"""Names close to one that does not exist: ``did you mean "reports/tax.pdf"?`` Runs at the user's."""
+"""Suggest names close to one that does not exist: ``did you mean "reports/tax.pdf"?`` Runs in the client."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 MOST_SUGGESTIONS = 3
 MOST_ENTRIES = 2000
-"""No more of a directory are looked at."""
+"""Most entries of a directory that are compared."""
 MOST_SECONDS = 0.5
-"""No more of a run are spent."""
+"""Most seconds that a run spends on suggestions."""
 _CLOSE = 0.66
 
 
 class Suggester:
-    """Asks people back about names that do not exist, as long as its time lasts."""
+    """Suggests names to people, until the time for suggestions is used up."""
 
     def __init__(self) -> None:
         self._left_s = MOST_SECONDS
 
-    def ask_back(self, location: Location) -> None:
-        """Ask for the names in the directory of ``location`` that are close to it, if there are any."""
+    def suggest(self, location: Location) -> None:
+        """Suggest the names in the directory of ``location`` that are close to its name, if there are any."""
         directory, _, asked = location.name.rstrip(b"/").rpartition(b"/")
         if self._left_s <= 0 or not asked:
             return
@@ -50,20 +50,20 @@ class Suggester:
 
 
 def close_names(asked: bytes, names: Iterable[bytes]) -> list[bytes]:
-    """Those of ``names`` that may have been meant, at most MOST_SUGGESTIONS, the closest first."""
+    """Return the ``names`` that may have been meant, at most MOST_SUGGESTIONS, the closest first."""
     scored = ((_closeness(decode(asked), decode(name)), name) for name in names if name != asked)
-    # A listing may have a name twice.
+    # A listing may contain a name twice.
     close = {(-closeness, name) for closeness, name in scored if closeness >= _CLOSE}
     return [name for _, name in heapq.nsmallest(MOST_SUGGESTIONS, close)]
 
 
 def _closeness(asked: str, name: str) -> float:
-    """From 0, nothing in common, to 1, the same but for the case of letters."""
+    """Return a number from 0, nothing in common, to 1, equal apart from the case of letters."""
     asked, name = asked.casefold(), name.casefold()
     (asked_stem, asked_extension), (stem, extension) = splitext(asked), splitext(name)
     if asked != name and (asked_stem == stem or name.startswith(asked + ".")):
         return 0.95
-    # An extension in common makes a.txt no closer to b.txt than a is to b.
+    # Ignore a common extension: it makes a.txt no closer to b.txt than a is to b.
     matcher = SequenceMatcher(None, *((stem, asked_stem) if extension == asked_extension else (name, asked)))
     return matcher.ratio() if matcher.quick_ratio() >= _CLOSE else 0.0
 

@@ -1,4 +1,4 @@
-"""Explain a wrong command line: turn an error of click into lines for people. Runs at the user's."""
+"""Explain a wrong command line: turn an error of click into lines for people. Runs in the client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _RESUMING = ("--resume", "--continue")
-"""Options of other programs that ask for what fsget does without an option."""
+"""Options of other programs for what fsget does without an option."""
 _RESUMES_ITSELF = "fsget resumes by itself, the same command goes on where the last run ended"
 _LETTERS_TOGETHER = 3
 """A dash and two letters are more likely two options than the name of a file."""

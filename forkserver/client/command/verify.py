@@ -1,7 +1,7 @@
-"""Compare files that are here with a list of their digests; no server is asked. Runs at the user's.
+"""Compare local files with a list of their digests, without a server. Runs in the client.
 
-The list may have come from anybody, so it chooses nothing outside the directory: neither by a path nor through a
-symbolic link is a file read that lies elsewhere. Nor is a FIFO or device, which could keep us waiting for ever.
+The list is untrusted, so no file outside the directory is read, neither by its path nor through a symbolic link. FIFOs
+and devices are not read, because they could block for ever.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from forkserver.client.command.report import Report
 
 _MAX_LINE_BYTES = 1 << 14
-"""A path has at most 4,096 bytes; escapes double it. What has longer lines, or none, is no list."""
+"""A path has at most 4,096 bytes, and escapes double them. A file with longer lines is no list."""
 _REMEDY = "such lists are made by --manifest, and by sha256sum(1)"
 
 
 def verify(path: bytes, directory: bytes, report: Report) -> Exit:
-    """Check every file that the list at ``path`` has, ``-``: standard input; names are relative to ``directory``.
+    """Check every file in the list at ``path``, or in standard input if that is ``-``. Return the exit status.
 
-    Gives the exit status. Raises Failure, before any file is read, if the list cannot be read or is none.
+    Names in the list are relative to ``directory``. Raises Failure, before any file is read, if the list cannot be read
+    or is no list.
     """
     root = os.path.realpath(directory)
     if not os.path.isdir(root):
@@ -81,7 +82,7 @@ def _check(root: bytes, name: bytes, digest: str) -> None:
         reason = f"lies outside {escape(root)}, and is not read; give a directory that holds it with -d"
         raise Failure(Exit.LOCAL_DISK, "outside", reason)
     try:
-        # Without O_NONBLOCK this would wait for somebody to write into a FIFO.
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
         fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):

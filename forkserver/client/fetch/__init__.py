@@ -1,1 +1,1 @@
-"""From there to here: one file, piece by piece, or whole trees. Runs at the user's."""
+"""Fetch from servers to local files: one file piece by piece, or whole trees. Runs in the client."""

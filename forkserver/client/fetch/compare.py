@@ -1,4 +1,4 @@
-"""Compare what is here with what a server has, by digests: nothing is sent but these. Runs at the user's."""
+"""Compare a local file with that of a server by digests: no content is sent. Runs in the client."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ if TYPE_CHECKING:
     from forkserver.client.remote.connection import Session
 
 _WINDOW = 16
-"""Requests on the way, each for the digest of a piece of 4 MiB: what the server may do in vain if the first differs."""
+"""Most requests on the way, each for the digest of a piece of 4 MiB.
+
+The server works in vain on as many pieces if the first differs.
+"""
 
 
 class Moved(Exception):
-    """The session turned to another server: what was learned from the one before does not hold."""
+    """The session turned to another server. What was learned from the one before does not hold for this server."""
 
 
 def digests(session: Session, name: bytes, version: Version, parts: Iterable[tuple[int, int]]) -> Iterator[str]:
-    """Yield the SHA-256, in hexadecimal digits, that the server gives of each part, which is an offset and a length.
+    """Yield the server's SHA-256, in hexadecimal digits, of each part. A part is an offset and a length.
 
-    Many requests are on the way at a time: who ends before the last part must ``abandon`` the session. Raises Failure:
-    Changed where the file is no longer ``version``, NoDigests of an older server; and Moved.
+    Many requests are on the way at a time, so a caller that ends before the last part must ``abandon`` the session.
+    Raises Failure, Changed where the file is no longer ``version``, NoDigests with an older server, and Moved.
     """
     asked: deque[tuple[int, int]] = deque()
     for offset, length in parts:
@@ -44,11 +47,11 @@ def digests(session: Session, name: bytes, version: Version, parts: Iterable[tup
 def compare(
     session: Session, name: bytes, version: Version, file: CompleteFile, *, whole_digest: bool
 ) -> tuple[bool, str | None]:
-    """Return whether ``file``, as long as ``version``, has the content that the server gives the digests of.
+    """Return whether ``file`` has the content of the server's file, and the digest of the whole or None.
 
-    Also returns the digest of the whole, in hexadecimal digits: where the contents agree, and with ``whole_digest``.
-    Ends at the first piece that differs. An older server, which gives no digests, agrees with nothing. Raises as
-    ``digests``.
+    ``file`` must be as long as ``version``. The digest, in hexadecimal digits, is returned with ``whole_digest`` where
+    the contents agree. The comparison ends at the first piece that differs. With an older server, which gives no
+    digests, it always fails. Raises as ``digests``.
     """
     whole = sha256() if whole_digest else None
     try:

@@ -1,13 +1,13 @@
-"""Fetch one file: ask for it piece by piece, receive, verify, and only then let it take its name. Runs at the user's.
+"""Fetch one file: request it piece by piece, verify each piece, then give the file its name. Runs in the client.
 
-A piece is verified by the digest that the server gives of just this piece. So what came before a connection was lost
-need not come again, from one connection to the next and from one run to the next, as long as the server's validator
-says that the file is the same. Nor need all pieces come over one connection, or from one server: in the end one server
-is asked for the digests of the pieces that others have sent, and those on which it does not agree are fetched again.
+The server sends a digest of each piece. So pieces that came before a connection was lost need not come again, neither
+over the next connection nor in the next run, as long as the server's etag says that the file is the same. Pieces may
+come over several connections, and from several servers. In the end one server is asked for the digests of the pieces
+that others have sent, and pieces with other digests are fetched again.
 
-The validator also changes where the content does not: with the permissions, or a further link. So a file that changes
-while it is fetched is not given up: the version that the server has now is fetched, and what came of the one before is
-in doubt, as if another server had sent it. A long file that is here already is likewise compared, not fetched.
+The etag also changes where the content does not: with the permissions, or with a further link. So a file that changes
+while it is fetched is not given up. The version that the server has now is fetched, and pieces of the version before
+are doubtful, as if another server had sent them. A long file that is already here is likewise compared, not fetched.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from forkserver.client.remote.answers import DIGEST, Changed, NoDigests, answere
 from forkserver.protocol.messages import Reply, Request, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from forkserver.client.content import Known, Target
+    from forkserver.client.events import OnEvent
     from forkserver.client.local.complete import CompleteFile
     from forkserver.client.remote.connection import Session
 
 _USELESS = frozenset({"changed", "truncated"})
-"""After such a failure the next run will not find the same file: what came of it is of no use."""
+"""After such a failure the next run will not find the same file, so what came is useless."""
 _PATIENCE_S = 1.0
 
 
@@ -40,27 +41,26 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
     session: Session,
     name: bytes,
     target: Target,
-    progress: Callable[[int, int], None],
+    on_event: OnEvent,
     *,
     wishes: Wishes = NO_WISHES,
     helpers: Sequence[Session] = (),
 ) -> Receipt:
     """Fetch the file ``name`` into ``target``.
 
-    ``progress`` is called with the bytes that are here, and with all, the first time before any came. A connection that
-    is lost is made again, as often as ``session`` retries, and a file that changes on the server is asked for again as
-    often. Of a file of several pieces ``helpers`` fetch some, each in a thread of its own. Raises Failure; then
-    ``target`` has not been told to finish.
+    ``on_event`` is called with ``Progress``, by one thread at a time. A lost connection is made again as often as
+    ``session`` retries, and a file that changes on the server is requested again as often. ``helpers`` fetch some
+    pieces of a file of several pieces, each in a thread of its own. Raises Failure; ``target`` is not finished then.
     """
     started = time.monotonic()
     session.renew()
-    job = Job(name, target, progress, wishes)
+    job = Job(name, target, on_event, wishes)
     lead = _Lead(job, session, [Helper(job, helper) for helper in helpers])
     try:
         lead.run()
     except BaseException as error:
         lead.end(error)
-        # The next version of a file that keeps changing may still have the same content.
+        # A file that keeps changing may still have the same content in its next version.
         if isinstance(error, Failure) and error.word in _USELESS and not isinstance(error, Changed):
             target.reject()
         raise
@@ -85,7 +85,7 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
 
 
 class _Lead(Puller):
-    """Is the first to ask, and has the last word."""
+    """Learns what there is to fetch, starts the helpers, and settles which pieces are right."""
 
     def __init__(self, job: Job, session: Session, helpers: Sequence[Helper]) -> None:
         super().__init__(job, session)
@@ -93,19 +93,19 @@ class _Lead(Puller):
         self._begun = self._helping = False
 
     def run(self) -> None:
-        """Fetch all of it. Raises Failure."""
+        """Fetch the whole file. Raises Failure."""
         super().run()
         if self._job.stopped is None:
-            # Some may still wait for a server that is full, or hangs. Nobody needs them now.
+            # Helpers may still wait for a server that is full, or hangs. They are not needed any more.
             self._job.end()
         self._join()
         if self._job.stopped is not None:
             raise self._job.stopped
-        if not self._job.served:  # all of it was here before
+        if not self._job.served:  # the whole file was here before
             self._job.note(answered_by(self._session))
 
     def _join(self) -> None:
-        """Wake all who wait, and wait for them a moment: one that is just connecting cannot be woken."""
+        """Wake all helpers, and wait a moment for them to end. A helper that is connecting cannot be woken."""
         for helper in self._helpers:
             helper.interrupt()
         deadline = time.monotonic() + _PATIENCE_S
@@ -113,7 +113,7 @@ class _Lead(Puller):
             helper.join(max(deadline - time.monotonic(), 0))
 
     def end(self, error: BaseException) -> None:
-        """Have everybody end."""
+        """Have all threads end because of ``error``."""
         self._session.abandon()
         self._job.stop(error)
         self._join()
@@ -127,7 +127,7 @@ class _Lead(Puller):
             super()._go_on()
 
     def _begin(self) -> None:
-        """Learn what there is to fetch: with the first piece, or, where that may be here already, before."""
+        """Learn what there is to fetch: with the first piece, or before it if that piece may be here already."""
         job, target = self._job, self._job.target
         location = target.location()
         if location is None:
@@ -141,11 +141,11 @@ class _Lead(Puller):
             else:
                 have, expected = file.etag if file is not None else None, job.wishes.expected
                 if have and expected and target.digest() != expected:
-                    have = None  # damaged without a trace, or the server has another by now
+                    have = None  # the file is damaged, or the server has another one by now
                 self._begin_with_a_piece(have)
 
     def _begin_with_a_piece(self, have: str | None) -> None:
-        """Ask for the first piece, unless the server's etag still is ``have``."""
+        """Request the first piece, unless the server's etag is still ``have``."""
         job = self._job
         self._session.request(Request("GET", job.name, length=PIECE_BYTES, digest=DIGEST, unless_etag=have))
         reply = self._session.reply()
@@ -155,11 +155,11 @@ class _Lead(Puller):
             if first is None:
                 raise AssertionError("every file has a first piece")
             self._requested.append(first)
-            self._start_helpers()  # not before: one of them might have taken that piece
+            self._start_helpers()  # not earlier: a helper could have taken the first piece
             self._take(reply)
 
     def _begin_with_what_is_here(self, file: CompleteFile | None) -> None:
-        """Ask which version the server has. That may be ``file``; else a part of it may be here."""
+        """Ask which version the server has: that of ``file``, or one that a part may be here of."""
         self._session.request(Request("STAT", self._job.name))
         known = understand(self._session, self._session.reply())
         self._learned(known)
@@ -171,7 +171,7 @@ class _Lead(Puller):
         self._keep_heads()
 
     def _keep_heads(self) -> None:
-        """Have the server vouch for what an earlier run has left of pieces, before helpers ask for these pieces."""
+        """Keep beginnings of pieces that the server has, too. Call this before helpers request these pieces."""
         job, version = self._job, self.known.version
         heads = list(job.target.begun())
         found = digests(self._session, job.name, version, [(offset, length) for offset, length, _ in heads])
@@ -183,7 +183,7 @@ class _Lead(Puller):
             self._session.abandon()
 
     def _is_here(self, file: CompleteFile, known: Known) -> bool:
-        """Whether ``file`` is what is wanted, and the version ``known``: by its etag, else by its content."""
+        """Return whether ``file`` is what is wanted, and the version ``known``, by its etag or else by its content."""
         wishes, version = self._job.wishes, known.version
         if file.size != version.size:
             return False
@@ -212,7 +212,7 @@ class _Lead(Puller):
                 helper.start()
 
     def _settle_doubts(self) -> bool:
-        """Have this server vouch for the pieces of other versions. Gives whether some are to be fetched again."""
+        """Compare pieces of other versions with this server. Return whether some are to be fetched again."""
         job, version = self._job, self.known.version
         job.target.vouch_by(version)
         doubtful = list(job.target.doubtful())

@@ -1,4 +1,4 @@
-"""The pieces of one file that are still to be fetched, shared by all who fetch them. Runs at the user's."""
+"""The pieces of one file that are still to be fetched, shared by all its sessions. Runs in the client."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from forkserver.client.events import Progress
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from forkserver.client.content import Target, Version
+    from forkserver.client.events import OnEvent
     from forkserver.client.outcome import Served
 
 
 class Wishes(NamedTuple):
-    """What else is wanted of one file.
+    """What is wanted of one file.
 
-    ``expected`` is what the SHA-256 of the whole must be, in hexadecimal digits. ``whole_digest``: find it out in any
-    case. ``by_content``: a file that is here is unchanged only if its content is the server's, not by what was noted.
+    ``expected`` is the SHA-256 that the whole must have, in hexadecimal digits. ``whole_digest``: compute the digest of
+    the whole in any case. ``by_content``: a local file is unchanged only if its content is that of the server's file;
+    the etag that was noted does not count.
     """
 
     expected: str | None = None
@@ -29,51 +33,51 @@ NO_WISHES = Wishes()
 
 
 class Job:
-    """One file on its way: which pieces are still to be fetched, and what was. For all threads that fetch them."""
+    """The state of the fetch of one file: which pieces are missing, taken and here. Any thread may call the methods."""
 
-    def __init__(self, name: bytes, target: Target, progress: Callable[[int, int], None], wishes: Wishes) -> None:
+    def __init__(self, name: bytes, target: Target, on_event: OnEvent, wishes: Wishes) -> None:
         self.name = name
         self.target = target
         self.wishes = wishes
         self.unchanged = False
         self.digest: str | None = None
-        """Of the whole, where a comparison has found it out."""
+        """The digest of the whole, if a comparison has computed it."""
         self.size = self.received = self.here = 0
         self.kept = 0
-        """Bytes that were here before, and are right."""
+        """Bytes that were here before this run, and are right."""
         self._found = 0
-        """Bytes that were here before, right or not."""
+        """Bytes that were here before this run, right or not."""
         self.served: list[Served] = []
         self.stopped: BaseException | None = None
         self.over = False
-        """Everything is here."""
-        self._progress = progress
+        """The whole file is here."""
+        self._on_event = on_event
         self._missing: Iterator[tuple[int, int]] = iter(())
         self._returned: deque[tuple[int, int]] = deque()
         self._taken = 0
         self._fetched: set[int] = set()
         """Offsets of the pieces that came in this run."""
         self._heads: dict[int, tuple[int, tuple[str, str]]] = {}
-        """What need not come of missing pieces, by their offsets: how many bytes, and the origin of these."""
+        """Beginnings of missing pieces that are here, by offset of the piece: length in bytes, and origin."""
         self._changed = threading.Condition()
         self._most_here = 0
 
     def begin(self, version: Version) -> None:
-        """The file is this version: find out what is missing."""
+        """Find out which pieces of ``version`` are missing."""
         self._missing = iter(self.target.begin(version))
         self.here = self.kept = self._found = self.target.here
         if self.size:
-            self._progress(self.here, self.size)
+            self._tell_progress()
 
     @property
     def began_anew(self) -> bool:
-        """Whether a part was here before, and nothing of it is right."""
+        """Whether a part was here before this run, and nothing of it is right."""
         return self.target.discarded or self._found > self.kept == 0
 
     def take(self, *, wait: bool) -> tuple[int, int] | None:
-        """Offset and length of a piece for the caller to fetch.
+        """Return offset and length of a piece that the caller is to fetch, or None if there is none now.
 
-        None: there is none now, or, where the caller can ``wait`` for what others may give back, no more.
+        ``wait``: wait while others may still give pieces back, so that None means that no piece is left.
         """
         with self._changed:
             while self.stopped is None and not self.over:
@@ -87,7 +91,7 @@ class Job:
         return None
 
     def give_back(self, pieces: Iterator[tuple[int, int]], came_bytes: int) -> None:
-        """Others may fetch them. ``came_bytes`` of one of them had come."""
+        """Let others fetch ``pieces``. ``came_bytes`` of one of the pieces had come."""
         with self._changed:
             for piece in pieces:
                 self._returned.append(piece)
@@ -96,7 +100,7 @@ class Job:
             self._changed.notify_all()
 
     def keep_head(self, offset: int, length: int, version: Version) -> None:
-        """The first ``length`` bytes of the piece at ``offset`` are here, and are those of ``version``."""
+        """Note that the first ``length`` bytes of the piece at ``offset`` are here, and are those of ``version``."""
         with self._changed:
             self._heads[offset] = length, version.origin
             self.here += length
@@ -109,14 +113,14 @@ class Job:
             length, origin = self._heads.get(offset, (0, version.origin))
             if origin == version.origin:
                 return length
-            # The two parts of a piece must be of one version: its digest will vouch for both.
+            # Both parts of a piece must be of one version, because one digest verifies the piece.
             del self._heads[offset]
             self.here -= length
             self.kept -= length
             return 0
 
     def fetch_again(self, piece: tuple[int, int]) -> None:
-        """What is here of it is not right."""
+        """Have ``piece`` fetched again: what is here of the piece is not right."""
         self.target.forget(piece[0])
         self._returned.append(piece)
         self.here -= piece[1]
@@ -124,14 +128,17 @@ class Job:
         self.kept -= head if piece[0] in self._fetched else piece[1]
 
     def came(self, size_bytes: int) -> None:
-        """So much more is here."""
+        """Count ``size_bytes`` that have come."""
         with self._changed:
             self.received += size_bytes
             self.here += size_bytes
-            self._progress(self.here, self.size)
+            self._tell_progress()
 
     def done(self, offset: int) -> bool:
-        """The piece at ``offset`` is here. Gives whether more is than ever: what servers agree on may be less."""
+        """Note that the piece at ``offset`` is here. Return whether more bytes are here than ever before.
+
+        Fewer bytes may be here than before, because pieces that the servers disagree on are fetched again.
+        """
         with self._changed:
             self._taken -= 1
             self._fetched.add(offset)
@@ -141,19 +148,22 @@ class Job:
             return further
 
     def note(self, served: Served) -> None:
-        """Somebody has sent something."""
+        """Note that ``served`` has sent something."""
         with self._changed:
             if served not in self.served:
                 self.served.append(served)
 
     def end(self) -> None:
-        """Everything is here: who waits for something to do need not."""
+        """Note that the whole file is here, and wake all threads that wait for a piece."""
         with self._changed:
             self.over = True
             self._changed.notify_all()
 
     def stop(self, error: BaseException) -> None:
-        """No more is to be fetched."""
+        """Have all threads end because of ``error``."""
         with self._changed:
             self.stopped = self.stopped or error
             self._changed.notify_all()
+
+    def _tell_progress(self) -> None:
+        self._on_event(Progress(self.name, self.here, self.size, self.kept))

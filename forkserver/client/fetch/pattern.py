@@ -1,8 +1,8 @@
-"""Patterns of names, as a shell has them, over bytes. Runs at the user's.
+"""Match names with patterns as a shell does, on bytes. Runs in the client.
 
-``*`` stands for any bytes but a slash, ``?`` for one, ``[a-z]`` and ``[!a-z]`` for one of or none of a set, ``**`` as a
-whole component for any number of components. None of them stands for a dot at the beginning of a component. A set
-without an end, and a backslash, stand for themselves.
+``*`` matches any bytes but a slash, ``?`` one such byte, ``[a-z]`` a byte of a set, ``[!a-z]`` a byte outside the set,
+and ``**`` as a whole component any number of components. No wildcard matches a dot at the beginning of a component. A
+set without an end, and a backslash, match themselves.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ _SET = re.compile(rb"\[(!?)(\]?[^\]]*)\]")
 
 
 def is_pattern(name: bytes) -> bool:
-    """Whether anything in ``name`` stands for something else."""
+    """Return whether ``name`` contains a wildcard."""
     return _SPECIAL.search(name) is not None
 
 
 def is_everything(pattern: bytes) -> bool:
-    """Whether it is one of those that take every file beneath the ``fixed_part``, but for hidden ones."""
+    """Return whether ``pattern`` matches every file beneath its ``fixed_part``, apart from hidden files."""
     return pattern in (b"*", b"**", b"**/*")
 
 
 def fixed_part(pattern: bytes) -> tuple[bytes, bool]:
-    """The directory, without its last slash, beneath which everything lies that ``pattern`` can match.
+    """Return the directory that contains everything that ``pattern`` can match, without its last slash.
 
-    The second value tells whether it lies deeper than directly in it.
+    The second value tells whether the pattern can match paths in subdirectories.
     """
     components = pattern.split(b"/")
     fixed = next(index for index, component in enumerate(components) if is_pattern(component))
@@ -34,9 +34,9 @@ def fixed_part(pattern: bytes) -> tuple[bytes, bool]:
 
 
 def compile_path(pattern: bytes, *, dots: bool = False) -> re.Pattern[bytes]:
-    """A regular expression whose ``fullmatch`` takes whole paths.
+    """Return a regular expression whose ``fullmatch`` matches whole paths.
 
-    ``dots``: a component may begin with a dot where the pattern's does not.
+    ``dots``: a wildcard matches a dot at the beginning of a component, too.
     """
     visible = b"" if dots else rb"(?!\.)"
     parts: list[bytes] = []
@@ -54,10 +54,10 @@ def compile_path(pattern: bytes, *, dots: bool = False) -> re.Pattern[bytes]:
 
 
 class Filter:
-    """Which names beneath a directory are wanted: those that an ``include`` takes, if there is one, and no ``exclude``.
+    """Wants names beneath a directory that match an ``include``, if there is one, and no ``exclude``.
 
-    A pattern without a slash is for the last component, wherever it is; one with a slash for the whole path beneath the
-    directory. What lies in an excluded directory is excluded.
+    A pattern without a slash is matched with the last component of a path, a pattern with a slash with the whole path
+    beneath the directory. Everything in an excluded directory is excluded.
     """
 
     def __init__(self, include: tuple[bytes, ...] = (), exclude: tuple[bytes, ...] = ()) -> None:
@@ -66,11 +66,11 @@ class Filter:
         self.takes_all = not include and not exclude
 
     def wants_file(self, path: bytes) -> bool:
-        """``path`` is relative to the directory, and has no slash before or after."""
+        """Return whether the file is wanted. ``path`` is relative, without a slash at either end."""
         return (not self._include or _any(self._include, path)) and not self._excludes(path)
 
     def wants_directory(self, path: bytes) -> bool:
-        """Whether to keep a directory for itself: where files are chosen one by one, only for what is in it."""
+        """Return whether the directory is wanted for itself. With an ``include``, only its files are wanted."""
         return not self._include and not self._excludes(path)
 
     def _excludes(self, path: bytes) -> bool:
@@ -118,9 +118,9 @@ def _set(negation: bytes, members: bytes) -> bytes:
             last = members[position + 2 : position + 3]
             position += 2
         position += 1
-        if first <= last:  # the other way round it holds nothing
+        if first <= last:  # a range from high to low is empty
             ranges.append(re.escape(first) + b"-" + re.escape(last))
     if negation:
         return b"[^/" + b"".join(ranges) + b"]"
-    # A slash is never matched, not even by a set that has one.
+    # No set matches a slash, not even a set that contains a slash.
     return b"(?!/)[" + b"".join(ranges) + b"]" if ranges else b"(?!)"

@@ -1,4 +1,4 @@
-"""Fetch pieces of one file over one connection, and over those that replace it. Runs at the user's."""
+"""Fetch pieces of one file over one session, whatever connections that takes. Runs in the client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from forkserver.client.remote.connection import Session
 
 _OTHER_FILE = frozenset({Status.NOT_FOUND.word, Status.CHANGED.word})
-"""After such an answer another server may still have the file that was begun."""
+"""After such an answer, another server may still have the file that was begun."""
 _BROKEN_OFF = frozenset(end.word for end in ENDINGS)
 _WINDOW = 2
 
@@ -33,18 +33,18 @@ class Puller:
         self._known: Known | None = None
         self._lost = False
         self._change: Changed | None = None
-        """Why the server has to be asked what it has now."""
+        """The change because of which the server must be asked which version it has now."""
         self._came_bytes = 0
 
     @property
     def known(self) -> Known:
-        """What is being fetched."""
+        """The version that is being fetched, and its mode."""
         if self._known is None:
-            raise AssertionError("nothing was asked yet")
+            raise AssertionError("no server was asked yet")
         return self._known
 
     def run(self) -> None:
-        """Fetch as long as there is anything. Raises Failure."""
+        """Fetch pieces until none is left. Raises Failure."""
         while True:
             try:
                 self._go_on()
@@ -70,7 +70,7 @@ class Puller:
         self._came_bytes = 0
 
     def _may_pass(self, failure: Failure) -> bool:
-        """Whether ``failure`` is one of those that another connection may mend. How far it came becomes part of it."""
+        """Return whether another connection may help after ``failure``. Add to its reason how much had come."""
         job = self._job
         before = job.here - self._came_bytes
         if self._known and failure.exit_status is Exit.UNREACHABLE:
@@ -89,9 +89,9 @@ class Puller:
             self._take(self._session.reply())
 
     def _learn_again(self) -> None:
-        """Learn which version a server has that was not asked before, or whose file has changed.
+        """Ask the server, which is a new one or has changed the file, for its version.
 
-        A server that has a file of another size, or none, is asked no more. Raises Failure where no server is left.
+        Exclude a server that does not have the file, or has one of another size. Raises Failure if no server is left.
         """
         while self._known is None:
             self._session.request(Request("STAT", self._job.name))
@@ -107,7 +107,7 @@ class Puller:
                 raise
 
     def _understand(self, reply: Reply) -> Known:
-        """Return what the reply to a STAT says of the file. Raises Failure where it is not as long as the one begun."""
+        """Return what the reply to a STAT says of the file. Raises Failure if its size differs from the begun file."""
         known = understand(self._session, reply)
         if known.version.size != self._job.size:
             reason = f"{self._session.address} has another file of that name, of {count(known.version.size)} bytes"
@@ -118,7 +118,7 @@ class Puller:
         self._known, self._change = known, None
 
     def _ask_ahead(self) -> bool:
-        """Have the next pieces requested before the one that comes has come. Gives whether anything is due."""
+        """Request pieces ahead. Return whether an answer is due."""
         while len(self._requested) < _WINDOW:
             piece = self._job.take(wait=not self._requested)
             if piece is None:
@@ -139,7 +139,7 @@ class Puller:
         tail, tail_length = self._without_head((offset, length), version)
         served = check_promise(self._session, reply, version.etag, tail, tail_length)
         self._job.note(served)
-        self._ask_ahead()  # after the first piece of all, whose reply told how many there are
+        self._ask_ahead()  # now that the first reply of all has told how many pieces there are
         digest = receive(self._session, self._job.target, tail, self._came)
         if tail != offset:
             digest = self._job.target.joined(offset, length)
@@ -150,7 +150,7 @@ class Puller:
             self._session.renew()
 
     def _without_head(self, piece: tuple[int, int], version: Version) -> tuple[int, int]:
-        """Return offset and length of what is to be fetched of ``piece``."""
+        """Return offset and length of the missing rest of ``piece``."""
         offset, length = piece
         here = self._job.head(offset, version)
         return offset + here, length - here
@@ -165,14 +165,14 @@ class Puller:
 
 
 class Helper(Puller):
-    """Does so in a thread, and drops out where it cannot."""
+    """Fetches pieces in a thread, and ends quietly where it cannot."""
 
     def __init__(self, job: Job, session: Session) -> None:
         super().__init__(job, session)
         self._thread = threading.Thread(target=self._run_in_thread, daemon=True)
 
     def start(self) -> None:
-        """Fetch, in a thread."""
+        """Start the thread."""
         self._thread.start()
 
     def join(self, patience_s: float | None = None) -> None:
@@ -188,7 +188,7 @@ class Helper(Puller):
         try:
             self.run()
         except Failure as failure:
-            # Another can do what a server would not; nobody can do without a disk.
+            # Other sessions can fetch the pieces of this one. No session can do without a disk.
             if failure.exit_status is Exit.LOCAL_DISK:
                 self._job.stop(failure)
         except BaseException as error:  # noqa: BLE001 - the thread that waits for this one raises it

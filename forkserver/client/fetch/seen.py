@@ -1,4 +1,4 @@
-"""What was dealt with before a listing began anew. Runs at the user's."""
+"""Remember which names were dealt with before a listing began anew. Runs in the client."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from forkserver.client.local.hashtable import HashTable
 
 
 class Seen:
-    """Names that were dealt with, each kept as a hash with the number of the listing it came in.
+    """Names that were dealt with. Keeps a hash of each, with the number of its listing.
 
-    Methods raise Failure where there are too many for the memory, and the disk is full.
+    Methods raise Failure where the names fill the memory that is allowed, and the disk is full.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Seen:
         self._listings.setdefault(hash(name), self._listing)
 
     def begin_anew(self) -> None:
-        """Begin another listing, which may have names that came before."""
+        """Begin another listing, which may repeat names."""
         self._listing += 1
 
     def before(self, name: bytes) -> bool:

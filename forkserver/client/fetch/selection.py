@@ -1,4 +1,4 @@
-"""Which entries of a listing are wanted. Runs at the user's."""
+"""Select the entries of a listing that are wanted. Runs in the client."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _SLASH = re.compile(b"/")
 
 
 class Item(NamedTuple):
-    """One file or directory of a tree: ``name`` on the server, ``path`` here, relative to the target directory."""
+    """One file or directory of a tree: ``name`` on the server, local ``path`` relative to the target directory."""
 
     name: bytes
     path: bytes
     data: Metadata
     link: bool = False
-    """A directory that lies behind a symbolic link."""
+    """Whether this is a directory behind a symbolic link."""
     enclosed: Enclosed | None = None
-    """A small file that came with the listing; it holds until the next item is asked for."""
+    """The content of a small file that came with the listing; valid until the next item is asked for."""
     failure: Failure | None = None
-    """Why it cannot be fetched."""
+    """Why the item cannot be fetched."""
 
 
 class Chosen(NamedTuple):
-    """What is wanted of the directory ``name`` of the server, and ``above``, the local path that it goes to.
+    """What is wanted of the directory ``name`` of the server. ``above`` is the local path that it goes to.
 
-    ``pattern``, where there is one, takes paths beneath ``name``: of files, and, if ``recursive``, of directories with
-    all that is in them. ``deep``: it can take such as lie deeper than directly in ``name``.
+    ``pattern``, if there is one, matches paths beneath ``name``: of files and, if ``recursive``, of directories with
+    everything in them. ``deep``: the pattern can match paths in subdirectories.
     """
 
     name: bytes
@@ -52,10 +52,10 @@ class Chosen(NamedTuple):
 
 
 def choose(session: Session, chosen: Chosen, *, with_contents: bool) -> Iterator[Item | None]:
-    """List the directory, and give what is wanted of it, each directory before what is in it. Raises Failure.
+    """List a directory, and yield the items that are wanted, each directory before its contents. Raises Failure.
 
-    ``with_contents``: small files may come with it. None says that the connection was lost: all is listed again, now
-    without contents, for most have come.
+    ``with_contents``: small files may come with the listing. None says that the connection was lost and the listing
+    begins anew. It then comes without contents, because most contents have come.
     """
     session.renew()
     while True:

@@ -1,15 +1,15 @@
-"""What a name stands for as a tree, and where that goes. Runs at the user's."""
+"""Plan and run the fetch of a directory tree, of a pattern, or of named files. Runs in the client."""
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from forkserver.client.fetch.job import NO_WISHES, Wishes
+from forkserver.client.events import Deleted
 from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is_everything, is_pattern
 from forkserver.client.fetch.selection import Chosen, Item, choose
 from forkserver.client.fetch.sweep import Sweep
 from forkserver.client.fetch.tree import Tree
+from forkserver.client.fetch.treestate import DEFAULT_OPTIONS, TreeOptions, TreeState
 from forkserver.client.local.prune import Pruning
 from forkserver.client.outcome import Exit, Failure, refusal
 from forkserver.client.remote.answers import answered_by
@@ -19,32 +19,16 @@ from forkserver.protocol.messages import Reply, Request, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from forkserver.client.fetch.watcher import Counter
-    from forkserver.client.local.names import Names
-    from forkserver.client.local.target import Durable
-    from forkserver.client.remote.address import Address
+    from forkserver.client.events import OnEvent
+    from forkserver.client.fetch.sessions import Sessions
     from forkserver.client.remote.connection import Session
 
 
-class Sessions(Protocol):
-    """Whoever makes the sessions, as ``Client`` of ``api`` does."""
-
-    servers: tuple[Address, ...]
-    connections: int
-
-    @property
-    def session(self) -> Session:
-        """The one that everything goes through which needs but one."""
-
-    def another(self, number: int) -> Session:
-        """One beside it."""
-
-
 class Wanted(NamedTuple):
-    """What of a server: the ``name`` of a file or a directory, or, unless it is ``literal``, a pattern.
+    """What to fetch: ``name`` is the name of a file or directory, or, unless it is ``literal``, a pattern.
 
-    ``recursive``: of a directory, everything beneath; a pattern takes directories, too. ``whole``: the local path is
-    the whole name, not only its last component, or what is beneath the fixed part of the pattern.
+    ``recursive``: fetch directories with everything beneath; a pattern matches directories, too. ``whole``: the local
+    path is the whole name. Otherwise the local path is the last component, or the part that the pattern matches.
     """
 
     name: bytes
@@ -55,7 +39,7 @@ class Wanted(NamedTuple):
 
     @property
     def may_be_pattern(self) -> bool:
-        """Whether the name is a pattern, unless the server has that very name."""
+        """Whether the name is a pattern, unless the server has a file or directory of this very name."""
         return not self.literal and is_pattern(self.name)
 
     @property
@@ -65,105 +49,74 @@ class Wanted(NamedTuple):
         return name if self.whole else name.rpartition(b"/")[2]
 
 
-class Plan(NamedTuple):
-    """What else to do with a tree: ``dry``: nothing but tell; ``delete`` what the server does not have."""
-
-    dry: bool = False
-    delete: bool = False
-
-
-def fetch_tree(  # noqa: PLR0913 - what may be said of a tree, each once
-    client: Sessions,
-    wanted: Wanted,
-    directory: bytes,
-    watcher: Counter,
-    *,
-    durable: Durable,
-    wishes: Wishes = NO_WISHES,
-    names: Names | None = None,
-    swept: set[bytes] | None = None,
-    plan: Plan = Plan(),  # noqa: B008 - it cannot be changed
+def fetch_tree(
+    sessions: Sessions, wanted: Wanted, directory: bytes, on_event: OnEvent, options: TreeOptions = DEFAULT_OPTIONS
 ) -> None:
-    """Fetch what is ``wanted`` into ``directory``; ``watcher`` is told. ``names`` has the paths that are taken.
-
-    ``swept`` has the directories that this run has looked through for leftovers.
-    ``wishes`` are those for every file.
-
-    Raises Failure, after whatever could be fetched was.
-    """
-    tree = _tree(client, directory, watcher, durable=durable, wishes=wishes, names=names)
-    if plan.dry:
-        tree.plan(_items(wanted, client.session, lambda _: False))
+    """Fetch what is ``wanted`` into ``directory``. Raises Failure after everything that can be fetched was fetched."""
+    state = TreeState(directory, on_event, options)
+    tree = Tree(state, sessions, options.names)
+    if options.dry:
+        tree.tell_plan(_items(wanted, sessions.first, lambda _: False))
     else:
         top = b"" if wanted.may_be_pattern else wanted.top
-        # What is deleted in the end are the leftovers, too.
-        sweep = None if plan.delete else Sweep(watcher, swept, knows_names=True)
-        tree.fetch(_items(wanted, client.session, tree.takes_contents), top, sweep)
-    if plan.delete and names is not None and not watcher.summary.failed:
+        # Deletion removes leftovers, too.
+        sweep = None if options.delete else Sweep(on_event, options.swept, knows_names=True)
+        # Contents come with the listing over one connection only: several connections are to share the work.
+        takes_contents = state.is_new if sessions.connections == 1 else lambda _: False
+        tree.fetch(_items(wanted, sessions.first, takes_contents), top, sweep)
+    if options.delete and options.names is not None and not state.has_failed:
         pruning = Pruning(
-            wanted.filter.wants_file, wanted.filter.wants_directory, watcher.deleted, watcher.failed, dry=plan.dry
+            wanted.filter.wants_file,
+            wanted.filter.wants_directory,
+            lambda path: on_event(Deleted(path)),
+            state.fail_name,
+            dry=options.dry,
         )
-        pruning.prune(directory, wanted.top, names)
+        pruning.prune(directory, wanted.top, options.names)
 
 
-def fetch_named(  # noqa: PLR0913 - likewise
-    client: Sessions,
-    wanted: Mapping[bytes, bytes],
+def fetch_named(  # noqa: PLR0913 - the same of files whose names are known
+    sessions: Sessions,
+    paths: Mapping[bytes, bytes],
     directory: bytes,
-    watcher: Counter,
+    on_event: OnEvent,
+    options: TreeOptions = DEFAULT_OPTIONS,
     *,
-    durable: Durable,
-    wishes: Wishes = NO_WISHES,
-    names: Names | None = None,
-    sweep: Sweep | None = None,
-    dry: bool = False,
+    knows_names: bool,
 ) -> None:
-    """Fetch the files that are keys of ``wanted`` into ``directory``, to the paths that are the values.
+    """Fetch the files that are keys of ``paths`` into ``directory``, to the values. Raises Failure as ``fetch_tree``.
 
-    ``sweep``: as of ``Tree.fetch``. Otherwise as ``fetch_tree``.
+    ``knows_names``: a path is the whole name on the server.
     """
-    tree = _tree(client, directory, watcher, durable=durable, wishes=wishes, names=names)
-    items = _named(wanted, client.session, watcher)
-    if dry:
-        tree.plan(items)
+    state = TreeState(directory, on_event, options)
+    tree = Tree(state, sessions, options.names)
+    items = _named(paths, sessions.first, state)
+    if options.dry:
+        tree.tell_plan(items)
     else:
-        tree.fetch(items, b"", sweep)
+        tree.fetch(items, b"", Sweep(on_event, options.swept, knows_names=knows_names))
 
 
-def _tree(  # noqa: PLR0913 - likewise
-    client: Sessions, directory: bytes, watcher: Counter, *, durable: Durable, wishes: Wishes, names: Names | None
-) -> Tree:
-    others = itertools.count(1)
-    free = iter([client.session])  # the one that listed can fetch
-    return Tree(
-        directory,
-        lambda: next(free, None) or client.another(next(others)),
-        watcher,
-        connections=client.connections,
-        durable=durable,
-        wishes=wishes,
-        names=names,
-        source=client.servers,
-    )
-
-
-def _named(wanted: Mapping[bytes, bytes], session: Session, watcher: Counter) -> Iterator[Item]:
-    for name, data in describe_all(session, wanted):
+def _named(paths: Mapping[bytes, bytes], session: Session, state: TreeState) -> Iterator[Item]:
+    for name, data in describe_all(session, paths):
         if isinstance(data, Failure):
-            watcher.failed(name, data)
+            state.fail_name(name, data)
         elif data.kind == "dir":
-            watcher.failed(name, refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session)))
+            state.fail_name(name, refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session)))
         else:
-            yield Item(name, wanted[name], data)
+            yield Item(name, paths[name], data)
 
 
 def is_there(session: Session, name: bytes) -> bool:
-    """Whether the server has a file or directory of this very name. Raises Failure."""
+    """Return whether the server has a file or directory of this very name. Raises Failure."""
     return session.ask(Request("STAT", name.removesuffix(b"/") or b"/")).status is Status.OK
 
 
 def _items(wanted: Wanted, session: Session, takes_contents: Callable[[bytes], bool]) -> Iterator[Item | None]:
-    """What ``choose`` gives. Small files come with their listing where all are wanted, and the place takes them."""
+    """Yield the items of what is ``wanted``, as ``choose`` does.
+
+    Small files come with the listing where all files are wanted and ``takes_contents`` is true of their local path.
+    """
     name = wanted.name.rstrip(b"/") or b"/"
     if wanted.may_be_pattern and not is_there(session, name):
         directory, deep = fixed_part(name)

@@ -322,7 +322,7 @@ class Load:
         session = Session(Address("127.0.0.1", PORT), timeout_s=30, retries=self._retries)
         try:
             with local_file(os.fsencode(path)) as target:
-                fetch_file(session, b"/file", target, lambda _received, _size: None)
+                fetch_file(session, b"/file", target, lambda _event: None)
         finally:
             session.close()
         assert path.read_bytes() == CONTENT

@@ -63,7 +63,7 @@ def test_what_a_killed_run_has_left_the_next_one_removes(begin, fsget, lying_ser
     whole = [says.ask] * 4 + [says.header(9) + b"ninebytes" + says.end(b"ninebytes")] * 4
     result = fsget("-s", lying_server([*listing, *whole]).address, "-r", "tree")
     assert (result.status, result.err) == (0, "")
-    assert "1 temporary files of killed runs removed" in result.out
+    assert "1 temporary file of killed runs removed" in result.out
     assert sorted(os.listdir(place / "tree")) == ["0", "1", "2", "3"]
 
 

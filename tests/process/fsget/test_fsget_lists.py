@@ -101,7 +101,7 @@ def test_a_dry_run_of_a_list_tells_every_name_and_makes_nothing(get, place):
     ]
     assert get("-i", "-", stdin=None, input=b"a\n").status == 0
     assert (
-        "1 files with 5 bytes would be fetched, 1 are here and unchanged"
+        "1 file with 5 bytes would be fetched, 1 is here and unchanged"
         in get("-n", "-i", "-", stdin=None, input=as_list("a", "sub/a")).out
     )
 

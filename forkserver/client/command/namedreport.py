@@ -1,0 +1,76 @@
+"""Report what becomes of files that were asked for by name, and are fetched together. Runs in the client."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from forkserver.client.command.summary import left_out_in_words, plan_in_words
+from forkserver.client.display import counted
+from forkserver.client.events import Failed, Fetched, LeftOut, Useless, WouldFetch
+from forkserver.client.local.leftovers import note_about_part
+from forkserver.client.outcome import Exit
+from forkserver.client.remote.address import local_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forkserver.client.command.report import Report
+    from forkserver.client.events import Event
+    from forkserver.client.fetch.counts import Counts
+    from forkserver.client.outcome import Failure
+    from forkserver.client.remote.address import Location
+
+
+class NamedReport:
+    """Reports each of ``locations`` as if it were the only one. Their files go to ``directory``."""
+
+    def __init__(self, report: Report, directory: bytes, locations: list[Location]) -> None:
+        self._report = report
+        self._directory = directory
+        self._untold = {location.name: location for location in locations}
+        self._started = time.monotonic()
+        self.missing: list[Location] = []
+        """Locations that the server does not have."""
+
+    def __call__(self, event: Event) -> None:
+        """Report ``event``."""
+        match event:
+            case Fetched(name, path, receipt):
+                place = os.path.normpath(os.path.join(self._directory, path))
+                elsewhere = None if place == path else place
+                self._report.fetched(self._untold.pop(name), receipt, elsewhere, path)
+            case Failed(name, failure, None):
+                self._fail(self._untold.pop(name), failure)
+            case Failed(name, failure, _):
+                self._report.closed(name, failure)
+            case LeftOut(name, failure):
+                self._report.left_out(self._untold.pop(name).shown, failure, {})
+            case WouldFetch(name, path, size):
+                self._report.planned(self._untold.pop(name).shown, path, size)
+            case Useless():
+                self._report.useless(event)
+
+    def _fail(self, location: Location, failure: Failure) -> None:
+        if failure.word == "not-found":
+            self.missing.append(location)
+            failure.reason += note_about_part(os.path.join(self._directory, local_name(location)))
+        self._report.failed(location.shown, failure, time.monotonic() - self._started)
+
+    def rest(self, failure: Failure) -> Iterator[Event]:
+        """Yield the events of the files that were not tried any more because of ``failure``.
+
+        A disk that takes nothing more fails the first of these files, and the others are left out.
+        """
+        for number, name in enumerate(list(self._untold)):
+            left_out = number and failure.exit_status is Exit.LOCAL_DISK
+            yield LeftOut(name, failure) if left_out else Failed(name, failure)
+
+
+def finish(report: Report, counts: Counts, *, dry: bool) -> None:
+    """Report to people what was not told of single files."""
+    if dry and (counts.planned_files or counts.unchanged):
+        report.concluded(plan_in_words(counts))
+    if counts.left_out:
+        report.note(left_out_in_words(counts.left_out, counted(counts.left_out, "file")))

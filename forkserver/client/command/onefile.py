@@ -1,0 +1,79 @@
+"""Fetch one named file to its place: a local file, standard output, or a FIFO or device. Runs in the client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from forkserver.client.display import count, counted, escape
+from forkserver.client.events import Fetched
+from forkserver.client.local.output import PassingOn, StandardOutput, Stream, is_stream
+from forkserver.client.local.target import LocalFile, local_file
+from forkserver.client.outcome import Failure, Interrupted
+from forkserver.client.remote.address import local_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from forkserver.client.api import Client
+    from forkserver.client.command.options import Options
+    from forkserver.client.events import OnEvent
+    from forkserver.client.fetch.job import Wishes
+    from forkserver.client.outcome import Receipt
+    from forkserver.client.remote.address import Location
+
+
+def fetch_one(client: Client, location: Location, options: Options, on_event: OnEvent) -> tuple[Receipt, bytes | None]:
+    """Fetch the file at ``location``. Return its receipt, and the path that it went to or None. Raises Failure.
+
+    None stands for standard output, and for a file under its own name in this directory. ``on_event`` is told of a
+    local file, but not of a content that was passed on.
+    """
+    wishes = options.wishes(whole_digest=options.as_json)
+    output = options.output
+    if output == b"-":
+        return _pass_on(StandardOutput(), client, location, wishes), None
+    name = local_name(location) if output is None else output
+    path = os.path.join(options.directory, name)
+    if output is not None and is_stream(path):
+        with Stream(path) as stream:
+            return _pass_on(stream, client, location, wishes), path
+    remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
+    with local_file(path, remedy, options.file_durable) as target, _telling_what_is_kept(location, target, path):
+        receipt = client.fetch_into(target, location.name, wishes)
+    on_event(Fetched(location.name, name, receipt))
+    return receipt, location.elsewhere(path)
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(location: Location, target: LocalFile, path: bytes) -> Iterator[None]:
+    try:
+        yield
+    except Failure as failure:
+        if target.kept:
+            failure.reason += f"; {_kept(target)}"
+        elif failure.word == "not-found":
+            from forkserver.client.local.leftovers import note_about_part  # noqa: PLC0415 - most names are found
+
+            failure.reason += note_about_part(path)
+        raise
+    except Interrupted as interruption:
+        interruption.notice = f"{escape(location.shown)}: interrupted"
+        if target.kept:
+            interruption.notice += f"; {_kept(target)}"
+        raise
+
+
+def _pass_on(target: PassingOn, client: Client, location: Location, wishes: Wishes) -> Receipt:
+    try:
+        return client.fetch_into(target, location.name, wishes)
+    except Interrupted as interruption:
+        were = "byte of it was" if target.here == 1 else "bytes of it were"
+        interruption.notice = f"{escape(location.shown)}: interrupted; {count(target.here)} {were} passed on"
+        raise
+
+
+def _kept(target: LocalFile) -> str:
+    are = "is" if target.kept == 1 else "are"
+    return f"{counted(target.kept, 'byte')} of it {are} kept, and the same command goes on from there"
