@@ -357,15 +357,7 @@ PLANTED: list[tuple[Rule, Files]] = [
 BETWEEN_FILES: set[Rule] = {no_circles_between_modules, class_names_are_unique}
 
 
-# The code does not keep these yet. xfail is strict: the mark must go as soon as the code does.
-NOT_YET = [no_circles_between_modules]
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [pytest.param(rule, marks=[pytest.mark.xfail] if rule in NOT_YET else []) for rule, _ in PLANTED],
-    ids=lambda rule: rule.__name__,
-)
+@pytest.mark.parametrize("rule", [rule for rule, _ in PLANTED], ids=lambda rule: rule.__name__)
 def test_the_code_keeps_the_rule(rule: Rule) -> None:
     assert rule(FILES) == []
 
