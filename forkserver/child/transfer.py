@@ -14,7 +14,7 @@ from forkserver.child.clock import Pace
 from forkserver.child.docroot import Found
 from forkserver.child.peersocket import PeerSocket, PhaseChanged
 from forkserver.ipc.slots import DRAINING, STOPPING, Slot
-from forkserver.protocol.messages import End, Trailer
+from forkserver.protocol.messages import End, Trailer, digest_field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ def digest_of(found: Found, offset: int, length: int, digest: str) -> str | None
             return None
         hasher.update(block[:size_bytes])
         offset += size_bytes
-    return f"{digest}:{hasher.hexdigest()}"
+    return digest_field(digest, hasher.hexdigest())
 
 
 def digest_of_bytes(content: bytes, digest: str) -> str:
     """``digest`` of a content that is here, likewise."""
-    return f"{digest}:{_DIGESTS[digest](content).hexdigest()}"
+    return digest_field(digest, _DIGESTS[digest](content).hexdigest())
 
 
 def early(end: End, sent_bytes: int) -> Trailer:
@@ -124,7 +124,9 @@ class Transfer:
         """The trailer of a content that was read to its end, of a file that is ``unchanged`` since it was opened."""
         if not unchanged:
             return Trailer(End.CHANGED, {}, _MESSAGES[End.CHANGED])
-        return Trailer(End.OK, {"digest": f"{self._digest}:{self._hash.hexdigest()}"} if self._hash else {})
+        if not self._hash or not self._digest:
+            return Trailer(End.OK, {})
+        return Trailer(End.OK, {"digest": digest_field(self._digest, self._hash.hexdigest())})
 
     def _send_straight(self, fd: int, position: int, left_bytes: int) -> bool:
         """Send a piece of the file; returns whether there was one."""

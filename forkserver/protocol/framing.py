@@ -157,10 +157,14 @@ class ReplyStream:
         end = self._line_end(trailer) if trailer < self._end else None
         if end is None or not self._buffer.startswith(b"FS1 END ok", trailer, end):
             return None
+        try:
+            ending = native.decode_trailer(bytes(self._view[trailer : end - 1]))
+        except ProtocolError:
+            return None  # ``next_event`` gives the reply and the content first, and then raises this error.
         self._expected.pop(0)
         self._start = end
         self.content_seen = length
-        return reply, self._view[content:trailer], native.decode_trailer(bytes(self._view[trailer : end - 1]))
+        return reply, self._view[content:trailer], ending
 
     def next_entries(self) -> list[Entry]:
         """As many entries of a listing as are here; none is no sign of anything. All else is left to ``next_event``."""

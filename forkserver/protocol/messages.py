@@ -22,6 +22,11 @@ VERBS = ("GET", "STAT", "LIST", "PING")
 DIGESTS = ("sha256", "blake2b")
 
 
+def digest_field(kind: str, digits: str) -> str:
+    """Return the form of a digest on the wire: its kind, one of ``DIGESTS``, a colon, and its hexadecimal digits."""
+    return f"{kind}:{digits}"
+
+
 class Status(enum.IntEnum):
     """The status table of docs/protocol.md.
 

@@ -19,6 +19,7 @@ from forkserver.client.display import count, counted, escape
 from forkserver.client.local import checksums
 from forkserver.client.local.target import reason_of
 from forkserver.client.outcome import Exit, Failure
+from forkserver.protocol.messages import digest_field
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -49,7 +50,7 @@ def verify(path: bytes, directory: bytes, report: Report) -> Exit:
             found[failure.word] += 1
             report.failed(name, failure, time.monotonic() - started)
         else:
-            report.verified(name, f"sha256:{digest}", time.monotonic() - started)
+            report.verified(name, digest_field("sha256", digest), time.monotonic() - started)
     report.concluded(_in_words(len(entries), found))
     return report.worst
 

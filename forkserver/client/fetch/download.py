@@ -22,7 +22,7 @@ from forkserver.client.local.complete import complete_file
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.outcome import Exit, Failure, Receipt
 from forkserver.client.remote.answers import DIGEST, Changed, NoDigests, answered_by, understand
-from forkserver.protocol.messages import Reply, Request, Status
+from forkserver.protocol.messages import Reply, Request, Status, digest_field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
         served=tuple(job.served),
         size=job.size,
         received=job.received,
-        digest=f"{DIGEST}:{digest}" if digest else None,
+        digest=digest_field(DIGEST, digest) if digest else None,
         seconds=time.monotonic() - started,
         unchanged=job.unchanged,
         began_anew=job.began_anew,

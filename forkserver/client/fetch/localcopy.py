@@ -12,6 +12,7 @@ from forkserver.client.local.complete import complete_file
 from forkserver.client.local.target import LocalFile
 from forkserver.client.outcome import Failure, Receipt
 from forkserver.client.remote.answers import DIGEST
+from forkserver.protocol.messages import digest_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,9 +40,10 @@ def find_unchanged(place: Place, item: Item, *, whole_digest: bool) -> Receipt |
     digest = None
     if whole_digest:
         try:
-            digest = f"{DIGEST}:{LocalFile(directory_fd, item.path).digest()}"
+            digits = LocalFile(directory_fd, item.path).digest()
         except Failure:
             return None
+        digest = digest_field(DIGEST, digits) if digits else None
     return Receipt((), found.st_size, 0, digest, 0.0, unchanged=True)
 
 

@@ -11,6 +11,7 @@ from forkserver.client.local.smallfile import put
 from forkserver.client.local.target import check_name, check_place
 from forkserver.client.outcome import Failure, Receipt
 from forkserver.client.remote.answers import DIGEST, check_digest
+from forkserver.protocol.messages import digest_field
 
 if TYPE_CHECKING:
     from forkserver.client.content import Known
@@ -35,7 +36,7 @@ class SmallFiles:
 
         The time of the receipt counts from ``started``.
         """
-        found = f"{DIGEST}:{sha256(content).hexdigest()}"
+        found = digest_field(DIGEST, sha256(content).hexdigest())
         check_digest(found, digest, served)
         check_name(item.path)
         directory, directory_fd = self.directory(item)

@@ -31,7 +31,7 @@ from forkserver.client.remote.answers import (
     understand,
 )
 from forkserver.client.remote.connection import WINDOW
-from forkserver.protocol.messages import Request, Status
+from forkserver.protocol.messages import Request, Status, digest_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,7 +177,7 @@ class Worker:
             digest = sha256(file.read(0, size)).hexdigest()
             if digest != digest_in(reply, served) or not (self._state.dry or file.confirm(known)):
                 return None
-        return Receipt((served,), size, 0, f"{DIGEST}:{digest}", time.monotonic() - started, unchanged=True)
+        return Receipt((served,), size, 0, digest_field(DIGEST, digest), time.monotonic() - started, unchanged=True)
 
     def _after(self, asked: _Asked, failure: Failure) -> None:
         """Ask again after ``failure``, or tell that the item failed. Raises ``failure`` where the worker must end."""
@@ -236,7 +236,7 @@ class Worker:
             digest = receive(self._session, target, 0, came)
             target.verified(0, size, digest, known.version)
             target.finish(known)
-        return Receipt((served,), size, size, f"{DIGEST}:{digest}", time.monotonic() - started)
+        return Receipt((served,), size, size, digest_field(DIGEST, digest), time.monotonic() - started)
 
     def _handle_alone(self, item: Item) -> None:
         """Fetch a file of several pieces, or tell in a dry run whether it would be fetched."""

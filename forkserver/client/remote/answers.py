@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from forkserver.client.content import Known, Version
 from forkserver.client.outcome import Exit, Failure, Served, refusal, violation
 from forkserver.client.remote import metadata
-from forkserver.protocol.messages import End, ProtocolError, Reply, Status, Trailer
+from forkserver.protocol.messages import End, ProtocolError, Reply, Status, Trailer, digest_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ def verify(digest: str, trailer: Trailer, served: Served) -> None:
         raise Changed(ENDINGS[End.CHANGED], served)
     if trailer.end is not End.OK:
         raise Failure(Exit.INTEGRITY, trailer.end.word, ENDINGS[trailer.end], served)
-    check_digest(f"{DIGEST}:{digest}", trailer.fields.get("digest", ""), served)
+    check_digest(digest_field(DIGEST, digest), trailer.fields.get("digest", ""), served)
 
 
 def check_digest(found: str, sent: str, served: Served) -> None:
