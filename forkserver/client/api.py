@@ -29,9 +29,9 @@ from forkserver.client.local import checksums
 from forkserver.client.local.target import Durable, local_file
 from forkserver.client.outcome import Exit, Failure, Receipt
 from forkserver.client.remote.address import Address, local_name, parse_location, parse_server
-from forkserver.client.remote.connection import Session
 from forkserver.client.remote.listing import describe, entries
 from forkserver.client.remote.ratelimit import RateLimit
+from forkserver.client.remote.session import Session
 
 if TYPE_CHECKING:
     import builtins

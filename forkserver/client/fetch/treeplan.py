@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from forkserver.client.local.names import Names
     from forkserver.client.local.target import Durable
     from forkserver.client.remote.address import Address
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 
 class Sessions(Protocol):

@@ -33,7 +33,7 @@ from forkserver.client.remote.answers import (
     receive,
     understand,
 )
-from forkserver.client.remote.connection import WINDOW
+from forkserver.client.remote.session import WINDOW
 from forkserver.protocol.messages import Request, Status
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from forkserver.client.fetch.selection import Item
     from forkserver.client.fetch.tree import Tree
     from forkserver.client.local.complete import CompleteFile
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
     from forkserver.protocol.messages import Reply, Trailer
 
 _MOST_TRIES = 3
