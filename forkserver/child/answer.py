@@ -1,4 +1,4 @@
-"""Answer each verb: find the file, send the reply, the content and the trailer. Runs in a child."""
+"""Answered each verb: find the file, send the reply, the content and the trailer. Runs in a child."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 65536
 _CHANGED = "the file is no longer the one with that etag"
 
 
-class Answer:
+class Answered:
     """What an answer did.
 
     ``status`` is the status of the reply. ``midway``: the answer was about a part of a file, and more of the file
@@ -49,8 +49,8 @@ class Answerer:
         self._slot = slot
         self._settings = settings
 
-    def answer(self, request: Request) -> Answer:
-        """Answer one request. Raises PeerGone, PeerTooSlow and PhaseChanged."""
+    def answer(self, request: Request) -> Answered:
+        """Answered one request. Raises PeerGone, PeerTooSlow and PhaseChanged."""
         if request.verb == "PING":
             return self._reply(Status.OK, {"version": __version__, "digests": ",".join(DIGESTS)})
         try:
@@ -66,11 +66,11 @@ class Answerer:
         finally:
             found.close()
 
-    def _reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> Answer:
+    def _reply(self, status: Status, fields: dict[str, str] | None = None, message: str = "") -> Answered:
         self._sender.reply(status, fields, message)
-        return Answer(status)
+        return Answered(status)
 
-    def _stat(self, request: Request, found: Found) -> Answer:
+    def _stat(self, request: Request, found: Found) -> Answered:
         fields = found.fields()
         if request.digest is not None:
             return self._refuse_part(request, found, fields) or self._send_digest(request, found, fields)
@@ -78,20 +78,20 @@ class Answerer:
             return self._reply(Status.CHANGED, fields, _CHANGED)
         return self._reply(Status.OK, fields)
 
-    def _get(self, request: Request, found: Found) -> Answer:
+    def _get(self, request: Request, found: Found) -> Answered:
         fields = found.fields()
         return self._refuse_part(request, found, fields) or self._send_content(request, found, fields)
 
-    def _list(self, request: Request, found: Found) -> Answer:
+    def _list(self, request: Request, found: Found) -> Answered:
         if not found.is_directory:
             return self._reply(Status.NOT_A_DIRECTORY, message="is not a directory")
         self._sender.reply(Status.OK, found.fields())
         pace = self._sender.pace()
         trailer = self._send_entries(request, found, pace)
         self._sender.end_content(trailer, pace)
-        return Answer(Status.OK, cut=trailer.end is End.DRAINING)
+        return Answered(Status.OK, cut=trailer.end is End.DRAINING)
 
-    def _refuse_part(self, request: Request, found: Found, fields: dict[str, str]) -> Answer | None:
+    def _refuse_part(self, request: Request, found: Found, fields: dict[str, str]) -> Answered | None:
         """Refuse a request for a part of a file that does not exist, or that the peer does not want.
 
         Return None where the request stands. Then ``fields`` has the ``offset`` and ``length`` of the part.
@@ -111,7 +111,7 @@ class Answerer:
         fields["offset"], fields["length"] = str(request.offset), str(length)
         return None
 
-    def _send_digest(self, request: Request, found: Found, fields: dict[str, str]) -> Answer:
+    def _send_digest(self, request: Request, found: Found, fields: dict[str, str]) -> Answered:
         offset, length, size = request.offset, int(fields["length"]), found.info.st_size
         if length > MAX_DIGESTED_BYTES:
             return self._reply(Status.BAD_RANGE, fields, "a digest covers at most 16777216 bytes")
@@ -123,9 +123,9 @@ class Answerer:
         if digest is None or not self._docroot.still_is(found):
             return self._reply(Status.CHANGED, message="the file changed while its digest was computed")
         self._sender.reply(Status.OK, {**fields, "digest": digest})
-        return Answer(Status.OK, midway=offset + length < size)
+        return Answered(Status.OK, midway=offset + length < size)
 
-    def _send_content(self, request: Request, found: Found, fields: dict[str, str]) -> Answer:
+    def _send_content(self, request: Request, found: Found, fields: dict[str, str]) -> Answered:
         offset, length, size = request.offset, int(fields["length"]), found.info.st_size
         sender = self._sender
         pace = sender.pace()
@@ -148,7 +148,7 @@ class Answerer:
             sender.end_content(early or transfer.seal(unchanged=self._docroot.still_is(found)), pace)
             if corked:
                 sender.peer_socket.cork(on=False)
-        return Answer(Status.OK, midway=offset + length < size, cut=early is not None)
+        return Answered(Status.OK, midway=offset + length < size, cut=early is not None)
 
     def _send_entries(self, request: Request, found: Found, pace: Pace) -> Trailer:
         """Send what is beneath a directory in blocks of entries. Return the trailer of the listing."""

@@ -1,12 +1,12 @@
 """One connection, from its first request to its close. Runs in a child.
 
-The session reads a request, lets the ``Answerer`` answer the request, and decides from the ``Answer`` whether the
+The session reads a request, lets the ``Answerer`` answer the request, and decides from the ``Answered`` whether the
 connection goes on. A dialect only decodes requests and encodes replies.
 """
 
 from __future__ import annotations
 
-from forkserver.child.answer import Answer, Answerer
+from forkserver.child.answer import Answered, Answerer
 from forkserver.child.endline import EndLine
 from forkserver.child.peersocket import PeerSocket, PhaseChanged
 from forkserver.child.reader import RequestReader
@@ -49,7 +49,7 @@ class ServerSession:
         """The last answer was a part of a file, and more of the file follows that part."""
 
     def serve(self) -> ExitStatus:
-        """Answer every request, close the connection, and return how the connection ended."""
+        """Answered every request, close the connection, and return how the connection ended."""
         status = ExitStatus.DONE
         try:
             self._peer_socket.check_phase(DRAINING)
@@ -67,13 +67,13 @@ class ServerSession:
         return status
 
     def _serve_one(self) -> bool:
-        """Answer one request. Return whether the connection goes on."""
+        """Answered one request. Return whether the connection goes on."""
         try:
             request = self._reader.next_request(midway=self._midway)
         except ProtocolError as error:
             self._end_line.settle()
             self._sender.reply(error.status, message=error.message)
-            answered = Answer(error.status)
+            answered = Answered(error.status)
         else:
             if request is None:
                 return False
