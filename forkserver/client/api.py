@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from forkserver.client.fetch.treeplan import Wanted
     from forkserver.client.fetch.treestate import TreeOptions
     from forkserver.client.outcome import Receipt, Served
-    from forkserver.client.remote.connection import Session
     from forkserver.client.remote.listing import Listed
     from forkserver.client.remote.metadata import Metadata
+    from forkserver.client.remote.session import Session
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 

@@ -119,7 +119,7 @@ _SENTENCES = {
 }
 
 
-def refusal(reply: Reply, served: Served) -> Failure:
+def refusal(reply: Reply, served: Served | None) -> Failure:
     """The failure that a reply other than ``200`` stands for."""
     kind = Exit.NOT_FOUND if reply.status is Status.NOT_FOUND else Exit.REFUSED
     reason = _SENTENCES.get(reply.status) or reply.message or f"the server answered {reply.status} {reply.status.word}"

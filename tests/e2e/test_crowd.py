@@ -15,7 +15,7 @@ import pytest
 from forkserver.client.fetch.download import fetch_file
 from forkserver.client.local.target import local_file
 from forkserver.client.remote.address import Address
-from forkserver.client.remote.connection import Session
+from forkserver.client.remote.session import Session
 
 CROWD = 200
 PROGRAMS = 10

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from forkserver.client.content import Version
     from forkserver.client.local.complete import CompleteFile
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 _WINDOW = 16
 """Most requests on the way, each for the digest of a piece of 4 MiB.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from forkserver.client.content import Known, Target
     from forkserver.client.events import OnEvent
     from forkserver.client.local.complete import CompleteFile
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 _USELESS = frozenset({"changed", "truncated"})
 """After such a failure the next run will not find the same file, so what came is useless."""

@@ -15,7 +15,7 @@ from forkserver.protocol.messages import Reply, Request, Status
 
 if TYPE_CHECKING:
     from forkserver.client.fetch.job import Job
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 _OTHER_FILE = frozenset({Status.NOT_FOUND.word, Status.CHANGED.word})
 """After such an answer, another server may still have the file that was begun."""

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from forkserver.client.fetch.pattern import Filter
-    from forkserver.client.remote.connection import Session
     from forkserver.client.remote.listing import Enclosed
     from forkserver.client.remote.metadata import Metadata
+    from forkserver.client.remote.session import Session
 
 _SLASH = re.compile(b"/")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from forkserver.client.remote.connection import Session
 from forkserver.client.remote.ratelimit import RateLimit
+from forkserver.client.remote.session import Session
 
 if TYPE_CHECKING:
     from forkserver.client.events import OnEvent

@@ -15,7 +15,7 @@ from forkserver.client.remote.listing import describe
 if TYPE_CHECKING:
     from forkserver.client.events import OnEvent
     from forkserver.client.local.place import Place
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 _MOST_REMEMBERED = 100_000
 

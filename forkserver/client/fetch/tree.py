@@ -18,8 +18,8 @@ from forkserver.client.local.place import NOT_WRITABLE, Place
 from forkserver.client.local.spool import Spool
 from forkserver.client.local.target import local_failure, reason_of
 from forkserver.client.outcome import Exit, Failure
-from forkserver.client.remote.connection import WINDOW
 from forkserver.client.remote.metadata import Metadata
+from forkserver.client.remote.session import WINDOW
 from forkserver.protocol.messages import Request
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from forkserver.client.fetch.sessions import Sessions
     from forkserver.client.fetch.sweep import Sweep
     from forkserver.client.fetch.treestate import TreeState
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 _Directory: TypeAlias = tuple[bytes, int, bytes]
 """A path, its time in nanoseconds since 1970, and its name on the server."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from forkserver.client.events import OnEvent
     from forkserver.client.fetch.sessions import Sessions
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 
 class Wanted(NamedTuple):

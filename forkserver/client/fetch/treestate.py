@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from forkserver.client.fetch.selection import Item
     from forkserver.client.local.names import Names
     from forkserver.client.outcome import Failure
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 _MOST_FOUND = 100_000
 

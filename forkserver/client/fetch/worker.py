@@ -30,7 +30,7 @@ from forkserver.client.remote.answers import (
     receive,
     understand,
 )
-from forkserver.client.remote.connection import WINDOW
+from forkserver.client.remote.session import WINDOW
 from forkserver.protocol.messages import Request, Status, digest_field
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from forkserver.client.fetch.selection import Item
     from forkserver.client.fetch.treestate import TreeState
     from forkserver.client.local.place import Place
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
     from forkserver.protocol.messages import Reply, Trailer
 
 _MOST_TRIES = 3

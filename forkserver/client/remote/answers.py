@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forkserver.client.content import Target
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 DIGEST = "sha256"
 ENDINGS = {

@@ -10,14 +10,14 @@ from forkserver.client.content import Known, Version
 from forkserver.client.outcome import Exit, Failure, Served, refusal, violation
 from forkserver.client.remote import metadata
 from forkserver.client.remote.answers import DIGEST, ENDINGS, answered_by, may_pass
-from forkserver.client.remote.connection import WINDOW
+from forkserver.client.remote.session import WINDOW
 from forkserver.protocol.messages import MAX_LISTED_BYTES, End, Entry, ProtocolError, Reply, Request, Status, Trailer
 from forkserver.protocol.native import decode_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from forkserver.client.remote.connection import Session
+    from forkserver.client.remote.session import Session
 
 
 class Enclosed(NamedTuple):

@@ -6,8 +6,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from forkserver.client.remote.connection import Session
 from forkserver.client.remote.listing import entries
+from forkserver.client.remote.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,7 @@ from forkserver.client.fetch.download import fetch_file
 from forkserver.client.local.target import local_file
 from forkserver.client.outcome import Failure
 from forkserver.client.remote.address import Address
-from forkserver.client.remote.connection import Session
+from forkserver.client.remote.session import Session
 
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("systemd_host.sh")

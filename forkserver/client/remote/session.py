@@ -1,0 +1,292 @@
+"""A session: requests in order, over one connection after the other, to the first server that answers.
+
+Runs in the client.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+from forkserver.client.events import RetryEnded, Retrying
+from forkserver.client.outcome import Exit, Failure, refusal
+from forkserver.client.remote import banner
+from forkserver.client.remote.dial import NoAnswer
+from forkserver.client.remote.patience import turns
+from forkserver.client.remote.transport import Transport
+from forkserver.protocol.messages import Entry, ProtocolError, Reply, Status, Trailer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from forkserver.client.events import Event
+    from forkserver.client.outcome import Served
+    from forkserver.client.remote.address import Address
+    from forkserver.client.remote.ratelimit import RateLimit
+    from forkserver.protocol.messages import Request
+
+WINDOW = 64
+"""Most requests on the way: enough to hide the round trip, few enough to repeat after a lost connection."""
+_BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})
+_Piece = TypeVar("_Piece", memoryview, Entry)
+_numbers = itertools.count()
+
+
+class Session:
+    """The requests of one user of a connection, and their answers in the same order.
+
+    The first of ``addresses`` is asked. If that server fails, the next one is asked. ``timeout_s`` bounds connecting,
+    and every time without a byte, or with hardly any. Servers that are busy or do not answer are asked again after a
+    wait, at most ``retries`` times in a row. ``throttle`` limits the rate of receiving. ``on_event`` is called with
+    ``Retrying`` before each retry and with ``RetryEnded`` after the last, perhaps by another thread.
+    """
+
+    def __init__(
+        self,
+        *addresses: Address,
+        timeout_s: float,
+        retries: int,
+        on_event: Callable[[Event], None] | None = None,
+        throttle: RateLimit | None = None,
+    ) -> None:
+        self.number = next(_numbers)
+        self._addresses = deque(addresses)
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._tell = on_event or (lambda _event: None)
+        self._throttle = throttle
+        self._transport: Transport | None = None
+        """The last connection, open or closed."""
+        self._ahead: deque[Request] = deque()
+        self._mid_answer = False
+        self._waits: Iterator[tuple[int, float]] | None = None
+        self._retrying = False
+        self._failing_since = 0.0
+        self._unasked = 0
+        """How many servers have not been asked since the last success."""
+        self._interrupted = threading.Event()
+
+    @property
+    def address(self) -> Address:
+        """The server that is asked now."""
+        return self._addresses[0]
+
+    @property
+    def served(self) -> Served | None:
+        """The process that gave the last reply; None: there has been no reply."""
+        return self._transport.served if self._transport else None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._transport is not None and self._transport.connected
+
+    @property
+    def received_bytes(self) -> int:
+        """How many bytes of the last content have come."""
+        return self._transport.received_bytes if self._transport else 0
+
+    def close(self) -> None:
+        """Close the connection. Requests without an answer are sent again over the next connection."""
+        if self._transport is not None:
+            self._transport.close(in_order=not (self._ahead or self._mid_answer))
+
+    def interrupt(self) -> None:
+        """From another thread: let the thread that waits for the server fail, and connect no more."""
+        self._interrupted.set()
+        self._end_retries()
+        if self._transport is not None:
+            self._transport.shut_down()
+
+    def resume(self) -> None:
+        """Allow the session to be used again after ``interrupt``."""
+        self._interrupted.clear()
+
+    def abandon(self) -> None:
+        """Forget the requests that have no answer."""
+        if self._ahead or self._mid_answer:
+            self.close()
+        self._ahead.clear()
+
+    def exclude(self) -> bool:
+        """Ask the present server no more. Return whether there is another server."""
+        self.abandon()
+        self.close()
+        if len(self._addresses) > 1:
+            self._addresses.popleft()
+            return True
+        return False
+
+    def ask(self, request: Request) -> Reply:
+        """Send a request and return the reply. After a 200 with a content, call ``receive`` for the rest.
+
+        An earlier answer that was not received to its end costs a new connection. Retries are counted from zero.
+        Raises Failure.
+        """
+        self.renew()
+        return self.ask_on(request)
+
+    def ask_on(self, request: Request) -> Reply:
+        """Send a request and return the reply, as ``ask``, but go on with the count of retries."""
+        self.request(request)
+        try:
+            return self.reply()
+        except Failure:
+            self.abandon()
+            raise
+
+    def request(self, request: Request) -> None:
+        """Queue a request, which the next ``flush`` or ``reply`` sends. ``reply`` gives the answers in this order."""
+        self._ahead.append(request)
+        if self._transport is not None and self._transport.connected:
+            self._transport.request(request)
+
+    def flush(self) -> None:
+        """Send the queued requests, if there is a connection. Raises Failure."""
+        if self._transport is not None:
+            self._transport.flush()
+
+    def reply(self) -> Reply:
+        """Return the reply to the next request, and retry as long as that is allowed.
+
+        Raises Failure; the request then still waits for its answer.
+        """
+        if self._mid_answer:
+            self.close()
+        try:
+            return self._reply_patiently()
+        finally:
+            self._end_retries()
+
+    def receive(self, wanted: type[_Piece]) -> _Piece | Trailer:
+        """Return the next part of the answer, ``memoryview`` of a GET or ``Entry`` of a LIST, and at last the trailer.
+
+        A ``memoryview`` is valid until the next call. A trailer before the content's end is never ``ok``. Raises
+        Failure.
+        """
+        event = self._open_transport().receive()
+        if isinstance(event, Trailer):
+            self._mid_answer = False
+            return event
+        if not isinstance(event, wanted):
+            raise AssertionError("the stream knows what was asked for")  # noqa: TRY004 - our bug, not the server's
+        return event
+
+    def receive_entries(self) -> list[Entry] | Trailer:
+        """Return the next entries of a listing, at least one, and at last the trailer. Raises Failure."""
+        entries = self._open_transport().next_entries()
+        if entries:
+            return entries
+        event = self.receive(Entry)
+        return event if isinstance(event, Trailer) else [event]
+
+    def whole_answer(self) -> tuple[Reply, memoryview, Trailer] | None:
+        """Return the next answer if all of it is here and it is a success; else None. Raises Failure.
+
+        The ``memoryview`` is valid until the next call.
+        """
+        transport = self._transport
+        if transport is None or not transport.connected:
+            return None
+        transport.flush()
+        if self._mid_answer:
+            return None
+        answer = transport.next_whole()
+        if answer is not None:
+            self._ahead.popleft()
+        return answer
+
+    def renew(self) -> None:
+        """Count retries from zero, because something has succeeded."""
+        self._waits = None
+        self._unasked = len(self._addresses) - 1
+
+    def wait(self, failure: Failure, state: str) -> None:
+        """Turn to the next server because of ``failure``, after a wait if all servers have been asked.
+
+        ``state`` is what the present server does, as ``is busy``. Raises ``failure`` after too many retries.
+        """
+        if self._waits is None:
+            self._waits = turns(len(self._addresses) - 1, self._retries)
+            self._failing_since = time.monotonic()
+        turn = next(self._waits, None)
+        if turn is None or self._interrupted.is_set():
+            raise failure
+        number, wait_s = turn
+        before = self.address
+        self.close()
+        self._addresses.rotate(-1)
+        self._unasked = max(self._unasked - 1, 0)
+        asks = "again" if self.address == before else str(self.address)
+        lasting_s = time.monotonic() - self._failing_since
+        # Tell before waiting: the notice counts down, and stays until ``reply`` has an answer.
+        self._retrying = True
+        self._tell(Retrying(self.number, f"{before} {state}", asks, number, self._retries, wait_s, lasting_s))
+        if self._interrupted.wait(wait_s):
+            self._end_retries()
+            raise failure
+
+    def _end_retries(self) -> None:
+        if self._retrying:
+            self._retrying = False
+            self._tell(RetryEnded(self.number))
+
+    def _reply_patiently(self) -> Reply:
+        while True:
+            reused = self.connected
+            try:
+                reply = self._next_reply()
+            except NoAnswer:
+                self.close()
+                if reused and not self._interrupted.is_set():
+                    continue  # A server may close an idle connection. That does not mean that it is busy.
+                advice = banner.advice(b"", self.address.port)
+                why = f"{self.address} closed the connection without an answer{advice}"
+                self.wait(Failure(Exit.UNREACHABLE, "no-answer", why), "does not answer")
+            except Failure as failure:
+                # A server that hangs, or whose children are all taken, is not asked again, but another one is.
+                silent = failure.word == "timeout" and not (self._transport and self._transport.heard)
+                if not self._unasked or not (silent or failure.word == "not-a-forkserver"):
+                    raise
+                self.wait(failure, "does not answer")
+            else:
+                if reply.status not in _BUSY:
+                    self._ahead.popleft()
+                    return reply
+                self.close()
+                self.wait(refusal(reply, self.served), "is busy")
+
+    def _next_reply(self) -> Reply:
+        transport = self._transport
+        if transport is None or not transport.connected:
+            transport = self._transport = self._connect()
+            for request in self._ahead:
+                transport.request(request)
+        self._mid_answer = True
+        reply = transport.reply()
+        if reply.status is Status.UNCHANGED and self._ahead[0].unless_etag is None:
+            error = ProtocolError(Status.BAD_REQUEST, "unchanged, although nobody asked for changes")
+            raise transport.violation(error)
+        self._mid_answer = reply.status is Status.OK and self._ahead[0].verb in ("GET", "LIST")
+        if reply.status.closing:
+            self.close()
+        return reply
+
+    def _connect(self) -> Transport:
+        """Connect to the first server that can be reached. Otherwise raise a Failure with all the reasons."""
+        failures: list[Failure] = []
+        for _ in range(len(self._addresses)):
+            try:
+                return Transport(self.address, self._timeout_s, self._throttle, self._interrupted, self._transport)
+            except Failure as failure:
+                failures.append(failure)
+                self._addresses.rotate(-1)
+        raise Failure(Exit.UNREACHABLE, "unreachable", "; ".join(failure.reason for failure in failures))
+
+    def _open_transport(self) -> Transport:
+        if self._transport is None:
+            raise AssertionError("there has been a reply")
+        return self._transport

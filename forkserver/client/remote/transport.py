@@ -1,0 +1,225 @@
+"""One connection to one server: send requests, receive events, within the time limits. Runs in the client."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from forkserver.client.display import counted
+from forkserver.client.outcome import Exit, Failure, Served, violation
+from forkserver.client.remote import banner
+from forkserver.client.remote.dial import NoAnswer, connect, hang_up
+from forkserver.protocol.framing import ReplyStream
+from forkserver.protocol.messages import ProtocolError, Reply
+from forkserver.protocol.native import decode_number, encode_request
+
+if TYPE_CHECKING:
+    import threading
+
+    from forkserver.client.remote.address import Address
+    from forkserver.client.remote.ratelimit import RateLimit
+    from forkserver.protocol.messages import Entry, Request, Trailer
+
+MIN_RATE = 128
+"""Bytes a second that must arrive, on the average of ``timeout_s``. A server that sends less is given up."""
+
+
+class Transport:
+    """The socket to the server at ``address``, with its buffer, time limits and rate limit.
+
+    Connect at once; raise Failure or NoAnswer if that fails. ``timeout_s`` bounds connecting, and every wait for a
+    byte. ``interrupted`` ends a wait for the rate limit. ``before`` is the session's earlier transport: what the
+    session knows about its servers is taken over from there.
+
+    Every method that sends or receives raises Failure. A failure on receiving closes the connection, unless it is that
+    nothing came in time.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        timeout_s: float,
+        throttle: RateLimit | None,
+        interrupted: threading.Event,
+        before: Transport | None,
+    ) -> None:
+        self.address = address
+        self.served: Served | None = before.served if before else None
+        """The process that gave the session's last reply."""
+        self.heard = False
+        """Whether a byte has come since the last reply was awaited."""
+        self._speaks: bool = before is not None and before._speaks  # noqa: SLF001 - of the same class
+        """Whether the session has received a reply: its servers do speak the protocol."""
+        self._timeout_s = timeout_s
+        self._throttle = throttle
+        self._interrupted = interrupted
+        self._stream = ReplyStream()
+        self._unsent: list[bytes] = []
+        self._first = b""
+        self._identity: tuple[str | None, str | None] | None = None
+        self._counted_from = 0.0
+        self._counted_bytes = 0
+        self._socket: socket.socket | None = connect(address, timeout_s)
+        if throttle is not None:
+            # The server must notice soon: it gives up a peer that takes much at once, then nothing for long.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * throttle.block_bytes)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is open."""
+        return self._socket is not None
+
+    @property
+    def received_bytes(self) -> int:
+        """How many bytes of the last content have come."""
+        return self._stream.content_seen
+
+    def close(self, *, in_order: bool = False) -> None:
+        """Close the connection, with a reset unless ``in_order``."""
+        if self._socket is not None:
+            hang_up(self._socket, in_order=in_order)
+            self._socket = None
+
+    def shut_down(self) -> None:
+        """End the connection from another thread: the thread that receives finds the end of the stream."""
+        connected = self._socket
+        if connected is not None:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+    def request(self, request: Request) -> None:
+        """Queue a request for the next ``flush``, and expect its answer."""
+        self._stream.expect(request)
+        self._unsent.append(encode_request(request))
+
+    def flush(self) -> None:
+        """Send the queued requests."""
+        if self._socket is None or not self._unsent:
+            return
+        lines = b"".join(self._unsent)
+        self._unsent.clear()
+        try:
+            self._socket.sendall(lines)
+        except TimeoutError:
+            raise self._silence() from None
+        except OSError:
+            # The server hung up. The reason that it may have sent before can still be received.
+            return
+
+    def reply(self) -> Reply:
+        """Send the queued requests and return the next reply. Raise NoAnswer if the server hangs up before a byte."""
+        self.heard = False
+        self.flush()
+        try:
+            reply = self._next_event()
+            if not isinstance(reply, Reply):
+                raise AssertionError("an answer begins with a reply")  # noqa: TRY004 - our bug, not the server's
+            self._identify(reply)
+        except ProtocolError as error:
+            raise self.violation(error) from error
+        self.heard = self._speaks = True
+        return reply
+
+    def receive(self) -> Reply | Entry | Trailer | memoryview:
+        """Return the next event of the answer. A ``memoryview`` is valid until the next call."""
+        try:
+            return self._next_event()
+        except ProtocolError as error:
+            raise self.violation(error) from error
+
+    def next_whole(self) -> tuple[Reply, memoryview, Trailer] | None:
+        """Return the next answer if all of it is in the buffer and it is a success; else None."""
+        try:
+            answer = self._stream.next_whole()
+            if answer is not None:
+                self._identify(answer[0])
+        except ProtocolError as error:
+            raise self.violation(error) from error
+        return answer
+
+    def next_entries(self) -> list[Entry]:
+        """Return the entries of a listing that are in the buffer, perhaps none."""
+        return self._stream.next_entries()
+
+    def violation(self, error: ProtocolError) -> Failure:
+        """Close the connection, and return the failure of a server that breaks the protocol or has another."""
+        self.close()
+        if self._speaks:
+            return violation(error, self.served)
+        advice = banner.advice(self._first, self.address.port)
+        why = f"{self.address} does not speak the forkserver protocol{advice}"
+        return Failure(Exit.UNREACHABLE, "not-a-forkserver", why)
+
+    def _next_event(self) -> Reply | Entry | Trailer | memoryview:
+        while True:
+            event = self._stream.next_event()
+            if event is not None:
+                return event
+            room = self._stream.room()
+            size_bytes = self._read(room)
+            if not size_bytes:
+                return self._end_of_file()
+            self._watch_rate(size_bytes)
+            self.heard = True
+            if not self._speaks:
+                self._first += room[: min(size_bytes, banner.ENOUGH_BYTES)]
+            self._stream.received(size_bytes)
+
+    def _read(self, room: memoryview) -> int:
+        """Return how many bytes came; 0: the stream ended, or a server that was killed sent a reset."""
+        if self._socket is None:
+            raise AssertionError("an answer is awaited without a connection")
+        try:
+            if self._throttle is None:
+                return self._socket.recv_into(room)
+            size_bytes = self._socket.recv_into(room[: self._throttle.block_bytes])
+        except TimeoutError:
+            raise self._silence() from None
+        except OSError:
+            return 0
+        self._throttle.received(size_bytes, self._interrupted)
+        return size_bytes
+
+    def _watch_rate(self, size_bytes: int) -> None:
+        now = time.monotonic()
+        if not self.heard:
+            self._counted_from, self._counted_bytes = now, 0
+        self._counted_bytes += size_bytes
+        seconds = now - self._counted_from
+        if seconds >= self._timeout_s:
+            if self._counted_bytes < MIN_RATE * seconds:
+                self.close()
+                why = f"{self.address} sent only {counted(self._counted_bytes, 'byte')} in {seconds:.0f} s"
+                raise Failure(Exit.UNREACHABLE, "timeout", why, self.served)
+            self._counted_from, self._counted_bytes = now, 0
+
+    def _end_of_file(self) -> Reply | Entry | Trailer | memoryview:
+        """Return what the stream still holds: a reply without its end, or the early trailer of a content."""
+        self.close()
+        if not self.heard:
+            raise NoAnswer
+        try:
+            self._stream.end_of_file()
+            event = self._stream.next_event()
+        except ProtocolError:
+            if not self._speaks:
+                raise
+            event = None
+        if event is None:
+            raise Failure(Exit.UNREACHABLE, "connection-lost", "the connection was lost", self.served)
+        return event
+
+    def _identify(self, reply: Reply) -> None:
+        """Note which process answers. Mostly it is the one that answered before."""
+        identity = reply.fields.get("pid"), reply.fields.get("start")
+        if self.served is None or identity != self._identity:
+            self.served = Served(decode_number(identity[0] or ""), identity[1] or "", str(self.address))
+            self._identity = identity
+
+    def _silence(self) -> Failure:
+        why = f"{self.address} sent nothing for {self._timeout_s:g} s"
+        if not self._speaks:
+            why += ("" if self._first else ": perhaps it is full") + banner.advice(self._first, self.address.port)
+        return Failure(Exit.UNREACHABLE, "timeout", why, self.served if self.heard else None)
