@@ -26,7 +26,7 @@ from forkserver.client.fetch.job import NO_WISHES, Wishes
 from forkserver.client.fetch.sessions import Sessions
 from forkserver.client.local import checksums
 from forkserver.client.local.target import Durable, local_file
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Word
 from forkserver.client.remote.address import Address, local_name, parse_location, parse_server
 from forkserver.client.remote.listing import describe, entries
 
@@ -237,4 +237,4 @@ def _usage() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise Failure(Exit.USAGE, "usage", str(error)) from error
+        raise Failure(Exit.USAGE, Word.USAGE, str(error)) from error

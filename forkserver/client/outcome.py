@@ -77,6 +77,47 @@ class Reach(enum.IntEnum):
     """No other file can be written at all: the disk is full."""
 
 
+class Word(enum.StrEnum):
+    """The word that names a failure for programs: one of docs/protocol.md, or one of the client's own."""
+
+    BAD_REQUEST = "bad-request"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not-found"
+    NOT_A_DIRECTORY = "not-a-directory"
+    TOO_SLOW = "too-slow"
+    NOT_A_FILE = "not-a-file"
+    CHANGED = "changed"
+    TOO_LONG = "too-long"
+    BAD_RANGE = "bad-range"
+    TOO_MANY_CONNECTIONS = "too-many-connections"
+    INTERNAL_ERROR = "internal-error"
+    BUSY = "busy"
+    TRUNCATED = "truncated"
+    READ_ERROR = "read-error"
+    DRAINING = "draining"
+    # The client's own.
+    CHECKSUM_MISMATCH = "checksum-mismatch"
+    CONNECTION_LOST = "connection-lost"
+    DIGEST_MISMATCH = "digest-mismatch"
+    LOCAL_DISK = "local-disk"
+    MISSING = "missing"
+    NO_ANSWER = "no-answer"
+    NO_MATCH = "no-match"
+    NOT_A_FORKSERVER = "not-a-forkserver"
+    OUTSIDE = "outside"
+    PROTOCOL_ERROR = "protocol-error"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    USAGE = "usage"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Word:
+        """Return the word as it came: a server that is newer than the client may have further words."""
+        word = str.__new__(cls, value)
+        word._name_ = word._value_ = str(value)
+        return word
+
+
 class Failure(Exception):
     """One name could not be fetched, described or listed.
 
@@ -84,7 +125,7 @@ class Failure(Exception):
     or one of the client's own; ``reason`` is a clause for people; ``served`` is who answered, if anybody did.
     """
 
-    def __init__(self, exit_status: Exit, word: str, reason: str, served: Served | None = None) -> None:
+    def __init__(self, exit_status: Exit, word: Word, reason: str, served: Served | None = None) -> None:
         super().__init__(reason)
         self.exit_status = exit_status
         self.word = word
@@ -125,9 +166,9 @@ def refusal(reply: Reply, served: Served | None) -> Failure:
     reason = _SENTENCES.get(reply.status) or reply.message or f"the server answered {reply.status} {reply.status.word}"
     if reply.status is Status.NOT_A_FILE and "directory" in reply.message:
         reason += "; -r fetches it, --list shows what is in it"
-    return Failure(kind, reply.status.word, reason, served)
+    return Failure(kind, Word(reply.status.word), reason, served)
 
 
 def violation(error: ProtocolError, served: Served | None) -> Failure:
     """Return the failure of a server that broke the protocol after it had shown that it speaks the protocol."""
-    return Failure(Exit.INTEGRITY, "protocol-error", f"the server broke the protocol: {error.message}", served)
+    return Failure(Exit.INTEGRITY, Word.PROTOCOL_ERROR, f"the server broke the protocol: {error.message}", served)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from forkserver.client.display import escape
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Word
 
 if TYPE_CHECKING:
     import click
@@ -97,4 +97,4 @@ def _parse(path: str, data: bytes) -> dict[str, Any]:
 
 
 def _failure(path: str, complaint: str) -> Failure:
-    return Failure(Exit.USAGE, "usage", f"{escape(path)}: {complaint}")
+    return Failure(Exit.USAGE, Word.USAGE, f"{escape(path)}: {complaint}")

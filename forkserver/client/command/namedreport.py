@@ -10,7 +10,7 @@ from forkserver.client.command.summary import left_out_in_words, plan_in_words
 from forkserver.client.display import counted
 from forkserver.client.events import Failed, Fetched, LeftOut, Useless, WouldFetch
 from forkserver.client.local.leftovers import note_about_part
-from forkserver.client.outcome import Exit
+from forkserver.client.outcome import Exit, Word
 from forkserver.client.remote.address import local_name
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class NamedReport:
                 self._report.useless(event)
 
     def _fail(self, location: Location, failure: Failure) -> None:
-        if failure.word == "not-found":
+        if failure.word == Word.NOT_FOUND:
             self.missing.append(location)
             failure.reason += note_about_part(os.path.join(self._directory, local_name(location)))
         self._report.failed(location.shown, failure, time.monotonic() - self._started)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from forkserver.client.display import escape
 from forkserver.client.local.names import Names
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Word
 from forkserver.client.remote.address import parse_location
 from forkserver.protocol.messages import MAX_REQUEST_BYTES
 
@@ -90,12 +90,12 @@ def _names(path: bytes, end: bytes, shown: str) -> Iterator[list[bytes]]:
                 any_before = any_before or bool(names)
                 if len(rest) > MAX_REQUEST_BYTES and not any_before:
                     raise Failure(
-                        Exit.USAGE, "usage", f"{shown}: is no list of names, or its names do not end in {end!r}"
+                        Exit.USAGE, Word.USAGE, f"{shown}: is no list of names, or its names do not end in {end!r}"
                     )
                 rest = rest[: MAX_REQUEST_BYTES + 1]  # a longer name is refused as too long, whatever follows
             yield [rest]
     except OSError as error:
-        raise Failure(Exit.USAGE, "usage", f"{shown}: cannot be read: {error.strerror}") from error
+        raise Failure(Exit.USAGE, Word.USAGE, f"{shown}: cannot be read: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -104,6 +104,6 @@ def _opened(path: bytes) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     elif sys.stdin is None:
-        raise Failure(Exit.USAGE, "usage", "standard input is closed")
+        raise Failure(Exit.USAGE, Word.USAGE, "standard input is closed")
     else:
         yield sys.stdin.buffer

@@ -10,7 +10,7 @@ from forkserver.client.display import count, counted, escape
 from forkserver.client.events import Fetched
 from forkserver.client.local.output import PassingOn, StandardOutput, Stream, is_stream
 from forkserver.client.local.target import LocalFile, local_file
-from forkserver.client.outcome import Failure, Interrupted
+from forkserver.client.outcome import Failure, Interrupted, Word
 from forkserver.client.remote.address import local_name
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _telling_what_is_kept(location: Location, target: LocalFile, path: bytes) ->
     except Failure as failure:
         if target.kept:
             failure.reason += f"; {_kept(target)}"
-        elif failure.word == "not-found":
+        elif failure.word == Word.NOT_FOUND:
             from forkserver.client.local.leftovers import note_about_part  # noqa: PLC0415 - most names are found
 
             failure.reason += note_about_part(path)

@@ -17,7 +17,7 @@ from forkserver.client.display import escape
 from forkserver.client.fetch.counts import Counts
 from forkserver.client.fetch.pattern import is_pattern
 from forkserver.client.local.target import Durable
-from forkserver.client.outcome import Exit, Failure, Interrupted
+from forkserver.client.outcome import Exit, Failure, Interrupted, Word
 from forkserver.client.remote.address import Address, Location, local_name, parse_location
 from forkserver.client.remote.answers import answered_by
 from forkserver.client.remote.listing import check_is_no_directory, describe, entries
@@ -97,7 +97,7 @@ class Run:
                 location = parse_location(written, *self._options.servers)._replace(whole=bool(self._options.paths))
                 self._options.own_name(location)
             except ValueError as error:
-                self._report.failed(written, Failure(Exit.USAGE, "usage", str(error)), 0)
+                self._report.failed(written, Failure(Exit.USAGE, Word.USAGE, str(error)), 0)
                 continue
             self.names([location])
 
@@ -131,7 +131,7 @@ class Run:
             if isinstance(each, Location):
                 self._one(each)
             else:
-                self._report.failed(each.shown, Failure(Exit.USAGE, "usage", each.reason), 0, where=each.where)
+                self._report.failed(each.shown, Failure(Exit.USAGE, Word.USAGE, each.reason), 0, where=each.where)
 
     def _one(self, location: Location) -> None:
         started = time.monotonic()
@@ -149,9 +149,9 @@ class Run:
                 self._report.flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
-            if failure.word == "not-found" and is_pattern(location.name):
+            if failure.word == Word.NOT_FOUND and is_pattern(location.name):
                 complain("patterns are for fetching by a plain NAME; here the name is taken as it is written")
-            elif failure.word == "not-found":
+            elif failure.word == Word.NOT_FOUND:
                 self._suggest_names(location)
 
     def _fetch(self, client: Client, location: Location) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from forkserver.client.display import count, counted, escape
 from forkserver.client.local import checksums
 from forkserver.client.local.target import reason_of
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Word
 from forkserver.protocol.messages import digest_field
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def verify(path: bytes, directory: bytes, report: Report) -> Exit:
     """
     root = os.path.realpath(directory)
     if not os.path.isdir(root):
-        raise Failure(Exit.LOCAL_DISK, "local-disk", f"{escape(directory)}: no such directory; give another with -d")
+        raise Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, f"{escape(directory)}: no such directory; give another with -d")
     entries = _entries(path)
-    found: collections.Counter[str] = collections.Counter()
+    found: collections.Counter[Word] = collections.Counter()
     for digest, name in entries:
         started = time.monotonic()
         try:
@@ -61,11 +61,11 @@ def _entries(path: bytes) -> list[tuple[str, bytes]]:
         with _opened(path) as file:
             entries = list(checksums.decode(iter(functools.partial(file.readline, _MAX_LINE_BYTES), b"")))
     except OSError as error:
-        raise Failure(Exit.LOCAL_DISK, "local-disk", f"{shown}: cannot be read: {error.strerror}") from error
+        raise Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, f"{shown}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise Failure(Exit.USAGE, "usage", f"{shown}: {error}; {_REMEDY}") from error
+        raise Failure(Exit.USAGE, Word.USAGE, f"{shown}: {error}; {_REMEDY}") from error
     if not entries:
-        raise Failure(Exit.USAGE, "usage", f"{shown}: names no file, so there is nothing to verify; {_REMEDY}")
+        raise Failure(Exit.USAGE, Word.USAGE, f"{shown}: names no file, so there is nothing to verify; {_REMEDY}")
     return entries
 
 
@@ -81,30 +81,30 @@ def _check(root: bytes, name: bytes, digest: str) -> None:
     real = os.path.realpath(os.path.join(root, name))
     if os.path.commonpath([root, real]) != root:
         reason = f"lies outside {escape(root)}, and is not read; give a directory that holds it with -d"
-        raise Failure(Exit.LOCAL_DISK, "outside", reason)
+        raise Failure(Exit.LOCAL_DISK, Word.OUTSIDE, reason)
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer.
         fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise Failure(Exit.LOCAL_DISK, "local-disk", "is not a regular file, and is not read")
+                raise Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, "is not a regular file, and is not read")
             actual = checksums.sha256_of(fd)
         finally:
             os.close(fd)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise Failure(Exit.INTEGRITY, "missing", "is missing") from error
+        raise Failure(Exit.INTEGRITY, Word.MISSING, "is missing") from error
     except OSError as error:
-        raise Failure(Exit.LOCAL_DISK, "local-disk", f"cannot be read: {reason_of(error)}") from error
+        raise Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, f"cannot be read: {reason_of(error)}") from error
     if actual != digest:
-        raise Failure(Exit.INTEGRITY, "checksum-mismatch", f"its sha256 is {actual}, and in the list {digest}")
+        raise Failure(Exit.INTEGRITY, Word.CHECKSUM_MISMATCH, f"its sha256 is {actual}, and in the list {digest}")
 
 
-def _in_words(files: int, found: collections.Counter[str]) -> str:
+def _in_words(files: int, found: collections.Counter[Word]) -> str:
     right = files - found.total()
     if right == files:
         return f"{counted(files, 'file')}, {'all ' if files > 1 else ''}as in the list"
     parts = [f"{count(right)} of {counted(files, 'file')} as in the list"]
-    differ, missing = found.pop("checksum-mismatch", 0), found.pop("missing", 0)
+    differ, missing = found.pop(Word.CHECKSUM_MISMATCH, 0), found.pop(Word.MISSING, 0)
     for number, what in ((differ, "different"), (missing, "missing"), (found.total(), "not read")):
         if number:
             parts.append(f"{count(number)} {what}")

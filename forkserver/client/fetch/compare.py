@@ -6,7 +6,7 @@ from collections import deque
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from forkserver.client.outcome import Exit
+from forkserver.client.outcome import Exit, Word
 from forkserver.client.remote.answers import DIGEST, NoDigests, answered_by, check_promise, digest_in
 from forkserver.protocol.messages import Request, Status
 
@@ -74,5 +74,5 @@ def _next_digest(session: Session, version: Version, offset: int, length: int) -
     if str(session.address) != version.server:
         raise Moved
     if reply.status is Status.BAD_REQUEST:
-        raise NoDigests(Exit.REFUSED, reply.status.word, "the server gives no digests of parts", answered_by(session))
+        raise NoDigests(Exit.REFUSED, Word.BAD_REQUEST, "the server gives no digests of parts", answered_by(session))
     return digest_in(reply, check_promise(session, reply, version.etag, offset, length))

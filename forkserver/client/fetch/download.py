@@ -20,7 +20,7 @@ from forkserver.client.fetch.job import NO_WISHES, Job, Wishes
 from forkserver.client.fetch.puller import Helper, Puller
 from forkserver.client.local.complete import complete_file
 from forkserver.client.local.partial import PIECE_BYTES
-from forkserver.client.outcome import Exit, Failure, Receipt
+from forkserver.client.outcome import Exit, Failure, Receipt, Word
 from forkserver.client.remote.answers import DIGEST, Changed, NoDigests, answered_by, understand
 from forkserver.protocol.messages import Reply, Request, Status, digest_field
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from forkserver.client.local.complete import CompleteFile
     from forkserver.client.remote.session import Session
 
-_USELESS = frozenset({"changed", "truncated"})
+_USELESS = frozenset({Word.CHANGED, Word.TRUNCATED})
 """After such a failure the next run will not find the same file, so what came is useless."""
 _PATIENCE_S = 1.0
 
@@ -69,7 +69,7 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
     if (expected := wishes.expected) and digest != expected:
         target.reject()
         reason = f"its {DIGEST} is {digest}, and not {expected} as was expected; one of the two is of another version"
-        raise Failure(Exit.INTEGRITY, "checksum-mismatch", reason, job.served[-1])
+        raise Failure(Exit.INTEGRITY, Word.CHECKSUM_MISMATCH, reason, job.served[-1])
     if not job.unchanged:
         target.finish(lead.known)
     return Receipt(

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from forkserver.client.content import Known, Version
 from forkserver.client.display import count
 from forkserver.client.fetch.compare import Moved
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Word
 from forkserver.client.remote.answers import DIGEST, ENDINGS, PASSING, Changed, check_promise, receive, understand
-from forkserver.protocol.messages import Reply, Request, Status
+from forkserver.protocol.messages import Reply, Request
 
 if TYPE_CHECKING:
     from forkserver.client.fetch.job import Job
     from forkserver.client.remote.session import Session
 
-_OTHER_FILE = frozenset({Status.NOT_FOUND.word, Status.CHANGED.word})
+_OTHER_FILE = frozenset({Word.NOT_FOUND, Word.CHANGED})
 """After such an answer, another server may still have the file that was begun."""
-_BROKEN_OFF = frozenset(end.word for end in ENDINGS)
+_BROKEN_OFF = frozenset(Word(end.word) for end in ENDINGS)
 _WINDOW = 2
 
 
@@ -78,7 +78,8 @@ class Puller:
         elif self._known and failure.word in _BROKEN_OFF and job.here < job.size:
             failure.reason += f" after {count(job.here)} of {count(job.size)} bytes"
         self._change = failure if isinstance(failure, Changed) else self._change
-        passing = failure.word in PASSING or (self._lost and failure.word == "unreachable") or failure is self._change
+        unreachable = self._lost and failure.word == Word.UNREACHABLE
+        passing = failure.word in PASSING or unreachable or failure is self._change
         self._lost = self._lost or (passing and self._known is not None)
         return passing and self._lost
 
@@ -111,7 +112,7 @@ class Puller:
         known = understand(self._session, reply)
         if known.version.size != self._job.size:
             reason = f"{self._session.address} has another file of that name, of {count(known.version.size)} bytes"
-            raise Failure(Exit.INTEGRITY, Status.CHANGED.word, reason, self._session.served)
+            raise Failure(Exit.INTEGRITY, Word.CHANGED, reason, self._session.served)
         return known
 
     def _learned(self, known: Known) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.local import partial
 from forkserver.client.local.target import RESERVED, local_failure
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Word
 from forkserver.client.remote.answers import answered_by, may_pass
 from forkserver.client.remote.listing import entries
 
@@ -82,7 +82,7 @@ def _choose(session: Session, chosen: Chosen, *, with_contents: bool) -> Iterato
         failure = None
         if entry.error:
             what = f"the server could not list it ({entry.error})"
-            failure = Failure(Exit.REFUSED, entry.error, what, answered_by(session))
+            failure = Failure(Exit.REFUSED, Word(entry.error), what, answered_by(session))
         elif b"/" + partial.PREFIX in b"/" + path:
             failure = local_failure(path, RESERVED)
         yield Item(entry.name, above + path, entry.data, entry.link, entry.enclosed, failure)

@@ -11,7 +11,7 @@ from forkserver.client.fetch.sweep import Sweep
 from forkserver.client.fetch.tree import Tree
 from forkserver.client.fetch.treestate import DEFAULT_OPTIONS, TreeOptions, TreeState
 from forkserver.client.local.prune import Pruning
-from forkserver.client.outcome import Exit, Failure, refusal
+from forkserver.client.outcome import Exit, Failure, Word, refusal
 from forkserver.client.remote.answers import answered_by
 from forkserver.client.remote.listing import describe, describe_all
 from forkserver.protocol.messages import Reply, Request, Status
@@ -129,7 +129,7 @@ def _items(wanted: Wanted, session: Session, takes_contents: Callable[[bytes], b
             found = found or item is not None
             yield item
         if not found:
-            raise Failure(Exit.NOT_FOUND, "no-match", "matches nothing on the server")
+            raise Failure(Exit.NOT_FOUND, Word.NO_MATCH, "matches nothing on the server")
         return
     data = describe(session, name)
     above = wanted.top

@@ -19,7 +19,7 @@ from forkserver.client.fetch.localcopy import find_unchanged, has_right_size, lo
 from forkserver.client.fetch.smallfiles import SmallFiles
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.local.target import LocalFile
-from forkserver.client.outcome import Exit, Failure, Reach, Receipt
+from forkserver.client.outcome import Exit, Failure, Reach, Receipt, Word
 from forkserver.client.remote.answers import (
     DIGEST,
     Changed,
@@ -220,8 +220,8 @@ class Worker:
         known = understand(self._session, reply)
         size = known.version.size
         if size > PIECE_BYTES:
-            served = answered_by(self._session)
-            raise Failure(Exit.INTEGRITY, "changed", "the file has grown since it was listed; fetch it again", served)
+            reason = "the file has grown since it was listed; fetch it again"
+            raise Failure(Exit.INTEGRITY, Word.CHANGED, reason, answered_by(self._session))
         served = check_promise(self._session, reply, known.version.etag, 0, size)
         here = 0
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Self
 from forkserver.client.content import Version
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.local.target import complaints, local_failure
-from forkserver.client.outcome import Exit, Failure
-from forkserver.protocol.messages import Status
+from forkserver.client.outcome import Exit, Failure, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,7 +96,7 @@ class PassingOn:
             reason = f"the content has changed, and from byte {offset} on the one from before was passed on"
         else:
             reason = f"the servers have different contents, and from byte {offset} on one of them was passed on"
-        raise Failure(Exit.INTEGRITY, Status.CHANGED.word, reason)
+        raise Failure(Exit.INTEGRITY, Word.CHANGED, reason)
 
     def finish(self, known: Known) -> None:
         """Nothing to finish."""
@@ -175,7 +174,7 @@ def output_complaints() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Failure(Exit.LOCAL_DISK, "local-disk", f"standard output: {error.strerror or error}") from error
+        raise Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, f"standard output: {error.strerror or error}") from error
 
 
 def write_all(fd: int, data: memoryview) -> None:

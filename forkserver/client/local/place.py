@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from forkserver.client.display import escape
 from forkserver.client.local.target import local_failure, reason_of
-from forkserver.client.outcome import Exit, Failure, Reach
+from forkserver.client.outcome import Exit, Failure, Reach, Word
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -93,7 +93,7 @@ class Place:
         kind = "directory" if error.errno in NOT_WRITABLE else "file"
         shown = escape(there or self._root)
         reason = f"local {kind} {shown}: {reason_of(error)}"
-        failure = Failure(Exit.LOCAL_DISK, "local-disk", reason)
+        failure = Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, reason)
         failure.reach, failure.directory = Reach.DIRECTORY, there
         return failure
 

@@ -7,7 +7,7 @@ import marshal
 from typing import IO, TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from forkserver.client.display import count
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,5 +79,5 @@ def no_place(entries: int, error: OSError) -> Failure:
     """Return the failure that ``error`` is: ``entries`` of a listing were kept in a temporary file until now."""
     where = f"in the directory for temporary files ({error.strerror}); set TMPDIR to one with more space"
     return Failure(
-        Exit.LOCAL_DISK, "local-disk", f"the listing, {count(entries)} entries until now, finds no place {where}"
+        Exit.LOCAL_DISK, Word.LOCAL_DISK, f"the listing, {count(entries)} entries until now, finds no place {where}"
     )

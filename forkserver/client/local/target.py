@@ -16,7 +16,7 @@ from forkserver.client.display import counted, escape
 from forkserver.client.local import checksums, partial
 from forkserver.client.local.attributes import give_metadata
 from forkserver.client.local.partial import PIECE_BYTES, STEP_BYTES, BeingFetched, Partial
-from forkserver.client.outcome import Exit, Failure, Reach
+from forkserver.client.outcome import Exit, Failure, Reach, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -367,7 +367,7 @@ def reason_of(error: OSError) -> str:
 
 def local_failure(path: bytes, reason: str, error: OSError | None = None) -> Failure:
     """The local file ``path`` cannot be written, or may not be; ``error`` is why, where it has one."""
-    failure = Failure(Exit.LOCAL_DISK, "local-disk", f"local file {escape(path)}: {reason}")
+    failure = Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, f"local file {escape(path)}: {reason}")
     if error is not None:
         failure.reach = _reach_of(error)
     return failure

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from forkserver.client.content import Known, Version
-from forkserver.client.outcome import Exit, Failure, Served, refusal, violation
+from forkserver.client.outcome import Exit, Failure, Served, Word, refusal, violation
 from forkserver.client.remote import metadata
 from forkserver.protocol.messages import End, ProtocolError, Reply, Status, Trailer, digest_field
 
@@ -24,7 +24,7 @@ ENDINGS = {
     End.DRAINING: "the server is being stopped",
 }
 """What a trailer other than ``ok`` means to people."""
-PASSING = frozenset({"connection-lost", "timeout", "no-answer", "draining"})
+PASSING = frozenset({Word.CONNECTION_LOST, Word.TIMEOUT, Word.NO_ANSWER, Word.DRAINING})
 """Failures in the middle of a file after which the rest is asked for again; then also a server that is not there."""
 _NOT_THE_SAME = frozenset({Status.CHANGED, Status.NOT_FOUND, Status.NOT_A_FILE, Status.BAD_RANGE})
 """To a request for a further piece."""
@@ -34,7 +34,7 @@ class Changed(Failure):
     """The server no longer has the version of the file that was asked for. The content may still be the same."""
 
     def __init__(self, reason: str, served: Served) -> None:
-        super().__init__(Exit.INTEGRITY, Status.CHANGED.word, reason, served)
+        super().__init__(Exit.INTEGRITY, Word.CHANGED, reason, served)
 
 
 class NoDigests(Failure):
@@ -43,7 +43,7 @@ class NoDigests(Failure):
 
 def may_pass(session: Session, failure: Failure) -> bool:
     """Whether what was asked of ``session``, which may have answered before, is to be asked again."""
-    return failure.word in PASSING or (failure.word == "unreachable" and session.served is not None)
+    return failure.word in PASSING or (failure.word == Word.UNREACHABLE and session.served is not None)
 
 
 def answered_by(session: Session) -> Served:
@@ -113,7 +113,7 @@ def verify(digest: str, trailer: Trailer, served: Served) -> None:
     if trailer.end is End.CHANGED:
         raise Changed(ENDINGS[End.CHANGED], served)
     if trailer.end is not End.OK:
-        raise Failure(Exit.INTEGRITY, trailer.end.word, ENDINGS[trailer.end], served)
+        raise Failure(Exit.INTEGRITY, Word(trailer.end.word), ENDINGS[trailer.end], served)
     check_digest(digest_field(DIGEST, digest), trailer.fields.get("digest", ""), served)
 
 
@@ -124,7 +124,7 @@ def check_digest(found: str, sent: str, served: Served) -> None:
     """
     if not sent:
         reason = f"the server sent no {DIGEST} with the content, although it was asked for; the content is not kept"
-        raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)
+        raise Failure(Exit.INTEGRITY, Word.DIGEST_MISMATCH, reason, served)
     if sent.lower() != found:
         reason = f"the content arrived damaged: its {DIGEST} is not the one the server sent"
-        raise Failure(Exit.INTEGRITY, "digest-mismatch", reason, served)
+        raise Failure(Exit.INTEGRITY, Word.DIGEST_MISMATCH, reason, served)

@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from forkserver.client.outcome import Exit, Failure
+from forkserver.client.outcome import Exit, Failure, Word
 
 if TYPE_CHECKING:
     from forkserver.client.remote.address import Address
@@ -29,20 +29,20 @@ def connect(address: Address, timeout_s: float) -> socket.socket:
         connected = socket.create_connection((host, address.port), timeout_s)  # type: ignore[arg-type] # typeshed: str
     except TimeoutError:
         why = f"{address} did not accept a connection within {timeout_s:g} s"
-        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, why) from None
     except socket.gaierror as error:
         why = f"{address} is not to be found: {error.strerror}"
-        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, why) from None
     except UnicodeError:
-        raise Failure(Exit.UNREACHABLE, "unreachable", f"{address} is not a host name") from None
+        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, f"{address} is not a host name") from None
     except ConnectionRefusedError:
         why = f"{address} refused the connection: nothing listens there"
-        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, why) from None
     except ConnectionResetError:
         raise NoAnswer from None
     except OSError as error:
         why = f"{address} is not reachable: {error.strerror or error}"
-        raise Failure(Exit.UNREACHABLE, "unreachable", why) from None
+        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, why) from None
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # For a run that is killed: without a reset the kernel of a client that is gone may tell the server for a minute
     # that the window is closed, as if the client still were there, and that keeps a process of the server waiting.

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.content import Known, Version
-from forkserver.client.outcome import Exit, Failure, Served, refusal, violation
+from forkserver.client.outcome import Exit, Failure, Served, Word, refusal, violation
 from forkserver.client.remote import metadata
 from forkserver.client.remote.answers import DIGEST, ENDINGS, answered_by, may_pass
 from forkserver.client.remote.session import WINDOW
@@ -57,7 +57,7 @@ def check_is_no_directory(session: Session, name: bytes) -> None:
         if describe(session, name).kind == "dir":
             raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session))
         reason = "is a file and no directory; leave out the slash behind its name"
-        raise Failure(Exit.REFUSED, Status.NOT_A_DIRECTORY.word, reason, answered_by(session))
+        raise Failure(Exit.REFUSED, Word.NOT_A_DIRECTORY, reason, answered_by(session))
 
 
 def describe_all(session: Session, names: Iterable[bytes]) -> Iterator[tuple[bytes, metadata.Metadata | Failure]]:
@@ -152,14 +152,14 @@ def _checked(entry: Entry, beneath: bytes, served: Served) -> Listed:
 def _check_end(trailer: Trailer, seen: int, served: Served) -> None:
     if trailer.end is not End.OK:
         reason = f"the listing is not complete: {_LISTING_ENDINGS.get(trailer.end) or ENDINGS[trailer.end]}"
-        raise Failure(Exit.INTEGRITY, trailer.end.word, reason, served)
+        raise Failure(Exit.INTEGRITY, Word(trailer.end.word), reason, served)
     try:
         promised = decode_number(trailer.fields.get("entries", ""))
     except ProtocolError as error:
         raise violation(error, served) from error
     if promised != seen:
         reason = f"the listing is not complete: {seen} of {promised} entries came"
-        raise Failure(Exit.INTEGRITY, "truncated", reason, served)
+        raise Failure(Exit.INTEGRITY, Word.TRUNCATED, reason, served)
 
 
 _LISTING_ENDINGS = {End.READ_ERROR: "the server could not read the directory to the end"}

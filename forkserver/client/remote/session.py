@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from forkserver.client.events import RetryEnded, Retrying
-from forkserver.client.outcome import Exit, Failure, refusal
+from forkserver.client.outcome import Exit, Failure, Word, refusal
 from forkserver.client.remote import banner
 from forkserver.client.remote.dial import NoAnswer
 from forkserver.client.remote.patience import turns
@@ -245,11 +245,11 @@ class Session:
                     continue  # A server may close an idle connection. That does not mean that it is busy.
                 advice = banner.advice(b"", self.address.port)
                 why = f"{self.address} closed the connection without an answer{advice}"
-                self.wait(Failure(Exit.UNREACHABLE, "no-answer", why), "does not answer")
+                self.wait(Failure(Exit.UNREACHABLE, Word.NO_ANSWER, why), "does not answer")
             except Failure as failure:
                 # A server that hangs, or whose children are all taken, is not asked again, but another one is.
-                silent = failure.word == "timeout" and not (self._transport and self._transport.heard)
-                if not self._unasked or not (silent or failure.word == "not-a-forkserver"):
+                silent = failure.word == Word.TIMEOUT and not (self._transport and self._transport.heard)
+                if not self._unasked or not (silent or failure.word == Word.NOT_A_FORKSERVER):
                     raise
                 self.wait(failure, "does not answer")
             else:
@@ -284,7 +284,7 @@ class Session:
             except Failure as failure:
                 failures.append(failure)
                 self._addresses.rotate(-1)
-        raise Failure(Exit.UNREACHABLE, "unreachable", "; ".join(failure.reason for failure in failures))
+        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, "; ".join(failure.reason for failure in failures))
 
     def _open_transport(self) -> Transport:
         if self._transport is None:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from forkserver.client.display import counted
-from forkserver.client.outcome import Exit, Failure, Served, violation
+from forkserver.client.outcome import Exit, Failure, Served, Word, violation
 from forkserver.client.remote import banner
 from forkserver.client.remote.dial import NoAnswer, connect, hang_up
 from forkserver.protocol.framing import ReplyStream
@@ -150,7 +150,7 @@ class Transport:
             return violation(error, self.served)
         advice = banner.advice(self._first, self.address.port)
         why = f"{self.address} does not speak the forkserver protocol{advice}"
-        return Failure(Exit.UNREACHABLE, "not-a-forkserver", why)
+        return Failure(Exit.UNREACHABLE, Word.NOT_A_FORKSERVER, why)
 
     def _next_event(self) -> Reply | Entry | Trailer | memoryview:
         while True:
@@ -192,7 +192,7 @@ class Transport:
             if self._counted_bytes < MIN_RATE * seconds:
                 self.close()
                 why = f"{self.address} sent only {counted(self._counted_bytes, 'byte')} in {seconds:.0f} s"
-                raise Failure(Exit.UNREACHABLE, "timeout", why, self.served)
+                raise Failure(Exit.UNREACHABLE, Word.TIMEOUT, why, self.served)
             self._counted_from, self._counted_bytes = now, 0
 
     def _end_of_file(self) -> Reply | Entry | Trailer | memoryview:
@@ -208,7 +208,7 @@ class Transport:
                 raise
             event = None
         if event is None:
-            raise Failure(Exit.UNREACHABLE, "connection-lost", "the connection was lost", self.served)
+            raise Failure(Exit.UNREACHABLE, Word.CONNECTION_LOST, "the connection was lost", self.served)
         return event
 
     def _identify(self, reply: Reply) -> None:
@@ -222,4 +222,4 @@ class Transport:
         why = f"{self.address} sent nothing for {self._timeout_s:g} s"
         if not self._speaks:
             why += ("" if self._first else ": perhaps it is full") + banner.advice(self._first, self.address.port)
-        return Failure(Exit.UNREACHABLE, "timeout", why, self.served if self.heard else None)
+        return Failure(Exit.UNREACHABLE, Word.TIMEOUT, why, self.served if self.heard else None)
