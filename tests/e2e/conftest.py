@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 45.0
+PAUSE_S = 0.02
 SMALL_BUFFER_BYTES = 65536
 FETCHED_BYTES = 3_000_000
 # More than all that the sockets between server and client take in: the server's may grow to the last number of
@@ -223,7 +224,8 @@ class Fetchers:
             thread.join()
 
     def _fetch_on(self) -> None:
-        while not self._stop.is_set():
+        # The pause leaves the processor to the server under test, and to the tests that run beside this one.
+        while not self._stop.wait(PAUSE_S):
             try:
                 answer = self._fetch()
             except OSError as error:

@@ -26,6 +26,7 @@ from forkserver.client.remote.session import Session
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("systemd_host.sh")
 PATIENCE_S = 20.0
+PAUSE_S = 0.02
 PORT = 2057
 CONTENT = os.urandom(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest().encode()
@@ -299,7 +300,8 @@ class Load:
 
     def _run(self, number: int) -> None:
         self._host.enter()
-        while not self._ended.is_set():
+        # The pause leaves the processor to the server under test, and to the tests that run beside this one.
+        while not self._ended.wait(PAUSE_S):
             try:
                 self._fetch(number)
             except Failure as error:
