@@ -14,7 +14,7 @@ from forkserver.client.fetch.selection import Item
 from forkserver.client.fetch.smallfiles import SmallFiles
 from forkserver.client.fetch.worker import Worker
 from forkserver.client.local.names import Names, folds_case
-from forkserver.client.local.place import NOT_WRITABLE, Place
+from forkserver.client.local.place import NOT_WRITABLE, Place, open_place
 from forkserver.client.local.spool import Spool
 from forkserver.client.local.target import local_failure, reason_of
 from forkserver.client.outcome import Exit, Failure
@@ -178,7 +178,7 @@ class Tree:
             directories.clear()
             size = 0
 
-        with Place(self._state.root, self._state.made) as place:
+        with open_place(self._state.root, self._state.made) as place:
             small_files = SmallFiles(self._state, place)
             for item in self._unseen(items, take_back):
                 if item.enclosed is not None:
@@ -199,7 +199,7 @@ class Tree:
 
     def _finish(self, directories: Spool[_Directory], sweep: Sweep | None, session: Session) -> None:
         """Sweep the directories, then set their times: a file made or removed in a directory changes its time."""
-        with Place(self._state.root) as place:
+        with open_place(self._state.root) as place:
             for path, mtime_ns, name in directories:
                 if sweep is not None and path not in self._state.made:
                     sweep.look_through(place, path, name, session)
@@ -214,7 +214,7 @@ class Tree:
 def _work(state: TreeState, session: Session, waiting: Iterator[Item]) -> None:
     """Fetch items that wait, until none is left. Raises Failure."""
     try:
-        with Place(state.root, state.made) as place:
+        with open_place(state.root, state.made) as place:
             Worker(state, session, place).run(state.take(waiting))
     finally:
         session.close()

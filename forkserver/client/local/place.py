@@ -23,7 +23,17 @@ _MODE = 0o777
 _MOST_MADE = 100_000
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 """What the system says of a directory that nothing can be made in."""
-_CLOSED = (*NOT_WRITABLE, errno.ENOTDIR, errno.ELOOP)
+_CLOSED = (*NOT_WRITABLE, errno.ENOTDIR, errno.ELOOP, errno.ENOENT)
+
+
+def open_place(root: bytes, made: set[bytes] | None = None) -> Place:
+    """Return the ``Place`` of a directory that was there when the run began. Raises Failure: the run cannot go on."""
+    try:
+        return Place(root, made)
+    except OSError as error:
+        failure = local_failure(root, reason_of(error), error)
+        failure.reach = Reach.RUN
+        raise failure from error
 
 
 class Place:

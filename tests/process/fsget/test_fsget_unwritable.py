@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -207,3 +208,19 @@ def test_a_list_tells_a_directory_once_and_the_names_to_programs(get, closed):
     assert again.err.splitlines()[1:] == [
         "fsget: 300 files not fetched, because nothing can be written where they belong"
     ]
+
+
+def test_a_target_directory_that_goes_away_during_a_tree_ends_the_run_with_one_line(server, root, place, begin):
+    (root / "tree").mkdir()
+    (root / "tree/large").write_bytes(bytes(600_000))
+    (place / "target").mkdir()
+    address = f"{server.host}:{server.port}"
+    command = ("-s", address, "--limit-rate", "300K", "-q", "-r", "-d", "target", "tree")
+    run = begin(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not any((place / "target").rglob(".fsget-*")):  # until a transfer is in progress
+        assert run.poll() is None
+        time.sleep(0.01)
+    (place / "target").rename(place / "moved")
+    _, errors = run.communicate(timeout=30)
+    assert (run.returncode, errors.count(b"\n")) == (7, 1)
+    assert b"target: no such" in errors
