@@ -1,4 +1,4 @@
-"""The child's only clock. A deadline is a moment of it, a timeout a duration; both in seconds."""
+"""The only clock of a child. A deadline is a moment of this clock, a timeout a duration; both are in seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ now = time.monotonic
 
 
 class Pace:
-    """How fast a peer must take what is sent: some every ``stall_s``, ``min_rate_bytes`` a second on the average."""
+    """How fast a peer must take what is sent: a byte every ``stall_s``, and ``min_rate_bytes`` a second on average."""
 
     __slots__ = ("_min_rate_bytes", "_sent_bytes", "_stall_s", "_started")
 
@@ -19,11 +19,11 @@ class Pace:
         self._sent_bytes = 0
 
     def sent(self, size_bytes: int) -> None:
-        """Note progress."""
+        """Note that the peer took ``size_bytes`` more."""
         self._sent_bytes += size_bytes
 
     def deadline(self) -> float:
-        """Until when more progress must be made, seen from now."""
+        """Return the moment until which the peer must take more."""
         stall = now() + self._stall_s
         if not self._min_rate_bytes:
             return stall

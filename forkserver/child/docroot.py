@@ -1,8 +1,10 @@
-"""From the name a client asked for to an open regular file or directory, or a named refusal. Runs in a child.
+"""Open the regular file or directory that a client named, or refuse with a reason. Runs in a child.
 
-Three walls. The lexical one: no component is empty, ``.``, ``..`` or holds a NUL. The walk's: no link leads out of the
-root (``walk``). The kernel's: the Landlock domain inherited from the master. A name is looked at before it is opened:
-opening a FIFO wakes its writer, opening a device may do anything. What a client is told is always of the descriptor.
+Three walls keep a name inside the served directory. Lexical: no component is empty, ``.`` or ``..``, or holds a NUL.
+The walk (``walk``): no link leads out of the root. The kernel: the Landlock domain inherited from the master.
+
+A name is checked with stat(2) before it is opened, because opening a FIFO wakes its writer and opening a device may do
+anything. The metadata that a client gets is always that of the open descriptor.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     Looked = TypeVar("Looked")
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-"""How a file is opened that was looked at: should it be another by now, no link is followed and nothing waited for."""
+"""Flags to open a file after its stat(2): if the file was replaced meanwhile, follow no link and never block."""
 _MAX_UNSURE = 32
 
 _REFUSALS = {
@@ -46,7 +48,7 @@ _REFUSALS = {
 
 
 class Refusal(Exception):
-    """The client cannot have what it named. ``status`` and ``message`` are the reply's."""
+    """The client may not have what it named. ``status`` and ``message`` are those of the reply."""
 
     def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
@@ -55,7 +57,7 @@ class Refusal(Exception):
 
 
 class Found:
-    """An open regular file or directory; close it. ``fd`` is its descriptor, ``info`` its fstat(2) at the opening."""
+    """An open regular file or directory; close it. ``fd`` is the descriptor, ``info`` its fstat(2) when opened."""
 
     __slots__ = ("fd", "info", "is_directory", "path")
 
@@ -66,21 +68,21 @@ class Found:
         self.is_directory = stat.S_ISDIR(self.info.st_mode)
 
     def fields(self) -> dict[str, str]:
-        """The metadata as reply fields."""
+        """Return the metadata as reply fields."""
         kind = "dir" if self.is_directory else "file"
         return {"type": kind, **metadata(self.info)}
 
     def is_unwritten(self) -> bool:
-        """Whether nobody has written to it, and no other file taken its name, since it was opened."""
+        """Return whether nobody has written to the file or renamed it since it was opened."""
         return _version(os.fstat(self.fd)) == _version(self.info)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self.fd)
 
 
 class Docroot:
-    """The served tree beneath ``root_fd``. ``hidden``: names that begin with a dot exist."""
+    """The served tree beneath ``root_fd``. ``hidden``: serve names that begin with a dot."""
 
     __slots__ = ("_hidden", "_root_fd")
 
@@ -89,7 +91,7 @@ class Docroot:
         self._hidden = hidden
 
     def open(self, name: bytes) -> Found:
-        """Open what ``name`` (decoded, with its leading slash) stands for. Raises Refusal."""
+        """Open the file or directory ``name``, decoded and with its leading slash. Raises Refusal."""
         path = self.resolve(name)
         try:
             return _surely(self._open, path)
@@ -97,7 +99,7 @@ class Docroot:
             raise refusal(error) from error
 
     def resolve(self, name: bytes) -> bytes:
-        """The lexical wall: the path of ``name`` relative to the root. Raises Refusal."""
+        """Return the path of ``name`` relative to the root. This is the lexical wall. Raises Refusal."""
         if name == b"/":
             return b"."
         path = name[1:]
@@ -111,16 +113,16 @@ class Docroot:
         return path
 
     def shows(self, component: bytes) -> bool:
-        """Whether a single component is not hidden."""
+        """Return whether a single component is served: whether it is not hidden."""
         return self._hidden or not component.startswith(b".")
 
     def still_is(self, found: Found) -> bool:
-        """Whether the name still stands for the file that was opened, and nobody has written to it since."""
+        """Return whether the name still leads to the opened file, and nobody has written to the file since."""
         info = self._look(found.path)
         return info is not None and _version(info) == _version(found.info)
 
     def still_leads_to(self, directory: Found) -> bool:
-        """Whether the name still stands for the directory that was opened, whatever is in it by now."""
+        """Return whether the name still leads to the opened directory, whatever the directory holds by now."""
         info = self._look(directory.path)
         return info is not None and (info.st_dev, info.st_ino) == (directory.info.st_dev, directory.info.st_ino)
 
@@ -143,7 +145,7 @@ class Docroot:
             found = Found(self._open_here(place), path)
         finally:
             place.close()
-        # Between look and open another may have put something else there; O_NONBLOCK kept a FIFO from holding us.
+        # The file may have been replaced between stat(2) and open(2). O_NONBLOCK kept a FIFO from blocking the child.
         if _is_served(found.info):
             return found
         found.close()
@@ -159,7 +161,7 @@ class Docroot:
 
 
 def _surely(look: Callable[[bytes], Looked], path: bytes) -> Looked:
-    """``look(path)``, again where the name changed its kind meanwhile, which is EAGAIN; in the end raise it."""
+    """Return ``look(path)``. Try again while the name changes its kind (EAGAIN); after 32 times raise the error."""
     for _ in range(_MAX_UNSURE):
         try:
             return look(path)
@@ -173,13 +175,13 @@ def _is_served(info: os.stat_result) -> bool:
 
 
 def refusal(error: OSError) -> Refusal:
-    """What the client is told of a failed open."""
+    """Return the refusal for a failed open."""
     status, message = _REFUSALS.get(error.errno or 0, (Status.INTERNAL_ERROR, "the server could not open it"))
     return Refusal(status, message)
 
 
 def metadata(info: os.stat_result) -> dict[str, str]:
-    """The fields that reply and listing have in common."""
+    """Return the fields that replies and entries of listings have in common."""
     common = {"mtime": native.encode_time(info.st_mtime_ns), "mode": f"{stat.S_IMODE(info.st_mode):o}"}
     if stat.S_ISDIR(info.st_mode):
         return common
@@ -187,11 +189,11 @@ def metadata(info: os.stat_result) -> dict[str, str]:
 
 
 def _version(info: os.stat_result) -> tuple[int, ...]:
-    """Change time and inode are part of it: a copy that kept its times is still another content."""
+    """Return what identifies a content. Change time and inode are part of it: a copy may keep the modification time."""
     return info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_dev, info.st_ino
 
 
 def validator(info: os.stat_result) -> str:
-    """The etag."""
+    """Return the etag."""
     size, modified, changed, device, inode = _version(info)
     return f"{size:x}-{modified:x}-{changed:x}-{device:x}.{inode:x}"

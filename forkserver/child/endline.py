@@ -1,4 +1,4 @@
-"""What a child writes down of each request: the ``end`` line. Runs in a child."""
+"""Write the ``end`` line of each request. Runs in a child."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PARTIAL = "partial"
 
 
 class EndLine:
-    """The requests of one connection, one after the other, a line each; a connection that made none has one line too.
+    """The end lines of one connection: one line for each request, or one line for a connection without a request.
 
-    Parts of a file that are asked for one behind the other are one transfer, and have one line, and so have parts of
-    which only the digest is asked for. Such a line is written once it is known that no further part follows: its
-    ``outcome`` tells what became of the file, not of the last part. ``listed_bytes`` is how much of a listing was sent.
+    Consecutive parts of one file are one transfer and have one line, also where only their digests are asked for. The
+    line is written once it is certain that no further part follows, so its ``outcome`` tells what became of the file
+    and not of the last part. ``listed_bytes`` is how much of a listing was sent.
 
-    What has no line yet stands in the child's row of the shared table, for whoever finds the child killed.
+    The slot of the child holds what has no line yet. If the child is killed, the process that reaps the child logs it.
     """
 
     __slots__ = (
@@ -65,7 +65,7 @@ class EndLine:
         self._reset()
 
     def begin(self, request: Request) -> None:
-        """A request is complete; its time runs, if it does not go on with the transfer before."""
+        """Begin the line of ``request``, or go on with the line of the transfer that ``request`` continues."""
         before = self._request
         if before and self._goes_on_at is not None:
             if (request.verb, request.name, request.offset) == (before.verb, before.name, self._goes_on_at):
@@ -78,12 +78,12 @@ class EndLine:
         self._slot.begin_request(request.verb, request.name if request.verb != "PING" else b"")
 
     def replied(self, status: Status) -> None:
-        """The reply line of ``status`` is on its way."""
+        """Note the status of the reply."""
         self._status = int(status)
         self.outcome = status.word
 
     def promise(self, length_bytes: int, transfer: Transfer) -> None:
-        """Note that a content of ``length_bytes`` begins: the last ``part``. ``transfer`` knows its progress."""
+        """Note that a content of ``length_bytes`` is to be sent. ``transfer`` knows how much was sent."""
         self._promised_bytes += length_bytes
         self._transfer = transfer
 
@@ -95,7 +95,7 @@ class EndLine:
         self._part_bytes = length_bytes
 
     def end(self, *, midway: bool = False) -> None:
-        """The request is answered: write its line; not yet where it was a part of a file, ``midway``, and went well."""
+        """Write the line of the answered request. Keep it back if the answer was ``midway`` in a file and went well."""
         if self._transfer:
             self._sent_bytes += self._transfer.sent_bytes
             self._transfer = None
@@ -105,17 +105,18 @@ class EndLine:
             self._write()
 
     def settle(self) -> None:
-        """Write the line of the transfer that stopped before the end of its file, if there is one: no part follows."""
+        """Write the line that was kept back, if there is one, because no further part of its file follows."""
         if self._goes_on_at is not None:
-            # A digest of a part is all that was asked for. Of a content, the rest of the file has not arrived.
+            # A STAT asked for the digest of this part only. After a GET the rest of the file is missing.
             if self._request and self._request.verb == "GET":
                 self.outcome = _PARTIAL
             self._write()
 
     def close(self, status: ExitStatus) -> None:
-        """Write what is not yet written when the connection ends with ``status``.
+        """Write the line that is due when the connection ends with ``status``.
 
-        That is the line of a broken request, of a file that was fetched in part, or of a peer that made no request.
+        That line is for a request that was broken off, for a file that was fetched in part, or for a connection without
+        a request.
         """
         if self._goes_on_at is not None and status not in _BROKEN:
             self.settle()
@@ -141,7 +142,7 @@ class EndLine:
             size=self._size_bytes if self._size_bytes is not None else "-",
             ms=f"{(clock.now() - self._began) * 1000:.1f}",
         )
-        # Only now: a child that is killed before is to have a line of somebody else's.
+        # Clear the slot after the line is written: if the child is killed before, another process must log the request.
         self._slot.end_request()
         self._lines += 1
         self._reset()

@@ -1,4 +1,4 @@
-"""Small files within a listing: each comes with its entry. Runs in a child."""
+"""Read small files for a listing, which sends each content with its entry. Runs in a child."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from forkserver.protocol.messages import Entry
 
 
 class InlineContents:
-    """Encloses files of at most ``limit_bytes``, with their ``digest`` where one is wanted."""
+    """Contents of files of at most ``limit_bytes``, with their ``digest`` if the peer wants one."""
 
     __slots__ = ("_digest", "_directory", "_docroot", "_limit_bytes", "_served")
 
@@ -23,13 +23,13 @@ class InlineContents:
         self._served = False
 
     def distrust_directory(self) -> None:
-        """Time has passed, perhaps much: a directory that is open may have left what is served."""
+        """Check at the next file whether the directory is still in the served tree. Call this after a wait."""
         self._directory = None
 
     def entry(self, name: bytes, directory: Found, component: str, seen: os.stat_result) -> Entry | None:
-        """The entry of the regular file ``component``, ``seen`` in ``directory``, with all of its content.
+        """Return the entry of the regular file ``component`` of ``directory``, with all of its content.
 
-        None where that is not to be had: whoever asks for the file alone is told why.
+        ``seen`` is the stat(2) of the file. None: the content cannot be sent along; a GET of the file tells why.
         """
         if seen.st_size > self._limit_bytes or not self._is_served(directory):
             return None
@@ -56,7 +56,7 @@ class InlineContents:
         return self._served
 
     def _read(self, found: Found) -> bytes | None:
-        """None if it is another file since it was seen, or was written to meanwhile."""
+        """Return the content; None if the file was replaced since its stat(2), or written to meanwhile."""
         size = found.info.st_size
         if not stat.S_ISREG(found.info.st_mode) or size > self._limit_bytes:
             return None

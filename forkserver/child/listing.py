@@ -1,7 +1,7 @@
-"""LIST: what is beneath a directory, an entry at a time, at constant memory. Runs in a child.
+"""List what is beneath a directory, one entry at a time, in constant memory. Runs in a child.
 
-The directories open at once are those between the one asked for and the one being read, two descriptors each;
-MAX_DEPTH bounds them.
+The directories on the way from the listed directory to the one that is being read are open, with two descriptors each.
+MAX_DEPTH bounds their number.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from forkserver.child.inline import InlineContents
 
 MAX_DEPTH = 64
-"""Levels beneath the directory asked for that a recursive listing descends."""
+"""How many levels beneath the listed directory a recursive listing descends."""
 
 
 def entries(
     docroot: Docroot, name: bytes, top: Found, *, recursive: bool, inline: InlineContents | None
 ) -> Iterator[Entry | None]:
-    """Yield what is beneath ``top``, opened as ``name``; None for what is not to be told, for it took time, too.
+    """Yield the entries beneath ``top``, which was opened as ``name``.
 
-    ``inline``, where there is one, adds the content of small files. Raises OSError where a directory cannot be read
-    to its end.
+    Yield None for a skipped entry, so that the caller can check the phase meanwhile. ``inline`` adds the contents of
+    small files. Raises OSError where a directory cannot be read to its end.
     """
     stack = [_Level(b"/" if name == b"/" else name + b"/", top)]
     try:
@@ -46,7 +46,7 @@ def entries(
 
 
 class _Level:
-    """One directory being read. An entry's stat needs ``found`` open: os.scandir reads from a duplicate."""
+    """One directory that is being read. ``found`` stays open for stat(2) of the entries; os.scandir has a duplicate."""
 
     __slots__ = ("_items", "_next", "found", "prefix")
 
@@ -54,7 +54,7 @@ class _Level:
         self.prefix = prefix
         self.found = found
         self._items = os.scandir(found.fd)
-        # Read ahead: what cannot be read at all is to be told with its entry, before anything beneath it.
+        # Read ahead: the error of a directory that cannot be read belongs into its own entry, before those beneath it.
         try:
             self._next = next(self._items, None)
         except OSError:
@@ -62,12 +62,12 @@ class _Level:
             raise
 
     def next(self) -> os.DirEntry[str] | None:
-        """The next entry; None: there is none. Raises OSError."""
+        """Return the next entry; None: there are no more. Raises OSError."""
         item, self._next = self._next, None
         return item or next(self._items, None)
 
     def close(self, keep: Found) -> None:
-        """Give the descriptors back; that of ``keep`` is its owner's."""
+        """Close the descriptors, but not the one of ``keep``, which the caller owns."""
         self._items.close()
         if self.found is not keep:
             self.found.close()
@@ -82,10 +82,10 @@ def _describe(
 ) -> Entry | None:
     name = level.prefix + os.fsencode(item.name)
     try:
-        # One component, no link followed, beneath a directory that was opened behind the walls: cannot lead astray.
+        # One component beneath an open directory of the served tree, no link followed: this cannot leave the root.
         info = item.stat(follow_symlinks=False)
     except OSError:
-        return None  # gone since it was read, or in a directory that may not be searched, or the file system fails
+        return None  # the entry is gone, or the directory may not be searched, or the file system fails
     if stat.S_ISREG(info.st_mode):
         whole = inline and inline.entry(name, level.found, item.name, info)
         return whole or Entry("file", name, metadata(info))
@@ -103,7 +103,7 @@ def _describe_link(docroot: Docroot, name: bytes) -> Entry | None:
     try:
         found = docroot.open(name)
     except Refusal:
-        return None  # leads nowhere, out of the root, or to what is not served
+        return None  # the link leads nowhere, out of the root, or to something that is not served
     fields = metadata(found.info)
     found.close()
     return Entry("dir", name, {**fields, "link": "1"}) if found.is_directory else Entry("file", name, fields)
@@ -119,7 +119,7 @@ def _descend(docroot: Docroot, entry: Entry, seen: os.stat_result, stack: list[_
         entry.fields["error"] = refusal.status.word
         return
     if (found.info.st_dev, found.info.st_ino) != (seen.st_dev, seen.st_ino):
-        found.close()  # it was replaced since it was looked at, perhaps by a link
+        found.close()  # the directory was replaced since its stat(2), perhaps by a link
         return
     try:
         stack.append(_Level(entry.name + b"/", found))

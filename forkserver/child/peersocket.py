@@ -1,8 +1,10 @@
-"""The connection as the child sees it: receive and send within deadlines, check_phase the master. Runs in a child.
+"""Socket to the peer: receive and send within deadlines, and stop when the master says so. Runs in a child.
 
-The socket never blocks; every wait is one poll(2) with a deadline. SIGUSR1 is the master's tap on the shoulder: the
-wish itself stands in the slot table. The handler, installed before the fork, may raise only inside the wait, where
-nothing is half done, and the wish is read there too, so a tap that comes before the wait is not lost.
+The socket never blocks. Every wait is one poll(2) with a deadline.
+
+The master writes the phase (serving, draining, stopping) into the shared table, then sends SIGUSR1. The signal handler
+is installed before the fork. The handler may raise only inside the wait, where no work is half done. The wait reads the
+phase after it has allowed the handler to raise, so a signal that arrives before the wait is not lost.
 """
 
 from __future__ import annotations
@@ -20,21 +22,21 @@ from forkserver.ipc.slots import DRAINING, SlotTable
 from forkserver.kernel import linger
 
 RECEIVE_BYTES = 512
-"""A small read stays in one of the allocator's warm pools, and most peers ask for no more."""
+"""Size of a read. Most requests fit, and a small buffer comes from a warm pool of the allocator."""
 _LINGER_S = 2.0
 _LINGER_BYTES = 65536
 _LEFT_BYTES = 4096
-"""Most bytes that may be left to the kernel when the connection is closed: a reply, or the end of an answer."""
+"""Most unacknowledged bytes with which a connection may be closed: a reply line, or the end of an answer."""
 _PACE_S = 0.1
 _PACE_POLL_S = 0.005
 
 
 class PhaseChanged(Exception):
-    """The master wishes that this child ends now."""
+    """The phase in the shared table ends what this child is doing."""
 
 
 class PhaseSignal:
-    """The handler of SIGUSR1. It wakes the wire that waits, if the master's wish exceeds that one's tolerated."""
+    """Handler of SIGUSR1. It interrupts a wait if the phase exceeds what that wait tolerates."""
 
     __slots__ = ("_table", "_tolerated", "_waiting")
 
@@ -44,29 +46,29 @@ class PhaseSignal:
         self._tolerated = 0
 
     def __call__(self, _number: int, _frame: object) -> None:
-        """Handle the signal, signal(7). Raises PhaseChanged, only where somebody waits."""
+        """Handle the signal, signal(7). Raises PhaseChanged, but only during ``wait``."""
         if self._waiting and self._table.phase > self._tolerated:
             self._waiting = False
             raise PhaseChanged
 
     @property
     def phase(self) -> int:
-        """What the master wishes of its children."""
+        """The phase that the master has set."""
         return self._table.phase
 
     def check_phase(self, tolerated: int) -> None:
-        """Raises PhaseChanged if the wish exceeds ``tolerated``."""
+        """Raise PhaseChanged if the phase exceeds ``tolerated``."""
         if self._table.phase > tolerated:
             raise PhaseChanged
 
     def wait(self, poll: select.poll, deadline: float, tolerated: int) -> None:
-        """Wait for an event. Raises PeerTooSlow at the deadline, PhaseChanged once the wish exceeds ``tolerated``."""
+        """Wait for an event. Raises PeerTooSlow at the deadline, PhaseChanged once the phase exceeds ``tolerated``."""
         self._tolerated = tolerated
         try:
             self._waiting = True
             self.check_phase(tolerated)
             left = deadline - clock.now()
-            # A millisecond more: a poll that returned just before the deadline would only be followed by another.
+            # Wait one millisecond longer: a poll that returns just before the deadline would be followed by another.
             if left <= 0 or not poll.poll(left * 1000 + 1):
                 raise PeerTooSlow
         finally:
@@ -74,7 +76,10 @@ class PhaseSignal:
 
 
 class PeerSocket:
-    """One connected socket, from its peer's first byte to its close."""
+    """One connected socket, from the first byte of the peer to the close.
+
+    ``tolerated`` is the latest phase in which the call goes on: SERVING, DRAINING or STOPPING.
+    """
 
     def __init__(self, connection: socket.socket, phase_signal: PhaseSignal) -> None:
         connection.setblocking(False)
@@ -83,10 +88,10 @@ class PeerSocket:
         self._peer_ended = False
         self._sent_bytes = 0
         self.hold = False
-        """What is sent may wait for what is sent next (MSG_MORE, send(2)), a fifth of a second at most (tcp(7))."""
+        """Let the kernel hold back a partial segment for the next send (MSG_MORE, send(2)), at most 0.2 s (tcp(7))."""
 
     def receive(self, deadline: float, tolerated: int, size_bytes: int = RECEIVE_BYTES) -> bytes:
-        """What the peer sent, at most ``size_bytes``; ``b""`` at its end-of-file.
+        """Return what the peer sent, at most ``size_bytes``; ``b""`` at end-of-file.
 
         Raises PeerTooSlow at the deadline, PeerGone on a reset, PhaseChanged once the phase exceeds ``tolerated``.
         """
@@ -102,12 +107,12 @@ class PeerSocket:
                 return data
 
     def send(self, data: bytearray, pace: clock.Pace, tolerated: int) -> None:
-        """Send all of ``data``, and take out of it what is gone. Raises as ``receive`` does."""
+        """Send all of ``data``, and remove from ``data`` what was sent. Raises as ``receive`` does."""
         while data:
             del data[: self.send_part(data, pace, tolerated)]
 
     def send_part(self, data: bytearray | memoryview, pace: clock.Pace, tolerated: int) -> int:
-        """Send as much of ``data`` as there is room for; returns how many bytes. Raises as ``receive`` does."""
+        """Send as much of ``data`` as the kernel takes; return how many bytes. Raises as ``receive`` does."""
         while True:
             try:
                 sent = self._socket.send(data, socket.MSG_MORE if self.hold else 0)
@@ -121,9 +126,9 @@ class PeerSocket:
                 return sent
 
     def send_file(self, file_fd: int, offset: int, size_bytes: int, pace: clock.Pace, tolerated: int) -> int:
-        """Send up to ``size_bytes`` of a file; returns how many, 0 at the end of the file.
+        """Send up to ``size_bytes`` of a file; return how many, 0 at the end of the file.
 
-        Raises as ``receive`` does; an OSError is the file's.
+        Raises as ``receive`` does, and OSError where the file cannot be read.
         """
         while True:
             try:
@@ -138,11 +143,11 @@ class PeerSocket:
                 return sent
 
     def check_phase(self, tolerated: int) -> None:
-        """Between two pieces of long work: raises PhaseChanged if the master's wish exceeds ``tolerated``."""
+        """Raise PhaseChanged if the phase exceeds ``tolerated``. Call this between two pieces of long work."""
         self._phase_signal.check_phase(tolerated)
 
     def cork(self, *, on: bool) -> None:
-        """Hold back partial segments, or let the last one go (TCP_CORK, tcp(7))."""
+        """Hold back partial segments, or send the last one (TCP_CORK, tcp(7)). Raises PeerGone."""
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
         except OSError as error:
@@ -150,9 +155,10 @@ class PeerSocket:
                 raise PeerGone from error
 
     def let_read(self, deadline: float) -> None:
-        """Wait until the peer has had time to read: all is acknowledged, and a moment more. Raises PeerTooSlow.
+        """Wait until the peer has acknowledged everything, then 0.1 s for its application to read. Raises PeerTooSlow.
 
-        For the bare dialect, whose messages only separate reads keep apart. The kernel has no event for this.
+        The bare dialect needs this: only separate reads keep its messages apart. The kernel has no event for an
+        acknowledgement, so this polls.
         """
         poll = select.poll()
         while self._unacknowledged():
@@ -162,11 +168,11 @@ class PeerSocket:
         poll.poll(_PACE_S * 1000)
 
     def close(self, pace: clock.Pace | None) -> None:
-        """Close in order, so that nothing sent is lost to a reset; with None instead of ``pace``: reset.
+        """Close the connection in order, so that a reset loses nothing that was sent; without a ``pace``, reset it.
 
-        In order means: shut down, read on for a bounded while, for a socket that is closed with unread bytes is reset
-        too (RFC 1122 4.2.2.13), and wait until the peer has taken what was sent, as fast as ``pace`` asks. Otherwise
-        the kernel would hold the rest, for a connection that counts for no limit.
+        To close in order: shut down; read on for a bounded time, because the kernel also resets a socket that is closed
+        with unread bytes (RFC 1122 4.2.2.13); then wait until the peer has taken what was sent, at least as fast as
+        ``pace`` asks. Without this wait the kernel would hold the rest for a connection that no limit counts.
         """
         try:
             if pace:
@@ -174,11 +180,11 @@ class PeerSocket:
                 self._end()
                 self._await_taken(pace)
         except (PeerGone, PeerTooSlow, PhaseChanged, OSError):
-            pass  # the peer had its chance
+            pass  # nothing more can be done for this peer
         os.close(self._socket.detach())  # socket.close() is three calls in Python
 
     def _end(self) -> None:
-        """Shut down, and read on until the peer closes, for a while. Raises PeerGone, PhaseChanged, OSError."""
+        """Shut down, and read until the peer closes, at most 2 s and 64 KiB. Raises PeerGone, PhaseChanged, OSError."""
         self._socket.shutdown(socket.SHUT_WR)
         deadline = clock.now() + _LINGER_S
         left = 0 if self._peer_ended else _LINGER_BYTES
@@ -186,17 +192,17 @@ class PeerSocket:
             while left > 0 and (data := self.receive(deadline, DRAINING)):
                 left -= len(data)
         except PeerTooSlow:
-            pass  # it need not close
+            pass  # the peer may keep its side open
 
     def _await_taken(self, pace: clock.Pace) -> None:
-        """Wait until all is acknowledged but what is too little to matter. The kernel has no event for this.
+        """Wait until all but the last 4 KiB are acknowledged. The kernel has no event for this, so this polls.
 
-        Raises PeerTooSlow, then the close resets the connection; PeerGone; OSError. A stop ends the wait, not the
-        connection: the kernel sends the rest.
+        Raises PeerTooSlow (then the close resets the connection), PeerGone and OSError. A stop ends the wait, but not
+        the connection: the kernel sends the rest.
         """
         if self._sent_bytes <= _LEFT_BYTES or (before := self._unacknowledged()) <= _LEFT_BYTES:
             return
-        linger.reset_at_close(self._socket)  # of a child that is killed now, nothing must be left
+        linger.reset_at_close(self._socket)  # if this child is killed now, the kernel must free the queue at once
         poll = select.poll()
         deadline = pace.deadline()
         pause_s = _PACE_POLL_S
@@ -225,8 +231,8 @@ class PeerSocket:
             try:
                 return self._wait(select.POLLOUT, pace.deadline(), tolerated)
             except PeerTooSlow:
-                # For poll(2) there is room once a third of the buffer is free and half of ``listener.UNSENT_BYTES`` is
-                # sent: a peer that took less is slow, but does not stall.
+                # poll(2) reports room once a third of the buffer is free and half of ``listener.UNSENT_BYTES`` is
+                # sent. A peer that took less than that is slow, but has not stalled.
                 if self._unacknowledged() >= before:
                     raise
 

@@ -1,4 +1,4 @@
-"""Requests out of a connection: which dialect, how long to wait, when to stop. Runs in a child."""
+"""Read requests from a connection: find the dialect, wait no longer than allowed. Runs in a child."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from forkserver.protocol.messages import ProtocolError, Request, Status
 from forkserver.settings import Settings
 
 _MANY_BYTES = 16384
-"""Of a peer that asks for much at once."""
+"""Size of a read from a peer that sends many requests at once."""
 
 Dialect = RequestStream | BareDialect
 
 
 class RequestReader:
-    """The requests of one connection, in order. ``dialect`` is what the peer speaks: native until proven bare."""
+    """Requests of one connection, in order. ``dialect`` is native until the first bytes show a bare name."""
 
     def __init__(self, peer_socket: PeerSocket, settings: Settings) -> None:
         self._peer_socket = peer_socket
         self._settings = settings
         self._first = True
         self._ended = False
-        # A bare name has no end but that of what the first read gives: it must not be cut.
+        # A bare name has no end mark: the first read must return all of it.
         self._receive_bytes = 2 * MAX_NAME_BYTES if settings.bare else RECEIVE_BYTES
         self.dialect: Dialect = RequestStream()
 
     def next_request(self, *, midway: bool) -> Request | None:
-        """The next request; None when no more will come, or none came for ``idle_s``.
+        """Return the next request; None when no more will come, or none came for ``idle_s``.
 
-        ``midway``: the last answer was a part of a file, and not its last; the rest is sure to be asked for.
-        Raises ProtocolError for what is to be answered with an error, a deadline met before or in the middle of a
-        request among it; PeerGone; PhaseChanged.
+        ``midway``: the last answer was a part of a file, and the peer will ask for the rest. Raises ProtocolError where
+        an error reply is due, also for a first request or a begun request that is not complete in time; PeerGone;
+        PhaseChanged.
         """
         return self.dialect.next_request() or self._await_request(midway=midway)
 
@@ -46,10 +46,10 @@ class RequestReader:
                 self.dialect.end_of_file()
                 return None
             try:
-                # A drain ends an idle connection at once; it lets finish a request that has begun, one that was
-                # promised by connecting, and a file that is fetched part by part.
+                # A drain ends an idle connection at once. It waits for the first request, for a request that has
+                # begun, and for the rest of a file that is fetched part by part.
                 tolerated = SERVING if idle and not midway else DRAINING
-                self._peer_socket.check_phase(tolerated)  # a peer that always sends more never has us wait
+                self._peer_socket.check_phase(tolerated)  # ``receive`` never waits for a peer that keeps sending
                 data = self._peer_socket.receive(deadline, tolerated, self._receive_bytes)
             except PeerTooSlow:
                 if idle:

@@ -1,8 +1,8 @@
-"""Content on its way: in bounded pieces, with a digest where one is wanted, and a trailer. Runs in a child.
+"""Send a content in bounded pieces, compute its digest if the peer wants one, and make the trailer. Runs in a child.
 
-The bytes go from the page cache to the socket without passing through the process (sendfile(2)); a write in place to
-bytes already queued is not noticed. Where a digest is wanted they are read, hashed and sent from there: what was hashed
-is what is sent. A file that changes meanwhile gives a ``changed`` trailer.
+Without a digest the bytes go from the page cache to the socket without passing through the process (sendfile(2)). A
+write in place to bytes that are already queued is not noticed then. With a digest the bytes are read, hashed, and sent
+from the same memory: what was hashed is what is sent. If the file changes meanwhile the trailer says ``changed``.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Hash = hashlib._Hash | hashlib.blake2b  # noqa: SLF001 - typeshed's name, of no other
+    Hash = hashlib._Hash | hashlib.blake2b  # noqa: SLF001 - the name that typeshed gives the type
 
 CHUNK_BYTES = 1 << 20
-"""Most bytes of one sendfile(2), between two looks at the master's wish."""
+"""Most bytes of one sendfile(2): the child checks the phase between two of them."""
 
 BLOCK_BYTES = 1 << 18
-"""Most bytes read and hashed at a time: they stay in the processor's second cache until they are sent."""
+"""Most bytes read and hashed at a time: they stay in the processor's second-level cache until they are sent."""
 
 SMALL_BYTES = 16384
-"""Up to this length a content leaves in one write(2) with its reply and its trailer."""
+"""Up to this length a content is sent in one call, together with its reply and its trailer."""
 
 _DIGESTS: dict[str, Callable[..., Hash]] = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
 _MESSAGES = {
@@ -41,7 +41,10 @@ _MESSAGES = {
 
 
 def digest_of(found: Found, offset: int, length: int, digest: str) -> str | None:
-    """``digest`` of ``length`` bytes from ``offset``, as in a trailer; None where there are less. Raises OSError."""
+    """Return the ``digest`` of ``length`` bytes from ``offset``, in the form of a trailer. Raises OSError.
+
+    None: the file is shorter than that.
+    """
     block = memoryview(bytearray(min(length, BLOCK_BYTES)))
     hasher = _DIGESTS[digest]()
     end = offset + length
@@ -55,17 +58,17 @@ def digest_of(found: Found, offset: int, length: int, digest: str) -> str | None
 
 
 def digest_of_bytes(content: bytes, digest: str) -> str:
-    """``digest`` of a content that is here, likewise."""
+    """Return the ``digest`` of a content, in the form of a trailer."""
     return digest_field(digest, _DIGESTS[digest](content).hexdigest())
 
 
 def early(end: End, sent_bytes: int) -> Trailer:
-    """The trailer of a content that was broken off."""
+    """Return the trailer of a content that was broken off after ``sent_bytes``."""
     return Trailer(end, {"sent": str(sent_bytes)}, _MESSAGES[end])
 
 
 class Transfer:
-    """One content: ``length`` bytes of ``found`` from ``offset``. ``sent_bytes`` tells how far it came, at any time."""
+    """Sending of one content. ``sent_bytes`` is how much of it was sent so far, at any time."""
 
     def __init__(self, peer_socket: PeerSocket, slot: Slot, pace: Pace) -> None:
         self._peer_socket = peer_socket
@@ -74,7 +77,10 @@ class Transfer:
         self.sent_bytes = 0
 
     def send(self, found: Found, offset: int, length: int, digest: str | None) -> Trailer | None:
-        """Send the content. Returns the early trailer where it was broken off; else None, and ``seal`` has the trailer.
+        """Send ``length`` bytes of ``found`` from ``offset``.
+
+        Return None where all were sent: then ``seal`` makes the trailer. Return the early trailer where the content was
+        broken off.
 
         Raises PeerGone or PeerTooSlow.
         """
@@ -84,7 +90,7 @@ class Transfer:
         send_piece = self._send_hashed if digest else self._send_straight
         try:
             while self.sent_bytes < length:
-                # Where the peer takes as fast as we read, nothing ever waits, and else only waits check_phase the wish.
+                # Waits check the phase, but nothing waits as long as the peer takes the bytes as fast as they are read.
                 self._peer_socket.check_phase(DRAINING)
                 if not send_piece(found.fd, offset + self.sent_bytes, length - self.sent_bytes):
                     return early(End.TRUNCATED, self.sent_bytes)
@@ -95,7 +101,7 @@ class Transfer:
         return None
 
     def read(self, found: Found, offset: int, length: int, digest: str | None) -> tuple[bytes, Trailer | None]:
-        """A small content, for ``send_at_once``, and what ``send`` would return."""
+        """Read a small content for ``send_at_once``. Return the content, and the trailer that ``send`` would return."""
         self._hash = _DIGESTS[digest]() if digest else None
         self._digest = digest
         try:
@@ -109,19 +115,19 @@ class Transfer:
     def send_at_once(self, head: bytes, content: bytes, trailer: bytes) -> None:
         """Send reply line, content and trailer. Raises PeerGone or PeerTooSlow.
 
-        Not even a stop cuts it short: there is only a little more of it than of the trailer alone.
+        A stop does not cut them off: together they are hardly longer than the trailer alone, which is never cut off.
         """
         block = bytearray(b"".join((head, content, trailer)))
         before_content = len(block) - len(head)
         try:
             self._peer_socket.send(block, self._pace, STOPPING)
         finally:
-            gone = before_content - len(block)
-            self.sent_bytes = max(0, min(gone, len(content)))
+            sent_bytes = before_content - len(block)
+            self.sent_bytes = max(0, min(sent_bytes, len(content)))
             self._slot.count_sent(self.sent_bytes)
 
     def seal(self, *, unchanged: bool) -> Trailer:
-        """The trailer of a content that was read to its end, of a file that is ``unchanged`` since it was opened."""
+        """Return the trailer of a content that was sent whole. ``unchanged``: the file is what it was when opened."""
         if not unchanged:
             return Trailer(End.CHANGED, {}, _MESSAGES[End.CHANGED])
         if not self._hash or not self._digest:
@@ -129,13 +135,13 @@ class Transfer:
         return Trailer(End.OK, {"digest": digest_field(self._digest, self._hash.hexdigest())})
 
     def _send_straight(self, fd: int, position: int, left_bytes: int) -> bool:
-        """Send a piece of the file; returns whether there was one."""
+        """Send a piece of the file. Return False at the end of the file."""
         sent = self._peer_socket.send_file(fd, position, min(left_bytes, CHUNK_BYTES), self._pace, DRAINING)
         self._count(sent)
         return sent > 0
 
     def _send_hashed(self, fd: int, position: int, left_bytes: int) -> bool:
-        """Hash and send a piece of the file; returns whether there was one."""
+        """Hash and send a piece of the file. Return False at the end of the file."""
         piece = self._block[: os.preadv(fd, [self._block[:left_bytes]], position)]
         if self._hash is None or not piece:
             return False

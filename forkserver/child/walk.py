@@ -1,9 +1,11 @@
-"""From a path to the open directory that holds its last component, never outside of the root. Runs in a child.
+"""Walk a path to the open directory that holds its last component, never out of the root. Runs in a child.
 
-Component by component, each by O_NOFOLLOW relative to the directory before it: the kernel follows no link here. What
-links say is read and walked like the path itself, and ``..`` is a step back along the way we came. So no rename and no
-new link, at whatever moment, leads out. The rules are those of RESOLVE_BENEATH in openat2(2), which itself would
-cost a fresh child 50 us of page faults (ctypes), and which systemd's DynamicUser= takes away (RestrictSUIDSGID=).
+Each component is opened with O_NOFOLLOW relative to the directory before it, so the kernel follows no link. The target
+of a link is read and walked like the path itself. ``..`` is a step back along the walked way. So no rename and no new
+link leads out of the root, at any moment.
+
+The rules are those of RESOLVE_BENEATH in openat2(2). openat2 itself is not used: it would cost a fresh child 50 us of
+page faults (ctypes), and systemd's DynamicUser= forbids it (RestrictSUIDSGID=).
 """
 
 from __future__ import annotations
@@ -13,18 +15,22 @@ import os
 import stat
 
 MAX_LINKS = 40
-"""As many as the kernel follows; see path_resolution(7)."""
+"""The kernel follows as many links; see path_resolution(7)."""
 MAX_STEPS = 8192
-"""Directories entered on one walk, some 10 ms: twice what a request line can name. Whoever may walk links in the tree
-could otherwise have a child walk for minutes, for each ``..`` of theirs goes the whole way again from the root."""
+"""Most directories that one walk enters, some 10 ms: twice what a request line can name.
+
+Without this limit, links in the tree could make a child walk for minutes, because each ``..`` of a link walks the whole
+way again from the root.
+"""
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Walk:
-    """Where a path leads: ``name``, no link when it was looked at, in ``directory_fd``; ``info`` is its lstat(2).
+    """A walk beneath ``root_fd``; close it.
 
-    Close it. Before the first step it is in the root.
+    At the end ``name`` is the last component, which was no link, ``info`` its lstat(2), and ``directory_fd`` the
+    directory that holds it. Before the first step ``directory_fd`` is the root.
     """
 
     __slots__ = ("_root_fd", "_steps", "directory_fd", "info", "name")
@@ -36,13 +42,13 @@ class Walk:
         self.info: os.stat_result
 
     def close(self) -> None:
-        """Give the descriptor back: stand in the root again."""
+        """Close the directory, and go back to the root."""
         if self.directory_fd != self._root_fd:
             os.close(self.directory_fd)
             self.directory_fd = self._root_fd
 
     def enter(self, name: bytes) -> bytes | None:
-        """Go down into directory ``name``; where it is a link, stay and return what it says. Raises OSError."""
+        """Enter the directory ``name``. If ``name`` is a link, stay and return its target. Raises OSError."""
         self._steps += 1
         if self._steps > MAX_STEPS:
             raise _error(errno.ELOOP)
@@ -61,7 +67,7 @@ class Walk:
         return None
 
     def look(self, name: bytes) -> bytes | None:
-        """Make ``name`` the walk; where it is a link, return what it says instead. Raises OSError."""
+        """End the walk at ``name``. If ``name`` is a link, return its target instead. Raises OSError."""
         info = os.stat(name, dir_fd=self.directory_fd, follow_symlinks=False)
         if stat.S_ISLNK(info.st_mode):
             return self._read_link(name)
@@ -69,7 +75,7 @@ class Walk:
         return None
 
     def retrace(self, way: list[bytes]) -> None:
-        """Stand in the directory that ``way``, which held no link, leads to from the root. Raises OSError."""
+        """Go to the directory that ``way`` leads to from the root; ``way`` held no link. Raises OSError."""
         self.close()
         for name in way:
             if self.enter(name) is not None:
@@ -85,9 +91,8 @@ class Walk:
 def locate(root_fd: int, path: bytes) -> Walk:
     """Walk ``path`` from ``root_fd``, all links followed.
 
-    Raises OSError: EXDEV where it would leave the root, which every absolute link does; ELOOP for too many links or
-    steps; EAGAIN where what was a link a moment ago no longer is, or the other way round (try again); what open(2)
-    raises.
+    Raises OSError: EXDEV where the path leaves the root, as every absolute link does; ELOOP for too many links or
+    steps; EAGAIN where a link became a directory meanwhile, or the other way round (try again); what open(2) raises.
     """
     walk = Walk(root_fd)
     try:

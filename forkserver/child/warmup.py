@@ -1,8 +1,8 @@
-"""Before the first fork the master does what its children will do, on a file and connections of its own.
+"""Run the path of a child in the master, before the first fork, on a file and connections of the master's own.
 
-Runs in the master. The first run of a piece of Python writes much: the interpreter counts its calls, specialises its
-instructions (PEP 659) and fills its caches, more than a hundred pages for one connection, which every fresh child
-would copy and fill anew. What is asked here comes from this file alone; no client's byte is read.
+The first runs of Python code write to memory: the interpreter counts calls, specialises instructions (PEP 659) and
+fills caches, more than a hundred pages for one connection. Without the warm-up every fresh child would copy and fill
+these pages anew. All requests come from this file; no byte of a client is read.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 _DIRECTORY, _NAME = os.path.split(os.path.abspath(__file__))
 _ROUNDS = 30
-"""The interpreter specialises after eight calls, and what it specialised wrongly it tries again later."""
+"""The interpreter specialises code after eight calls, and later tries again where that failed."""
 _REQUESTS = (b"GET /%s\n", b"GET /%s digest=sha256\n", b"GET /%s.missing\n")
 
 
 def warm_up(settings: Settings) -> None:
-    """Serve some connections in this process. To be called before it catches signals. Raises OSError."""
+    """Serve some connections in this process. Call this before signals are caught. Raises OSError."""
     root_fd = os.open(_DIRECTORY, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     log_fd = os.memfd_create("warm-up")
     table = SlotTable(1)
@@ -46,14 +46,14 @@ def warm_up(settings: Settings) -> None:
 
 
 class _WarmUpContext(worker.ChildContext):
-    """ChildContext as a child's, but the master must lose neither its descriptors nor its limits."""
+    """A context for the master, which must keep its descriptors and its limits."""
 
     def drop_inherited(self, first: worker.Forwarded | None) -> None:
         pass
 
 
 class _EmptyQueue(Intake):
-    """A queue with nothing more in it: a child that may serve several would wait there, and announce itself to us."""
+    """A queue that is always empty. A child that may serve several connections would wait in a real one."""
 
     __slots__ = ()
 

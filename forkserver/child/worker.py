@@ -1,4 +1,4 @@
-"""A child's life, from the fork to its exit status: drop, serve, announce, serve again. Runs in a child."""
+"""Life of a child: drop what it inherited, serve connections, return the exit status. Runs in a child."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ChildContext:
-    """What every child is given, made by the master before its first fork."""
+    """Everything that a child needs. The master makes it before the first fork."""
 
     def __init__(self, settings: Settings, root_fd: int, table: SlotTable, intake: Intake, log: Log) -> None:
         self.settings = settings
@@ -54,7 +54,7 @@ class ChildContext:
         ]
 
     def drop_inherited(self, first: Forwarded | None) -> None:
-        """Give up what was inherited, listeners, control channel and signal pipe among it; then set the limits."""
+        """Close the inherited descriptors (listeners, control channel, signal pipe and others), then set the limits."""
         keep = {self.root_fd}
         if first:
             keep.add(first[0].fileno())
@@ -70,15 +70,15 @@ class ChildContext:
 
 
 def _at_most(limit: int, wanted: int) -> int:
-    """``wanted``, or the hard limit we were started with where that is lower: it cannot be raised."""
+    """Return ``wanted``, or the hard limit of this process if that is lower: a hard limit cannot be raised."""
     hard = resource.getrlimit(limit)[1]
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
 def work(context: ChildContext, child: int, slot_index: int, first: Forwarded | None) -> ExitStatus:
-    """Be child number ``child``: serve ``first``, then what the queue gives; returns the status to exit with.
+    """Be child number ``child``: serve ``first``, then connections from the queue. Return the exit status.
 
-    The master has noted ``first`` in the child's row.
+    The master has noted ``first`` in the row of the child.
     """
     status = _serve(context, child, slot_index, first)
     context.table.announce_end(slot_index)
@@ -93,7 +93,7 @@ def _serve(context: ChildContext, child: int, slot_index: int, first: Forwarded 
     settings = context.settings
     context.drop_inherited(first)
     identity = Identity(os.getpid(), start_ns)
-    # Read from the table before writing to it: for a read the kernel maps the pages around, too, our row's among them.
+    # Read the table before writing to it: for a read the kernel maps the pages around, the page of the row included.
     context.phase_signal.check_phase(STOPPING)
     slot = context.table.slot(slot_index)
     slot.begin(identity.pid, start_ns // 1000, clock.now())
@@ -115,7 +115,7 @@ def _serve(context: ChildContext, child: int, slot_index: int, first: Forwarded 
         )
         status = session.serve()
         served += 1
-        # To announce oneself after a life's last connection would have the master forward to the dying.
+        # Do not announce after the last connection: the master would forward a connection to a child that exits.
         if served == settings.connections_per_child or context.table.phase != SERVING:
             return status
         context.intake.announce(child, number)
