@@ -19,13 +19,14 @@ PACKAGE = "/opt/planted/lib/python3*/site-packages/forkserver"
 PLANTED = "/opt/planted/bin/python3 -P -m forkserver.front.cli serve --config /etc/forkserver/forkserver.toml"
 PLANT = """
 from forkserver.child import probe
-_answer = answer
-def answer(session, request):
-    name = request.name or b""
-    if not name.startswith(b"/probe/"):
-        return _answer(session, request)
-    told = probe.outcome(name.removeprefix(b"/probe/").decode()) + "\\n"
-    session.wire.send(bytearray(told.encode()), session.pace(), STOPPING)
+_answer = Answerer.answer
+def _answer_or_try(self, request):
+    if not request.name.startswith(b"/probe/"):
+        return _answer(self, request)
+    told = probe.outcome(request.name.removeprefix(b"/probe/").decode()) + "\\n"
+    self._sender.peer_socket.send(bytearray(told.encode()), self._sender.pace(), STOPPING)
+    return Answered(Status.OK)
+Answerer.answer = _answer_or_try
 """
 # As where the kernel has none.
 NO_LANDLOCK = """
