@@ -80,7 +80,7 @@ def crowd(tmp_path, begin, backlog, eventually, contents):
     return run
 
 
-@pytest.mark.timeout(120)  # forty interpreters start on a busy machine
+@pytest.mark.timeout(240)  # forty interpreters start on a busy machine
 def test_two_hundred_clients_of_which_most_are_refused_at_first_all_succeed(serve, crowd, accounted):
     server = serve("--max-children", str(MAX_CHILDREN))
     # How many of the crowd are there at once is the scheduler's affair. Who holds all that one peer may have, and lets

@@ -151,7 +151,7 @@ def test_listing_a_real_tree_names_every_file_with_its_size(tree_server, tree, f
     assert listed == there
 
 
-@pytest.mark.timeout(120)  # a slow disk has to take a GiB
+@pytest.mark.timeout(240)  # a slow disk has to take a GiB
 def test_a_file_of_a_gib_with_holes_arrives_byte_by_byte(serve, root, fsget, place):
     generator = random.Random(1)
     with (root / "holes").open("wb") as file:

@@ -37,7 +37,7 @@ MIB = 1 << 20
 SEED = 2057
 ESTABLISHED = "01"  # in /proc/net/tcp
 
-pytestmark = pytest.mark.timeout(600 if LONG else 60)
+pytestmark = pytest.mark.timeout(600 if LONG else 120)
 
 
 def points(fault: str) -> list[int]:

@@ -71,10 +71,12 @@ class Logger:
     def skip(self, text: bytes) -> int:
         """Read what is not the daemon's, until none is left; returns how many there were."""
         count = 0
-        with contextlib.suppress(BlockingIOError):
-            while self._socket.recv(65536, socket.MSG_DONTWAIT | socket.MSG_PEEK) == text:
-                self._socket.recv(65536)
-                count += 1
+        # The socket has a timeout, so recv(2) would wait for the next line in spite of MSG_DONTWAIT.
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        while poll.poll(0) and self._socket.recv(65536, socket.MSG_PEEK) == text:
+            self._socket.recv(65536)
+            count += 1
         return count
 
     def wait_for(self, verb: str, text: str = "", writer: int | None = None) -> tuple[int, int, str, str]:

@@ -15,7 +15,7 @@ CLIENTS = 16
 RELOADS = 10
 NEXT_VERSION = __version__ + ".post1"
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

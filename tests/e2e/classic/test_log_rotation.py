@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[3]
 LOGROTATE = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 ENDS = re.compile(r" end pid=(\d+) start=(\S+) peer=(\S+) ")
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(params=[(), ("--connections-per-child", "20")], ids=["alone", "pool"])

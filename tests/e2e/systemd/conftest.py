@@ -25,7 +25,7 @@ from forkserver.client.remote.session import Session
 
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("systemd_host.sh")
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 PAUSE_S = 0.02
 PORT = 2057
 CONTENT = os.urandom(300_000)

@@ -73,7 +73,7 @@ def configure(host):
     write(before)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("clients", "settings"), [(60, ""), (8, "max_children = 8")])
 def test_clients_that_read_nothing_where_memory_is_far_too_small_never_end_the_supervisor(  # noqa: PLR0913, PLR0917 - fixtures
     large, drop_in, configure, load, clients, settings
@@ -104,7 +104,7 @@ def documented_bytes(children: int) -> int:
     return (base + children * each) * 1000 * 1000
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_with_the_memory_that_is_documented_nothing_is_killed_even_when_nobody_reads(large, drop_in, configure) -> None:
     children = 40
     configure(f"max_children = {children}\nmax_per_peer = {children}")

@@ -15,7 +15,7 @@ import pytest
 
 from forkserver import __version__
 
-pytestmark = pytest.mark.timeout(180)  # builds two wheels, and the first test of the folder boots the host
+pytestmark = pytest.mark.timeout(300)  # builds two wheels, and the first test of the folder boots the host
 
 REPOSITORY = Path(__file__).parents[3]
 NEXT_VERSION = __version__ + ".post1"
