@@ -1,9 +1,9 @@
-"""The shared queue: the master forwards connections, idle children take them and tell when they are available again.
+"""Queue on which the master forwards connections to idle children, and pipe on which children announce themselves.
 
-Both halves of the one wire stand here; ``Handover`` is the master's, ``Intake`` the child's. A connection travels as
-a descriptor (SCM_RIGHTS, unix(7)) with its number and its peer; all idle children receive from the same SOCK_SEQPACKET
-socket, so the kernel gives each packet to exactly one. The master never forwards more than there are idle children:
-a connection in the queue would otherwise wait for the slowest of them.
+``Handover`` is the master's side, ``Intake`` the child's. A connection travels as a descriptor (SCM_RIGHTS, unix(7))
+with its number and its peer. All idle children receive from the same SOCK_SEQPACKET socket, so the kernel gives each
+packet to exactly one child. The master never forwards more connections than there are idle children. Otherwise a
+connection in the queue would wait for a child that is still busy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IDLE_CHILD_S = 60
 
 
 class Intake:
-    """The child's half: a queue to receive from, a pipe to announce oneself on."""
+    """The child's side: the queue to receive from, and the pipe to announce itself on."""
 
     __slots__ = ("_available_fd", "_queue")
 
@@ -36,15 +36,14 @@ class Intake:
         self._available_fd = available_fd
 
     def descriptors(self) -> tuple[int, int]:
-        """What a child must keep open to take more connections."""
+        """Return the descriptors that a child must keep open to take more connections."""
         return self._queue.fileno(), self._available_fd
 
     def take(self) -> tuple[socket.socket, int, str] | None:
-        """Wait for a connection: socket, number, peer. None: end this child.
+        """Wait for a connection, and return socket, number and peer. None: this child must end.
 
-        The master drains or is gone, or has too many like this one, or there was nothing to do for too long. A
-        connection that is queued in this very moment is not lost: another child takes it, or the master, seeing one
-        less, forks one that does.
+        None means that the master drains or is gone, has too many idle children, or had no connection for 60 s. A
+        connection that is queued at this moment is not lost: another idle child takes it, or the master forks a child.
         """
         try:
             packet, ancillary, _flags, _address = self._queue.recvmsg(
@@ -56,14 +55,15 @@ class Intake:
             return None
         number, _, peer = packet.decode("ascii").partition(" ")
         fd = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
-        # Told its kind, right or wrong, it does not ask the kernel, three times; nothing here depends on the family.
+        # With family and type given, right or wrong, Python does not ask the kernel for them with three calls. Nothing
+        # here depends on the family.
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd), int(number), peer
 
     def announce(self, child: int, connection: int) -> None:
-        """Tell the master that ``child`` has finished with ``connection`` and will take another.
+        """Tell the master that ``child`` has finished with ``connection`` and will take another one.
 
-        Sixteen bytes are below PIPE_BUF: written whole or not at all. A master that is gone cannot be told; ``take``
-        will notice.
+        Sixteen bytes are below PIPE_BUF, so the kernel writes all of them or none. If the master is gone, ``take``
+        notices.
         """
         try:
             os.write(self._available_fd, child.to_bytes(8, "little") + connection.to_bytes(8, "little"))
@@ -76,40 +76,40 @@ def _packet(number: int, peer: str) -> bytes:
 
 
 class Handover:
-    """The master's half. A child that waits longer than ``idle_s`` (whole seconds) ends: crowds leave none behind.
+    """The master's side. A child that waits longer than ``idle_s`` (whole seconds) ends.
 
-    Raises OSError where no descriptors are to be had.
+    Raises OSError if no descriptors are left.
     """
 
     def __init__(self, idle_s: int = IDLE_CHILD_S) -> None:
         self._queue, child_queue = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # struct timeval. The kernel's own timeout costs a child no further system call.
+        # struct timeval. A timeout in the kernel costs a child no further system call.
         child_queue.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, idle_s.to_bytes(8, sys.byteorder) + bytes(8))
         self._queue.setblocking(False)
         self.available_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.available_fd, False)
         self.intake = Intake(child_queue, write_fd)
         self.broken = False
-        """The queue is shut down. No child of ours does that: one was taken over, and the queue is of no more use."""
+        """A child has shut down the queue. Only a compromised child does that. The queue cannot be used any more."""
 
     def forward(self, connection: socket.socket, number: int, peer: str) -> bool:
-        """Queue a connection; the caller closes its own copy. False: the kernel took no more descriptors just now."""
+        """Queue a connection; the caller closes its own copy. Return False if the kernel takes no more descriptors."""
         fd = connection.fileno().to_bytes(4, sys.byteorder)
         try:
             self._queue.sendmsg([_packet(number, peer)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
         except OSError as error:
-            # EAGAIN, ENOBUFS or ETOOMANYREFS: nothing was queued. A fork can still serve this connection.
+            # EAGAIN, ENOBUFS or ETOOMANYREFS: nothing was queued. A new child can still serve this connection.
             self.broken = isinstance(error, BrokenPipeError)
             return False
         return True
 
     def taken(self, forwarded: Sequence[tuple[int, str]]) -> list[int]:
-        """Return the numbers of those connections that a child has taken from the queue.
+        """Return the numbers of the connections that children have taken from the queue.
 
-        ``forwarded`` are the number and the peer of each, in the order in which they were forwarded; connections that
-        surely were taken may be left out. After ``close`` all count as taken.
+        ``forwarded`` has number and peer of each connection, in the order in which they were forwarded. Connections
+        that were certainly taken may be left out. After ``close`` all count as taken.
         """
-        # FIONREAD is the sum of all queued packets. The queue gives the oldest packet first.
+        # FIONREAD is the size of all queued packets. The kernel delivers the oldest packet first.
         queue_fd = self.intake.descriptors()[0]
         queued = 0 if queue_fd < 0 else int.from_bytes(fcntl.ioctl(queue_fd, termios.FIONREAD, bytes(4)), sys.byteorder)
         left = [number for number, _ in forwarded]
@@ -119,7 +119,7 @@ class Handover:
         return left
 
     def dismiss(self) -> bool:
-        """Queue the end of one idle child. False: the queue is full, so none is idle."""
+        """Queue the order that ends one idle child. Return False if the queue is full: then no child is idle."""
         try:
             self._queue.sendmsg([b""])
         except OSError:
@@ -127,7 +127,7 @@ class Handover:
         return True
 
     def read_available(self) -> list[tuple[int, int]]:
-        """Children that announced themselves since the last call: (child, connection finished)."""
+        """Return child and finished connection of each announcement since the last call."""
         try:
             data = os.read(self.available_fd, _RECORD_BYTES * _MAX_RECORDS)
         except BlockingIOError:
@@ -139,12 +139,12 @@ class Handover:
 
     @property
     def empty(self) -> bool:
-        """Whether every connection forwarded was taken."""
+        """Whether children have taken every forwarded connection."""
         poll = select.poll()
         poll.register(self.intake.descriptors()[0], select.POLLIN)
         return not poll.poll(0)
 
     def close(self) -> None:
-        """Forward no more: idle children take what is queued, then find end-of-file and exit."""
+        """Forward no more. Idle children take what is queued, then read end-of-file and exit."""
         self._queue.close()
-        self.intake._queue.close()  # noqa: SLF001 - the other half of this very object
+        self.intake._queue.close()  # noqa: SLF001 - the child's side of this object

@@ -1,4 +1,4 @@
-"""The bare dialect: the lab exercise's client, which has no framing. Runs in a child; sans-IO.
+"""The bare dialect, for the client of the lab exercise, which has no framing. Runs in a child; no input or output.
 
 See "The bare dialect" in docs/protocol.md.
 """
@@ -14,12 +14,12 @@ _NATIVE_VERBS = (b"GET ", b"STAT ", b"LIST ", b"PING")
 
 
 def is_bare(first: bytes) -> bool:
-    """Whether the first bytes of a connection are a bare name, and not a native request."""
+    """Return whether the first bytes of a connection are a bare name, and not a native request."""
     return not first.startswith(_NATIVE_VERBS)
 
 
 class BareDialect:
-    """One bare name in; PID, verdict and content out. The same methods as ``framing.RequestStream``."""
+    """One bare name in; PID, ``file-exists`` or not, and content out. Same methods as ``framing.RequestStream``."""
 
     unframed = True
     started = False
@@ -28,16 +28,16 @@ class BareDialect:
         self._name = b""
 
     def feed(self, data: bytes) -> None:
-        """Take what the peer sent: the whole name, in one piece."""
+        """Add what the peer sent: the whole name, in one piece."""
         self._name += data
 
     @property
     def has_request(self) -> bool:
-        """Whether ``next_request`` will not give None."""
+        """Whether ``next_request`` will return a request."""
         return bool(self._name)
 
     def next_request(self) -> Request | None:
-        """The one request. Raises ProtocolError if the name is too long."""
+        """Return the only request, then None. Raises ProtocolError if the name is too long."""
         if len(self._name) > MAX_NAME_BYTES:
             raise ProtocolError(Status.TOO_LONG, "a bare name is longer than 1024 bytes")
         if not self._name:
@@ -46,17 +46,17 @@ class BareDialect:
         return Request("GET", name if name.startswith(b"/") else b"/" + name)
 
     def end_of_file(self) -> None:
-        """The peer will send no more; there is nothing to complain of."""
+        """Note that the peer will send no more. A bare name is always complete."""
 
     def reply(self, reply: Reply) -> list[bytes]:
-        """PID and verdict, and an empty piece before the content: the peer reads each on its own."""
+        """Return PID, existence, and an empty piece before the content. The peer must read each one separately."""
         pid = reply.fields["pid"].encode("ascii")
         return [pid, EXISTS, b""] if reply.status is Status.OK else [pid, MISSING]
 
     def trailer(self, trailer: Trailer) -> bytes:  # noqa: ARG002 - this dialect has no trailer
-        """Nothing: end-of-file ends the content."""
+        """Return nothing: end-of-file ends the content."""
         return b""
 
     def entry(self, entry: Entry) -> bytes:
-        """Never called: this dialect asks for files only."""
+        """Never called: this dialect has no listings."""
         raise AssertionError(entry)

@@ -1,8 +1,8 @@
-"""Streams of bytes cut into messages: ``RequestStream`` for the server, ``ReplyStream`` for the client.
+"""Cut streams of bytes into messages: ``RequestStream`` for the server, ``ReplyStream`` for the client.
 
-Both take what the socket gave, in pieces of any size, and hand out one message at a time. They raise ``ProtocolError``
-and nothing else, whatever the bytes; after it they are of no further use. Memory is bounded: the client's by its room,
-the server's by one line plus what was fed last.
+Both take bytes in pieces of any size and return one message at a time. Whatever the
+bytes, the only exception that they raise is ``ProtocolError``; after one the stream is of no further use. Memory is
+bounded: in the client by the room, in the server by one line plus the bytes that were fed last.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from forkserver.protocol.messages import (
 )
 
 ROOM_BYTES = 1 << 18
-"""A client takes so much at a time: it stays in the processor's second cache until it is hashed and written."""
+"""Most bytes that a client receives at once: they stay in the second-level cache until hashed and written."""
 _FORMS = {"GET": "content", "LIST": "entries"}
-"""What follows a reply of 200, if anything does."""
+"""What follows a reply of status 200, by verb."""
 MAX_EARLY_TRAILER_BYTES = 256
-"""Longest trailer that may stand in for content; see "The content of a GET, and its trailer"."""
+"""Longest early trailer; see "The content of a GET, and its trailer" in docs/protocol.md."""
 
 
 _TRAILER = b"FS1 "
-"""What the line behind a content begins with, and no line of a listing."""
+"""Beginning of the line after a content. No line of a listing begins so."""
 _EARLY = b"FS1 END "
-"""What a trailer begins with that may stand in for the rest of a content."""
+"""Beginning of an early trailer, which stands in for the rest of a content."""
 _TOO_MUCH = "it sent more content than it promised"
 
 
 class RequestStream:
-    """The server's half of the native dialect: requests in, reply lines out."""
+    """Server side of the native dialect: requests in, reply lines out."""
 
     unframed = False
 
@@ -45,47 +45,47 @@ class RequestStream:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Take what the peer sent."""
+        """Add what the peer sent."""
         self._buffer += data
 
     @property
     def started(self) -> bool:
-        """Whether part of a request waits for its rest."""
+        """Whether a request has begun and is not complete."""
         return bool(self._buffer)
 
     @property
     def has_request(self) -> bool:
-        """Whether ``next_request`` will not give None."""
+        """Whether ``next_request`` will return a request."""
         return b"\n" in self._buffer
 
     def next_request(self) -> Request | None:
-        """The next request, or None if it is not complete yet. Raises ProtocolError."""
+        """Return the next request; None: it is not complete yet. Raises ProtocolError."""
         line = _take_line(self._buffer, MAX_REQUEST_BYTES, "the request line is longer than 8192 bytes")
         return None if line is None else native.decode_request(line)
 
     def end_of_file(self) -> None:
-        """The peer will send no more. Raises ProtocolError if it stopped in the middle of a line."""
+        """Note that the peer will send no more. Raises ProtocolError in the middle of a line."""
         if self._buffer:
             raise ProtocolError(Status.BAD_REQUEST, "the request was cut off before its line feed")
 
     def reply(self, reply: Reply) -> list[bytes]:
-        """The bytes of a reply, in pieces that the peer must receive one after the other."""
+        """Return the bytes of a reply, in pieces that the peer must receive separately."""
         return [native.encode_reply(reply)]
 
     def trailer(self, trailer: Trailer) -> bytes:
-        """The bytes that end a content."""
+        """Return the bytes that end a content."""
         return native.encode_trailer(trailer)
 
     def entry(self, entry: Entry) -> bytes:
-        """The bytes of one line of a listing, its content not among them."""
+        """Return the bytes of one line of a listing, without the content."""
         return native.encode_entry(entry)
 
 
 class ReplyStream:
-    """The client's half: reply lines, contents, entries and trailers, in the order of the requests.
+    """Client side: reply lines, contents, entries and trailers, in the order of the requests.
 
-    What the server sent is put into ``room``, and ``received`` tells how much that was. A content is handed out where
-    it stands, without being copied, that of an entry, too: it must be used before ``room`` is asked for again.
+    The caller receives into ``room()``, then calls ``received`` with the number of bytes. A content is returned as a
+    view into the buffer, also the content of an entry: the caller must use it before the next call of ``room``.
     """
 
     def __init__(self) -> None:
@@ -96,34 +96,34 @@ class ReplyStream:
         self._state = "reply"
         self._content_left = 0
         self.content_seen = 0
-        """Bytes of the last content that have come, those held back among them."""
+        """Bytes of the last content that have come, including those that are held back."""
         self._ready: list[memoryview | Trailer] = []
         self._entry: Entry | None = None
-        """Its line is here, its content is not."""
+        """An entry whose line is complete and whose content is not."""
 
     def expect(self, request: Request) -> None:
-        """Tell what was asked, in order; the form of an answer follows from that."""
+        """Note the next request, in order: the form of its answer follows from it."""
         form = _FORMS.get(request.verb, "reply")
         self._expected.append(form if request.content is None else "entries and contents")
 
     def room(self) -> memoryview:
-        """Where the next bytes belong; never empty after ``next_event`` has given None."""
+        """Return the space for the next bytes; never empty after ``next_event`` returned None."""
         rest = self._end - self._start
         self._view[:rest] = self._view[self._start : self._end]
         self._start, self._end = 0, rest
         return self._view[rest:]
 
     def received(self, size_bytes: int) -> None:
-        """Take what the server sent: so many bytes at the beginning of ``room``."""
+        """Note that ``size_bytes`` were received at the beginning of ``room()``."""
         if self._state == "content":
             self.content_seen += min(size_bytes, self._content_left - self._held)
         self._end += size_bytes
 
     def next_event(self) -> Reply | Entry | Trailer | memoryview | None:
-        """The next piece of an answer: ``memoryview`` is content. None: more is to be received. Raises ProtocolError.
+        """Return the next piece of an answer, content as ``memoryview``; None: receive more. Raises ProtocolError.
 
-        The last MAX_EARLY_TRAILER_BYTES of a content are held back until a trailer shows where the content ends: no
-        byte of an early trailer is ever given for one. Such a trailer has ``sent``, and is never ``ok``.
+        The last MAX_EARLY_TRAILER_BYTES of a content are held back until a trailer shows where the content ends, so
+        that no byte of an early trailer is returned as content. An early trailer has ``sent``, and is never ``ok``.
         """
         if self._ready:
             return self._ready.pop(0)
@@ -142,9 +142,9 @@ class ReplyStream:
         return native.decode_trailer(line)
 
     def next_whole(self) -> tuple[Reply, memoryview, Trailer] | None:
-        """The next answer, if it is a content that went well and is here to its end: several events at once.
+        """Return reply, content and ``ok`` trailer of the next answer at once, if all of them are in the buffer.
 
-        None is no sign of anything: all else is left to ``next_event``. Raises ProtocolError.
+        None: call ``next_event`` instead. None says nothing about the answer. Raises ProtocolError.
         """
         if self._state != "reply" or self._ready or not self._buffer.startswith(b"FS1 200 ok ", self._start, self._end):
             return None
@@ -160,14 +160,14 @@ class ReplyStream:
         try:
             ending = native.decode_trailer(bytes(self._view[trailer : end - 1]))
         except ProtocolError:
-            return None  # ``next_event`` gives the reply and the content first, and then raises this error.
+            return None  # ``next_event`` returns reply and content first, then raises this error
         self._expected.pop(0)
         self._start = end
         self.content_seen = length
         return reply, self._view[content:trailer], ending
 
     def next_entries(self) -> list[Entry]:
-        """As many entries of a listing as are here; none is no sign of anything. All else is left to ``next_event``."""
+        """Return the entries of a listing that are complete. Empty: call ``next_event`` instead."""
         if self._state == "entries and contents":
             return self._next_with_contents()
         entries: list[Entry] = []
@@ -193,12 +193,12 @@ class ReplyStream:
                     break
                 entries.append(entry)
         except ProtocolError:
-            pass  # ``next_event`` meets it again
+            pass  # ``next_event`` raises it again
         return entries
 
     def _next_entry(self, end: int) -> Entry | None:
-        """The entry whose line ends before ``end``, with its content; None if that is not here yet."""
-        # Read once, in however many pieces its content comes.
+        """Return the entry whose line ends before ``end``, with its content; None: the content is not complete."""
+        # Decode the line only once, even if the content comes in many pieces.
         entry = self._entry or native.decode_entry(bytes(self._view[self._start : end - 1]))
         self._entry = None
         if self._state == "entries and contents" and "length" in entry.fields:
@@ -214,7 +214,7 @@ class ReplyStream:
         return entry
 
     def end_of_file(self) -> None:
-        """The server will send no more. After it ``next_event`` has what was held back, until None.
+        """Note that the server will send no more. After that ``next_event`` returns what was held back, until None.
 
         Raises ProtocolError if the last answer is not complete, and no early trailer gives the reason.
         """
@@ -226,7 +226,7 @@ class ReplyStream:
 
     @property
     def _held(self) -> int:
-        """Bytes of the content that have come and were not handed out."""
+        """Bytes of the content that have come and were not returned."""
         return min(self._end - self._start, self._content_left)
 
     def _begin(self, reply: Reply) -> Reply:
@@ -252,34 +252,34 @@ class ReplyStream:
             line = bytes(self._view[line_start : line_end - 1])
             self._end_content(self._content_left, native.decode_trailer(line), line_end)
         else:
-            # Fewer bytes were missing than an early trailer has: its beginning has filled the content up.
+            # The beginning of an early trailer filled up the content: fewer bytes were missing than that trailer has.
             self._end_early(line_end, _TOO_MUCH)
         return self._ready.pop(0)
 
     def _end_early(self, end: int, complaint: str) -> None:
-        """Find the early trailer before ``end``, which begins in what is held. Raise ProtocolError if there is none."""
+        """Find the early trailer that begins in the held bytes and ends at ``end``. Raises ProtocolError."""
         tail = bytes(self._view[self._start : end])
         size_bytes = tail.rfind(_EARLY)
         if 0 <= size_bytes < self._held and tail.endswith(b"\n"):
             trailer = native.decode_trailer(tail[size_bytes:-1])
             sent = native.decode_number(trailer.fields.get("sent", ""))
-            # A file may end in such a line: it must stand where it says, and nothing early is ever "ok".
+            # A file may contain such a line. A real one stands where its ``sent`` says, and is never ``ok``.
             if trailer.end is not End.OK and sent == self.content_seen - (self._held - size_bytes):
                 self._end_content(size_bytes, trailer, end)
                 return
         raise ProtocolError(Status.BAD_REQUEST, complaint)
 
     def _may_be_trailer(self, line_start: int) -> bool:
-        """Whether the bytes behind the whole content, from ``line_start`` on, can be a trailer or end an early one."""
+        """Return whether the bytes after the content, from ``line_start`` on, can be a trailer or end an early one."""
         behind = bytes(self._view[line_start : min(line_start + len(_EARLY), self._end)])
         if behind.startswith(_TRAILER) or _TRAILER.startswith(behind):
             return True
-        # An early trailer begins within the content. As long as few bytes came, even its beginning is not complete.
+        # An early trailer begins within the content. At first even its beginning is not complete.
         begun = bytes(self._view[max(line_start - MAX_EARLY_TRAILER_BYTES, self._start) : line_start]) + behind
         return _EARLY in begun or any(begun.endswith(_EARLY[:size]) for size in range(len(behind) + 1, len(_EARLY)))
 
     def _end_content(self, size_bytes: int, trailer: Trailer, end: int) -> None:
-        """The last ``size_bytes`` of the content, and its trailer, which stands before ``end``."""
+        """Make the last ``size_bytes`` of the content and the trailer, which ends at ``end``, the next events."""
         self._state = "reply"
         self._ready = [self._take_content(size_bytes), trailer] if size_bytes else [trailer]
         self._start = end
@@ -291,7 +291,10 @@ class ReplyStream:
         return self._view[start : self._start]
 
     def _line_end(self, start: int) -> int | None:
-        """Where the line ends that begins at ``start``, its line feed included. Raises ProtocolError."""
+        """Return the end of the line that begins at ``start``, after its line feed; None: not here yet.
+
+        Raises ProtocolError.
+        """
         found = self._buffer.find(b"\n", start, min(start + MAX_REPLY_BYTES, self._end))
         if found < 0 and self._end - start >= MAX_REPLY_BYTES:
             raise ProtocolError(Status.TOO_LONG, "the server's line is longer than 16384 bytes")

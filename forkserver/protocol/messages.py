@@ -1,4 +1,4 @@
-"""What is said over the wire, as values. Runs on both sides; knows no bytes and no socket."""
+"""Requests, replies, entries and trailers as values, without bytes and sockets. Runs on both sides."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MAX_REPLY_BYTES = 16384
 """Longest reply, entry or trailer line, its line feed included."""
 
 MAX_DIGESTED_BYTES = 1 << 24
-"""Most bytes that the digest of one STAT covers: it is answered within a moment."""
+"""Most bytes that the digest of one STAT covers, so that the answer takes only a moment."""
 
 MAX_LISTED_BYTES = 16384
-"""Longest content that a listing carries: it is held in one piece, at both ends."""
+"""Longest content that a listing carries. Both sides hold it in memory as a whole."""
 
 VERBS = ("GET", "STAT", "LIST", "PING")
 DIGESTS = ("sha256", "blake2b")
@@ -30,14 +30,14 @@ def digest_field(kind: str, digits: str) -> str:
 class Status(enum.IntEnum):
     """The status table of docs/protocol.md.
 
-    ``word`` is the status as it stands on the wire, ``not-found``, and ``digits`` its number there. Plain attributes:
-    what enum computes anew at each access costs a fresh child.
+    ``word`` is the status on the wire, for example ``not-found``, and ``digits`` its number there. Both are plain
+    attributes, because a fresh child pays for what enum computes at each access.
     """
 
     word: str
     digits: str
     closing: bool
-    """Whether it is one of ``CLOSING``."""
+    """Whether the status is in ``CLOSING``."""
 
     OK = 200
     UNCHANGED = 304
@@ -69,14 +69,14 @@ CLOSING = frozenset(
         Status.BUSY,
     }
 )
-"""Statuses after which the server answers nothing more on the connection."""
+"""Statuses after which the server closes the connection."""
 
 for _status in Status:
     _status.closing = _status in CLOSING
 
 
 class End(enum.Enum):
-    """How a content ended. ``word`` is the word of a trailer."""
+    """How a content ended. ``word`` is the word in the trailer."""
 
     word: str
 
@@ -93,7 +93,7 @@ class End(enum.Enum):
 class ProtocolError(Exception):
     """The other side does not speak the protocol. The only exception the parsers raise.
 
-    ``status`` is what a server answers with; the text is a fixed sentence.
+    ``status`` is the status with which a server answers. ``message`` is a fixed sentence.
     """
 
     def __init__(self, status: Status, message: str) -> None:
@@ -103,9 +103,9 @@ class ProtocolError(Exception):
 
 
 class Identity:
-    """Who serves: PID and start time, as fields of every reply and every log line.
+    """Identity of a process: PID and start time, as fields of every reply and every log line.
 
-    ``start_ns`` is in nanoseconds since 1970. Together the two outlive the reuse of a PID.
+    ``start_ns`` is in nanoseconds since 1970. Together the two stay unique when a PID is used again.
     """
 
     __slots__ = ("fields", "pid")
@@ -117,10 +117,10 @@ class Identity:
 
 
 class Request:
-    """What a client asks. ``name`` is decoded, begins with ``/`` and is not yet checked for safety.
+    """A request. ``name`` is decoded, begins with ``/`` and is not yet checked for safety.
 
-    ``length`` None means to the end; ``content`` is the longest file that a LIST asks for with its entry. Fields that
-    do not belong to the verb keep their defaults.
+    ``length`` None means to the end of the file. ``content`` is the size of the longest file whose content a LIST wants
+    with the entry. Fields that do not belong to the verb keep their defaults.
     """
 
     __slots__ = ("content", "digest", "if_etag", "length", "name", "offset", "recursive", "unless_etag", "verb")
@@ -150,7 +150,7 @@ class Request:
 
 
 class Reply:
-    """The first line of an answer. ``fields`` are the values as they stand on the wire, still encoded."""
+    """First line of an answer. ``fields`` are the values as on the wire, still encoded."""
 
     __slots__ = ("fields", "message", "status")
 
@@ -163,7 +163,7 @@ class Reply:
 class Entry:
     """One line of a listing. ``kind`` is ``file`` or ``dir``; ``name`` is decoded and not checked for safety.
 
-    ``content`` is what follows the line: all of a small file, where that was asked for.
+    ``content`` is the content of a small file, which follows the line if the request asked for it.
     """
 
     __slots__ = ("content", "fields", "kind", "name")
@@ -178,7 +178,7 @@ class Entry:
 
 
 class Trailer:
-    """The last line of a content or a listing."""
+    """Last line of a content or a listing."""
 
     __slots__ = ("end", "fields", "message")
 

@@ -1,7 +1,7 @@
-"""The grammar of the native protocol: one line of bytes to one message, and back. Runs on both sides.
+"""Grammar of the native protocol: decode a line to a message, encode a message to a line. Runs on both sides.
 
-Every ``decode_*`` takes a line without its line feed and raises ``ProtocolError`` and nothing else, whatever the bytes.
-Encoding trusts its caller: fields must already be words without spaces.
+Every ``decode_*`` function takes a line without its line feed. Whatever the bytes, the only exception that it raises is
+``ProtocolError``. The ``encode_*`` functions trust the caller: the values of fields must be words without spaces.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _ENDS = {end.word: end for end in End}
 
 
 def encode_name(name: bytes) -> str:
-    """Percent-encode arbitrary bytes (RFC 3986 section 2.1), ``/`` left as it is."""
+    """Percent-encode arbitrary bytes (RFC 3986 section 2.1), except ``/``."""
     if not name.translate(None, _PLAIN_BYTES):
         return name.decode("ascii")
     return "".join([_ENCODED[byte] for byte in name])
 
 
 def decode_name(word: str) -> bytes:
-    """Undo ``encode_name``. Raises ProtocolError for a ``%`` without two hexadecimal digits."""
+    """Decode what ``encode_name`` encoded. Raises ProtocolError for a ``%`` without two hexadecimal digits."""
     head, *escaped = word.encode("ascii").split(b"%")
     if not escaped:
         return head
@@ -56,7 +56,7 @@ def decode_name(word: str) -> bytes:
 
 
 def decode_request(line: bytes) -> Request:
-    """One request line, without its line feed."""
+    """Decode a request line."""
     verb, *words = _words(line)
     if verb not in VERBS:
         raise _bad("unknown verb: GET, STAT, LIST and PING are known")
@@ -100,7 +100,7 @@ def _set_field(request: Request, key: str, value: str) -> None:
 
 
 def encode_request(request: Request) -> bytes:
-    """The request line, line feed included; the caller checks it against MAX_REQUEST_BYTES."""
+    """Encode a request line, line feed included. The caller checks the length against MAX_REQUEST_BYTES."""
     words = [request.verb]
     if request.verb != "PING":
         words.append(encode_name(request.name))
@@ -122,12 +122,12 @@ def encode_request(request: Request) -> bytes:
 
 
 def encode_reply(reply: Reply) -> bytes:
-    """The reply line, line feed included."""
+    """Encode a reply line, line feed included."""
     return _line(f"FS1 {reply.status.digits} {reply.status.word}", reply.fields, reply.message)
 
 
 def decode_reply(line: bytes) -> Reply:
-    """One reply line, without its line feed; number and word must be a row of the status table."""
+    """Decode a reply line. Its number and its word must be a row of the status table."""
     words, message = _split_message(line)
     if words[0] != "FS1":
         raise _bad("this is not a forkserver's reply")
@@ -138,12 +138,12 @@ def decode_reply(line: bytes) -> Reply:
 
 
 def encode_trailer(trailer: Trailer) -> bytes:
-    """The trailer line, line feed included."""
+    """Encode a trailer line, line feed included."""
     return _line(f"FS1 END {trailer.end.word}", trailer.fields, trailer.message)
 
 
 def decode_trailer(line: bytes) -> Trailer:
-    """One trailer line, without its line feed."""
+    """Decode a trailer line."""
     words, message = _split_message(line)
     end = _ENDS.get(words[2]) if words[:2] == ["FS1", "END"] and len(words) > 2 else None  # noqa: PLR2004 - FS1, END, word
     if end is None:
@@ -152,12 +152,12 @@ def decode_trailer(line: bytes) -> Trailer:
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """One line of a listing, line feed included; its content, if it has one, is to follow."""
+    """Encode a line of a listing, line feed included. The caller sends the content, if there is one, after it."""
     return _line(f"{entry.kind} {encode_name(entry.name)}", entry.fields, "")
 
 
 def decode_entry(line: bytes) -> Entry:
-    """One line of a listing, without its line feed."""
+    """Decode a line of a listing."""
     words = _words(line)
     if words[0] not in ("file", "dir") or len(words) == 1 or not words[1].startswith("/"):
         raise _bad("an entry of a listing was due")
@@ -165,17 +165,17 @@ def decode_entry(line: bytes) -> Entry:
 
 
 def encode_time(nanoseconds: int) -> str:
-    """Nanoseconds since 1970 as seconds with nine decimals, exactly."""
+    """Return nanoseconds since 1970 as seconds with nine decimals, exactly."""
     sign = "-" if nanoseconds < 0 else ""
     seconds, rest = divmod(abs(nanoseconds), 1_000_000_000)
     return f"{sign}{seconds}.{rest:09d}"
 
 
 def decode_time(word: str) -> int:
-    """Undo ``encode_time``. Raises ProtocolError."""
+    """Return the nanoseconds that ``encode_time`` encoded. Raises ProtocolError."""
     digits = word.removeprefix("-")
     seconds, _, rest = digits.partition(".")
-    # Of other scripts' digits isdecimal() alone would take some.
+    # isdecimal() alone would accept digits of other scripts.
     if not (len(rest) == 9 and 0 < len(seconds) <= _MAX_DIGITS and word.isascii() and (seconds + rest).isdecimal()):  # noqa: PLR2004 - nine decimals
         raise _bad("a time is seconds, a dot and nine decimals")
     nanoseconds = int(seconds + rest)
@@ -183,8 +183,8 @@ def decode_time(word: str) -> int:
 
 
 def decode_number(word: str) -> int:
-    """1 to 19 decimal digits. Raises ProtocolError."""
-    # isdecimal() alone would take digits of other scripts.
+    """Return the number that 1 to 19 decimal digits stand for. Raises ProtocolError."""
+    # isdecimal() alone would accept digits of other scripts.
     if not (word.isascii() and word.isdecimal() and len(word) <= _MAX_DIGITS):
         raise _bad("a number has 1 to 19 decimal digits and no sign")
     return int(word)
@@ -216,7 +216,7 @@ def _fields(words: list[str]) -> dict[str, str]:
 
 
 def _split_message(line: bytes) -> tuple[list[str], str]:
-    """Cut ``message="..."`` off the end; it alone may hold spaces."""
+    """Split a line into its words and its message. ``message="..."`` is last, and alone may hold spaces."""
     head, mark, rest = line.partition(b' message="')
     if not mark:
         return _words(line), ""
