@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -38,8 +39,11 @@ class Crowd:
                 self.cut += 1
                 self._connect(number)
 
-    def leave(self) -> None:
-        for _, each in self._sockets.values():
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _number, each in self._sockets.values():
             each.close()
 
     def _connect(self, number: int) -> None:
@@ -74,7 +78,7 @@ def configure(host):
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("clients", "settings"), [(60, ""), (8, "max_children = 8")])
+@pytest.mark.parametrize(("clients", "settings"), [(60, ""), (8, "max_children = 8\nmax_per_peer = 8")])
 def test_clients_that_read_nothing_where_memory_is_far_too_small_never_end_the_supervisor(  # noqa: PLR0913, PLR0917 - fixtures
     large, drop_in, configure, load, clients, settings
 ) -> None:
@@ -82,11 +86,10 @@ def test_clients_that_read_nothing_where_memory_is_far_too_small_never_end_the_s
     drop_in("MemoryMax=24M\n")
     large.run("systemctl", "restart", "forkserver.service")
     main, began = large.show("MainPID"), large.now()
-    crowd = Crowd(clients)
-    crowd.press(PRESSED_S)
-    assert large.show("MainPID") == main
-    assert large.oom_kills() > 0, "the limit was reached"
-    crowd.leave()
+    with Crowd(clients) as crowd:
+        crowd.press(PRESSED_S)
+        assert large.show("MainPID") == main
+        assert large.oom_kills() > 0, "the limit was reached"
     # The backlog still has the connections of the crowd. Each master that they cost is replaced after up to 5 s.
     again = load(2, retries=30, patience_s=60)
     again.stop()
@@ -112,11 +115,10 @@ def test_with_the_memory_that_is_documented_nothing_is_killed_even_when_nobody_r
     large.run("systemctl", "restart", "forkserver.service")
     began = large.now()
     # Requests that nobody reads take memory too.
-    crowd = Crowd(children, requests=2000)
-    large.wait_until(lambda: len(large.pids()) == children + 2, "all children")
-    crowd.press(2.0)
-    large.run("systemctl", "reload", "forkserver.service")
-    crowd.press(2.0)
-    assert (crowd.cut, large.oom_kills()) == (0, 0)
-    assert large.journal(began, "--grep=^(died|master-died) ") == ""
-    crowd.leave()
+    with Crowd(children, requests=2000) as crowd:
+        large.wait_until(lambda: len(large.pids()) == children + 2, "all children")
+        crowd.press(2.0)
+        large.run("systemctl", "reload", "forkserver.service")
+        crowd.press(2.0)
+        assert (crowd.cut, large.oom_kills()) == (0, 0)
+        assert large.journal(began, "--grep=^(died|master-died) ") == ""
