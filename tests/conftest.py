@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 # What has passed here passes there: HYPOTHESIS_PROFILE=default or thorough looks for what nobody has met yet.
-settings.register_profile("same", derandomize=True)
+settings.register_profile("same", derandomize=True, deadline=None)  # tests beside this one may have the processors
 settings.register_profile("thorough", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # The tests start some two thousand interpreters. Without files of bytecode each would compile the program anew.
