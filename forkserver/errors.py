@@ -47,7 +47,7 @@ def name_end(code: int) -> str:
 
 
 class OperatorError(Exception):
-    """What the operator asked for cannot be done. The text is one line with the remedy."""
+    """The server cannot do what the operator asked for. The text is one line with the remedy."""
 
 
 class PeerGone(Exception):

@@ -24,7 +24,7 @@ _CHANGED = "the file is no longer the one with that etag"
 
 
 class Answered:
-    """What an answer did.
+    """Result of an answer.
 
     ``status`` is the status of the reply. ``midway``: the answer was about a part of a file, and more of the file
     follows that part. ``cut``: the content was broken off, so the peer cannot find the next reply in the stream.
@@ -94,7 +94,7 @@ class Answerer:
     def _refuse_part(self, request: Request, found: Found, fields: dict[str, str]) -> Answered | None:
         """Refuse a request for a part of a file that does not exist, or that the peer does not want.
 
-        Return None where the request stands. Then ``fields`` has the ``offset`` and ``length`` of the part.
+        Return None where the request stands.
         """
         if found.is_directory:
             return self._reply(Status.NOT_A_FILE, message="is a directory")
@@ -105,14 +105,11 @@ class Answerer:
             return self._reply(Status.UNCHANGED, fields)
         if request.offset > size:
             return self._reply(Status.BAD_RANGE, fields, "the offset is past the end of the file")
-        length = size - request.offset
-        if request.length is not None:
-            length = min(length, request.length)
-        fields["offset"], fields["length"] = str(request.offset), str(length)
         return None
 
     def _send_digest(self, request: Request, found: Found, fields: dict[str, str]) -> Answered:
-        offset, length, size = request.offset, int(fields["length"]), found.info.st_size
+        offset, size = request.offset, found.info.st_size
+        length = _note_part(request, size, fields)
         if length > MAX_DIGESTED_BYTES:
             return self._reply(Status.BAD_RANGE, fields, "a digest covers at most 16777216 bytes")
         self._sender.end_line.part(offset, length, size)
@@ -126,7 +123,8 @@ class Answerer:
         return Answered(Status.OK, midway=offset + length < size)
 
     def _send_content(self, request: Request, found: Found, fields: dict[str, str]) -> Answered:
-        offset, length, size = request.offset, int(fields["length"]), found.info.st_size
+        offset, size = request.offset, found.info.st_size
+        length = _note_part(request, size, fields)
         sender = self._sender
         pace = sender.pace()
         transfer = Transfer(sender.peer_socket, self._slot, pace)
@@ -193,3 +191,12 @@ class Answerer:
             sent_bytes = size_bytes - len(block)
             self._sender.end_line.listed_bytes += sent_bytes
             self._slot.count_sent(sent_bytes)
+
+
+def _note_part(request: Request, size: int, fields: dict[str, str]) -> int:
+    """Note in ``fields`` which part of a file of ``size`` bytes the answer is about. Return the length of the part."""
+    length = size - request.offset
+    if request.length is not None:
+        length = min(length, request.length)
+    fields["offset"], fields["length"] = str(request.offset), str(length)
+    return length

@@ -33,7 +33,7 @@ class ReplySender:
 
     @property
     def dialect(self) -> Dialect:
-        """What the peer speaks."""
+        """Dialect of the peer."""
         return self._reader.dialect
 
     def pace(self) -> clock.Pace:

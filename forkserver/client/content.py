@@ -23,7 +23,7 @@ class Version(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the server said of a file when the client first asked: the version and the permission bits."""
+    """First answer of the server about a file: the version and the permission bits."""
 
     version: Version
     mode: int

@@ -1,4 +1,4 @@
-"""What a fetch does, as typed values: ``on_event`` is called with each. Runs in the client."""
+"""Events of a fetch, as typed values. The fetch calls ``on_event`` with each event. Runs in the client."""
 
 from __future__ import annotations
 

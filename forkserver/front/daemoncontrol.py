@@ -27,12 +27,12 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "daemonize.p
 _STATUS_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 15.0
 """How long the server may take after the second SIGTERM: five seconds, and as many again where masters do not obey."""
-# What a service manager passes to its service is not meant for a daemon that leaves the service.
+# Variables of a service manager are for its service, and not for a daemon that leaves the service.
 _MANAGER_VARIABLES = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
 
 
 class StartOutcome(enum.Enum):
-    """What became of a start."""
+    """Outcome of a start."""
 
     STARTED = enum.auto()
     ALREADY_RUNNING = enum.auto()

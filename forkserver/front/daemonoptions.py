@@ -1,4 +1,4 @@
-"""What a daemon is started with. The command sends it to the daemon, which keeps it for reloads.
+"""Options of a daemon. The command sends them to the daemon, which keeps them for reloads.
 
 Runs in the front and in the daemon.
 """

@@ -6,16 +6,12 @@ import contextlib
 import sys
 import traceback
 
-from forkserver.protocol.printable import escape_char
-
-_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+from forkserver.protocol.printable import escape_unprintable
 
 
 def escape(text: str) -> str:
     """Return ``text`` fit for one line of a terminal: unprintable characters and backslashes become Python escapes."""
-    return "".join(
-        [char if char.isprintable() and char != "\\" else _SHORT.get(char) or escape_char(char) for char in text]
-    )
+    return escape_unprintable(text, also="\\")
 
 
 def complain(line: str) -> None:

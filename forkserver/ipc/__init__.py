@@ -1,1 +1,1 @@
-"""What two kinds of processes share. One module has both ends of a channel, or the layout of shared memory."""
+"""Channels and memory that two kinds of processes share. A module has both ends of a channel, or a memory layout."""

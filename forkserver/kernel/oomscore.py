@@ -12,9 +12,9 @@ The kernel counts the supervisor as smaller by so much, so that it is killed las
 ``systemd/forkserver.service`` has the same number.
 """
 MORE = 900
-"""What the score of a master and its children exceeds their supervisor's by.
+"""Difference between the score of a master and its children and the score of their supervisor.
 
-At a limit of 24 MB it outweighs 21 MB. A supervisor has 18 MB, 12 MB more than a child that was just forked.
+At a limit of 24 MB the difference outweighs 21 MB. A supervisor has 18 MB, 12 MB more than a freshly forked child.
 """
 
 

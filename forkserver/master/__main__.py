@@ -115,7 +115,7 @@ def decode_settings(data: bytes) -> settings.Settings:
     """Decode the settings that the supervisor sent. Raises OperatorError if they are of an incompatible version."""
     try:
         return settings.decode(data)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise OperatorError(
             f"{error}; it was sent by a supervisor of another version than this, {__version__}, which is installed "
             "now: restart the server (systemctl restart forkserver)"

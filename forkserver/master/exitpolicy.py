@@ -8,7 +8,7 @@ from forkserver.errors import ExitStatus, name_end
 
 
 class ExitPolicy:
-    """What follows from an exit status.
+    """Consequences of an exit status.
 
     ``word`` names the end in the log. An ``ordinary`` end is logged as a receipt, any other as ``died``. ``penalty``:
     back off if the child had served nothing.

@@ -24,7 +24,7 @@ from forkserver.protocol.messages import (
 ROOM_BYTES = 1 << 18
 """Most bytes that a client receives at once: they stay in the second-level cache until hashed and written."""
 _FORMS = {"GET": "content", "LIST": "entries"}
-"""What follows a reply of status 200, by verb."""
+"""Form of the rest of an answer after a reply of status 200, by verb."""
 MAX_EARLY_TRAILER_BYTES = 256
 """Longest early trailer; see "The content of a GET, and its trailer" in docs/protocol.md."""
 

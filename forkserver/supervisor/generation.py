@@ -14,6 +14,7 @@ import sys
 import forkserver
 from forkserver.errors import OperatorError, name_exit
 from forkserver.ipc import control
+from forkserver.protocol.printable import escape_unprintable
 from forkserver.settings import Settings
 from forkserver.supervisor import logoutput
 from forkserver.supervisor.sharedtables import SharedTable
@@ -227,5 +228,4 @@ class Generation:
 
 def _printable(message: bytes) -> str:
     """Return a master's message fit for the operator's terminal."""
-    text = message.decode("utf-8", "backslashreplace")
-    return "".join([char if char.isprintable() else ascii(char)[1:-1] for char in text])
+    return escape_unprintable(message.decode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""What standard error is (the journal, a logger's socket, a file), and so the form of the log.
+"""Find out whether standard error is the journal, a logger's socket or a file, and choose the form of the log.
 
 Runs in the supervisor. Masters and children do not read the environment: their settings have the form that was chosen.
 """

@@ -111,7 +111,7 @@ class Person:
 
 
 def read_terminal(descriptor: int) -> str:
-    """What was shown next; nothing when all programs have closed the terminal."""
+    """Return the next output of the terminal; empty when all programs have closed it."""
     try:
         return os.read(descriptor, 65536).decode()
     except OSError:

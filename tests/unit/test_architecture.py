@@ -428,7 +428,7 @@ def named_modules(document: str) -> dict[str, set[str]]:
 
 
 def differences(document: str, files: Files) -> list[str]:
-    """What the table leaves out, and what it names that is not there."""
+    """Return the modules that the table leaves out, and the names in the table that are no modules."""
     named = named_modules(document)
     there: dict[str, set[str]] = {}
     for path in files:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def fetch_one(client: Client, location: Location, options: Options, on_event: OnEvent) -> tuple[Receipt, bytes | None]:
     """Fetch the file at ``location``. Return its receipt, and the path that it went to or None. Raises Failure.
 
-    None stands for standard output, and for a file under its own name in this directory. ``on_event`` is told of a
-    local file, but not of a content that was passed on.
+    The path is None for standard output, and for a file under its own name in the working directory. ``on_event`` is
+    called for a local file, but not for a content that was passed on.
     """
     wishes = options.wishes(whole_digest=options.as_json)
     output = options.output

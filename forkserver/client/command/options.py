@@ -72,7 +72,7 @@ class Options(NamedTuple):
 
     @property
     def file_durable(self) -> Durable:
-        """What must be on the disk for a named file and for a list."""
+        """How durable a named file and a list must be."""
         return Durable.DIR if self.durable is None else self.durable
 
     def wishes(self, *, whole_digest: bool = False) -> Wishes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Wishes(NamedTuple):
-    """What is wanted of one file.
+    """Wishes of the caller for one file.
 
     ``expected`` is the SHA-256 that the whole must have, in hexadecimal digits. ``whole_digest``: compute the digest of
     the whole in any case. ``by_content``: a local file is unchanged only if its content is that of the server's file;

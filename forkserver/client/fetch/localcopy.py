@@ -1,4 +1,4 @@
-"""What is here of a file of a tree before it is fetched. Runs in the client."""
+"""Find the local copy of a file before the file is fetched as part of a tree. Runs in the client."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Item(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """What is wanted of the directory ``name`` of the server. ``above`` is the local path that it goes to.
+    """Selection from the directory ``name`` of the server. ``above`` is the local path that the directory goes to.
 
     ``pattern``, if there is one, matches paths beneath ``name``: of files and, if ``recursive``, of directories with
     everything in them. ``deep``: the pattern can match paths in subdirectories.

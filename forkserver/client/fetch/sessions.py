@@ -56,7 +56,7 @@ class Sessions:
             timeout_s=self._timeout_s,
             retries=self._retries,
             on_event=self._on_event,
-            throttle=self._rate_limit,
+            rate_limit=self._rate_limit,
         )
         self._opened.add(session)
         return session

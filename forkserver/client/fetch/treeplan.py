@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Wanted(NamedTuple):
-    """What to fetch: ``name`` is the name of a file or directory, or, unless it is ``literal``, a pattern.
+    """Request for a tree. ``name`` is the name of a file or directory, or a pattern if it is not ``literal``.
 
     ``recursive``: fetch directories with everything beneath; a pattern matches directories, too. ``whole``: the local
     path is the whole name. Otherwise the local path is the last component, or the part that the pattern matches.

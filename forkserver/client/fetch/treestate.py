@@ -1,4 +1,4 @@
-"""What the workers of one tree share. Runs in the client."""
+"""State that the workers of one tree share. Runs in the client."""
 
 from __future__ import annotations
 

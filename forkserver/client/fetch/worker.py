@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from forkserver.protocol.messages import Reply, Trailer
 
 _MOST_TRIES = 3
-"""Of a small file that changes each time it is sent."""
+"""Most attempts to fetch a small file that changes each time it is sent."""
 
 
 class _Asked(NamedTuple):

@@ -40,7 +40,7 @@ class Session:
 
     The first of ``addresses`` is asked. If that server fails, the next one is asked. ``timeout_s`` bounds connecting,
     and every time without a byte, or with hardly any. Servers that are busy or do not answer are asked again after a
-    wait, at most ``retries`` times in a row. ``throttle`` limits the rate of receiving. ``on_event`` is called with
+    wait, at most ``retries`` times in a row. ``rate_limit`` limits the rate of receiving. ``on_event`` is called with
     ``Retrying`` before each retry and with ``RetryEnded`` after the last, perhaps by another thread.
     """
 
@@ -50,14 +50,14 @@ class Session:
         timeout_s: float,
         retries: int,
         on_event: Callable[[Event], None] | None = None,
-        throttle: RateLimit | None = None,
+        rate_limit: RateLimit | None = None,
     ) -> None:
         self.number = next(_numbers)
         self._addresses = deque(addresses)
         self._timeout_s = timeout_s
         self._retries = retries
         self._tell = on_event or (lambda _event: None)
-        self._throttle = throttle
+        self._rate_limit = rate_limit
         self._transport: Transport | None = None
         """The last connection, open or closed."""
         self._ahead: deque[Request] = deque()
@@ -280,7 +280,7 @@ class Session:
         failures: list[Failure] = []
         for _ in range(len(self._addresses)):
             try:
-                return Transport(self.address, self._timeout_s, self._throttle, self._interrupted, self._transport)
+                return Transport(self.address, self._timeout_s, self._rate_limit, self._interrupted, self._transport)
             except Failure as failure:
                 failures.append(failure)
                 self._addresses.rotate(-1)

@@ -41,7 +41,7 @@ class Transport:
         self,
         address: Address,
         timeout_s: float,
-        throttle: RateLimit | None,
+        rate_limit: RateLimit | None,
         interrupted: threading.Event,
         before: Transport | None,
     ) -> None:
@@ -53,7 +53,7 @@ class Transport:
         self._speaks: bool = before is not None and before._speaks  # noqa: SLF001 - of the same class
         """Whether the session has received a reply: its servers do speak the protocol."""
         self._timeout_s = timeout_s
-        self._throttle = throttle
+        self._rate_limit = rate_limit
         self._interrupted = interrupted
         self._stream = ReplyStream()
         self._unsent: list[bytes] = []
@@ -62,9 +62,9 @@ class Transport:
         self._counted_from = 0.0
         self._counted_bytes = 0
         self._socket: socket.socket | None = connect(address, timeout_s)
-        if throttle is not None:
+        if rate_limit is not None:
             # The server must notice soon: it gives up a peer that takes much at once, then nothing for long.
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * throttle.block_bytes)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * rate_limit.block_bytes)
 
     @property
     def connected(self) -> bool:
@@ -172,14 +172,14 @@ class Transport:
         if self._socket is None:
             raise AssertionError("an answer is awaited without a connection")
         try:
-            if self._throttle is None:
+            if self._rate_limit is None:
                 return self._socket.recv_into(room)
-            size_bytes = self._socket.recv_into(room[: self._throttle.block_bytes])
+            size_bytes = self._socket.recv_into(room[: self._rate_limit.block_bytes])
         except TimeoutError:
             raise self._silence() from None
         except OSError:
             return 0
-        self._throttle.received(size_bytes, self._interrupted)
+        self._rate_limit.received(size_bytes, self._interrupted)
         return size_bytes
 
     def _watch_rate(self, size_bytes: int) -> None:
