@@ -6,7 +6,7 @@ import errno
 import os
 import select
 
-from forkserver.kernel import linger
+from forkserver.kernel import backlog, linger
 from forkserver.logline import Log
 
 TYPE_CHECKING = False
@@ -31,6 +31,7 @@ class Acceptor:
         self._poll = poll
         self._log = log
         self._polled = False
+        self._waiting: dict[int, int] | None = None  # by descriptor of the listener; None: accept whatever comes
         self._reserve_fd = self._take_reserve()
         self.paused_until = 0.0
         self.closed = False
@@ -52,11 +53,25 @@ class Acceptor:
         self._polled = wanted
 
     def ready(self, events: dict[int, int]) -> list[socket.socket]:
-        """Return the listeners that have a connection to accept."""
-        return [listener for fd, listener in self._listeners.items() if fd in events]
+        """Return the listeners that may have a connection to accept."""
+        # Limited to the backlog, ``accept`` must also learn that another process has accepted what waited.
+        fds = events if self._waiting is None else [fd for fd, count in self._waiting.items() if count]
+        return [listener for fd, listener in self._listeners.items() if fd in fds]
+
+    def limit_to_backlog(self) -> None:
+        """From now on accept only the connections that wait already: under load, new ones would come without end."""
+        self._waiting = {fd: backlog.count_waiting(listener) for fd, listener in self._listeners.items()}
+
+    @property
+    def backlog_accepted(self) -> bool:
+        """Whether no connection is left of those that waited when ``limit_to_backlog`` was called."""
+        return self._waiting is not None and not any(self._waiting.values())
 
     def accept(self, listener: socket.socket, now: float) -> Accepted | None:
         """Return the next connection as socket, host and port; None: there is none, or no descriptor for it."""
+        fd = listener.fileno()
+        if self._waiting and not self._waiting[fd]:
+            return None
         try:
             connection, address = listener.accept()
         except OSError as error:
@@ -64,7 +79,11 @@ class Acceptor:
             if error.errno in _NO_DESCRIPTORS:
                 self._log.event("throttle", reason=f"accept failed: {error.strerror}", pause_s=f"{_PAUSE_S:.1f}")
                 self._shed(listener, now)
+            elif self._waiting and error.errno == errno.EAGAIN:
+                self._waiting[fd] = 0  # another process has accepted them
             return None
+        if self._waiting:
+            self._waiting[fd] -= 1
         return connection, address[0], address[1]
 
     def close(self) -> None:

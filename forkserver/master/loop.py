@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import socket
 
 _ACCEPT_BATCH = 64
-_DRAIN_ACCEPTS = 4096
-"""As many as the backlog of the listeners holds. Under load new connections come in, and the backlog is never empty."""
 _TERM_AFTER_S, _KILL_AFTER_S = 1.0, 3.0
 
 
@@ -58,7 +56,7 @@ class Master:
             self._poll.register(fd, select.POLLIN)
         self._hangups_polled = False
         self._knows_others = False  # accept nothing before OTHERS has come: the limits count them, too
-        self._drain_accepts_left: int | None = None  # None: not draining
+        self._draining = False
         self._last_signals: list[tuple[float, signal.Signals]] = []
 
     def run(self) -> None:
@@ -102,17 +100,14 @@ class Master:
         return self._knows_others and now >= self._acceptor.paused_until and self._pool.has_room(now)
 
     def _accept(self, ready: dict[int, int], now: float) -> None:
-        listeners = self._acceptor.ready(ready)
-        for listener in listeners:
+        for listener in self._acceptor.ready(ready):
             for _ in range(_ACCEPT_BATCH):
                 accepted = self._acceptor.accept(listener, now) if self._may_accept(now) else None
                 if accepted is None:
                     break
                 self._admit(*accepted, now)
-        if self._drain_accepts_left is not None and self._acceptor.polled:
-            self._drain_accepts_left -= _ACCEPT_BATCH
-            if not listeners or self._drain_accepts_left <= 0:
-                self._close(DRAINING)
+        if self._acceptor.backlog_accepted and not self._acceptor.closed:
+            self._close(DRAINING)
 
     def _admit(self, connection: socket.socket, host: str, port: int, now: float) -> None:
         peer = peer_key(host)
@@ -142,12 +137,12 @@ class Master:
         elif command == control.STOP:
             self._close(STOPPING)
             self._last_signals = [(now + _TERM_AFTER_S, signal.SIGTERM), (now + _KILL_AFTER_S, signal.SIGKILL)]
-        elif command in (control.DRAIN, control.YIELD, b"") and self._drain_accepts_left is None:
+        elif command in (control.DRAIN, control.YIELD, b"") and not self._draining:
             self._drain(yields=command == control.YIELD)
 
     def _drain(self, *, yields: bool) -> None:
         """Begin to drain. ``yields``: another master has the backlog; else this one accepts what it holds."""
-        self._drain_accepts_left = _DRAIN_ACCEPTS
+        self._draining = True
         self._knows_others = True  # OTHERS may never come now, and the backlog must be served
         self._admission.disclose()
         self._channel.report_at = 0.0  # the next generation waits for the numbers
@@ -156,6 +151,7 @@ class Master:
         else:
             # Not only when the listeners are closed: idle connections may have the places that the backlog needs.
             self._pool.set_phase(DRAINING)
+            self._acceptor.limit_to_backlog()
 
     def _close(self, phase: int) -> None:
         self._acceptor.close()
@@ -163,7 +159,7 @@ class Master:
         self._pool.close()
 
     def _run_timers(self, now: float) -> None:
-        if self._drain_accepts_left is None:
+        if not self._draining:
             self._channel.report(self._pool.counts, now)
         else:  # each child that ends makes room for one of the next generation
             self._channel.report_draining(self._pool.counts, self._admission, now)
@@ -174,7 +170,7 @@ class Master:
 
     def _timeout_ms(self, now: float) -> float | None:
         """Return the time until something is due without an event; None: nothing is."""
-        if self._drain_accepts_left is not None and self._acceptor.polled:
+        if self._draining and self._acceptor.polled:
             return 0
         moments = [
             self._channel.report_at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import resource
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +50,30 @@ def test_a_socket_passed_by_the_service_manager_is_served_and_outlives_the_serve
     assert server.stop() == 0
     with server.connect(), listener.accept()[0]:
         pass
+
+
+def test_clients_that_keep_coming_do_not_prolong_a_stop_while_their_socket_stays_open(serve, listener):
+    server = serve(**adopting(listener))
+
+    def ask_on() -> None:
+        with contextlib.suppress(OSError):  # at the end nobody accepts, and the test closes the socket
+            while True:
+                server.ask(b"GET /hello.txt\n")
+
+    clients = [threading.Thread(target=ask_on) for _ in range(16)]
+    for client in clients:
+        client.start()
+    server.wait_for(" end ", 100)
+    server.process.terminate()
+    assert server.process.wait(20) == 0
+    server.stop()
+    listener.close()
+    for client in clients:
+        client.join()
+    (drain,) = (number for number, line in enumerate(server.lines) if " drain reason=SIGTERM " in line)
+    served_after = sum(" end " in line for line in server.lines[drain:])
+    # Those that were served or waited, one of each client, and those that came before the master heard of the stop.
+    assert served_after < 500, "without a limit: thousands"
 
 
 def reload(server) -> subprocess.CompletedProcess[str]:
@@ -155,6 +181,7 @@ def test_a_root_that_vanished_between_check_and_start_is_the_operators_error(roo
 
 LATE = """
 import sys
+import threading
 from forkserver.errors import OperatorError
 from forkserver.settings import Settings
 from forkserver.supervisor import supervise
@@ -195,6 +222,7 @@ def test_masters_that_never_become_ready_again_end_the_supervisor_with_the_reaso
 
 ONLY_ONCE = """
 import sys
+import threading
 from forkserver.supervisor import generation, generations
 generations.MAX_FAILED_STARTS = 2
 generation.COMMAND = (sys.executable, "-c", sys.argv[2], sys.argv[3])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import re
 import shlex
 import shutil
@@ -28,9 +27,9 @@ def wheel_of(version: str, place: Path) -> Path:
     shutil.copytree(REPOSITORY, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests"))
     module = tree / "forkserver" / "__init__.py"
     module.write_text(module.read_text().replace(f'"{__version__}"', f'"{version}"'))
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(place), str(tree)]
-    if importlib.util.find_spec("hatchling"):
-        command.append("--no-build-isolation")  # to fetch it once more takes far longer than to build
+    # The test stands in a network without a registry, from which an isolated build would fetch hatchling once more.
+    options = ("-q", "--no-deps", "--no-build-isolation", "--wheel-dir", str(place))
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(tree)]
     built = subprocess.run(command, check=False, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     return next(place.glob("*.whl"))
