@@ -153,7 +153,7 @@ def test_a_file_that_is_another_by_now_is_a_failure_and_nothing_stays(  # noqa: 
     assert os.listdir(place) == []
 
 
-@pytest.mark.parametrize(("content", "status"), [(CONTENT, 0), (OTHER, 6)])
+@pytest.mark.parametrize(("content", "status"), [(CONTENT, 0), (OTHER, 6)], ids=["still the same", "changed"])
 def test_what_has_gone_to_standard_output_is_vouched_for_or_the_exit_status_tells(
     fsget, lying_server, says, content, status
 ):
