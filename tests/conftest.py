@@ -37,6 +37,14 @@ WITHOUT_LANDLOCK = [str(REPOSITORY / "tests" / "without_landlock.py")]
 if "WITHOUT_LANDLOCK" in os.environ:
     PROGRAM = WITHOUT_LANDLOCK
 PATIENCE_S = 20.0
+_LONGEST_ID = 1000
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a long value by its beginning: pytest puts a test's name into the environment, which has a limit."""
+    if isinstance(val, str | bytes) and len(val) > _LONGEST_ID:
+        return f"{val[:20]!a} of {len(val)}"
+    return None
 
 
 class Server:
@@ -225,6 +233,42 @@ def serve(root: Path):
     """``serve(*options)`` starts a server of ``root``; see ``servers_in``."""
     with servers_in(root) as start:
         yield start
+
+
+@pytest.fixture
+def unread():
+    """``unread(server, request, size_bytes)``: a client that leaves the answer unread, which the child has sent whole.
+
+    ``size_bytes`` is more than the client's small buffer takes in, and less than the server's kernel does.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def ask(server: Server, request: bytes, size_bytes: int, *, half_close: bool = False) -> socket.socket:
+            client = stack.enter_context(socket.socket())
+            client.settimeout(PATIENCE_S)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((server.host, server.port))
+            client.sendall(request)
+            if half_close:
+                client.shutdown(socket.SHUT_WR)
+            server.wait_until(lambda: unread_bytes(client) >= size_bytes, "an answer that was sent whole")
+            return client
+
+        yield ask
+
+
+def unread_bytes(client: socket.socket) -> int:
+    """How much the kernels of both sides hold for ``client``, by /proc/net/tcp: the queue to send, that to be read."""
+    here = client.getsockname()[1]
+    total = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        to_send, to_read = (int(number, 16) for number in queues.split(":"))
+        if int(remote.partition(":")[2], 16) == here:
+            total += to_send
+        elif int(local.partition(":")[2], 16) == here:
+            total += to_read
+    return total
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Answered each verb: find the file, send the reply, the content and the trailer. Runs in a child."""
+"""Answer each verb: find the file, send the reply, the content and the trailer. Runs in a child."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Answerer:
         self._settings = settings
 
     def answer(self, request: Request) -> Answered:
-        """Answered one request. Raises PeerGone, PeerTooSlow and PhaseChanged."""
+        """Answer one request. Raises PeerGone, PeerTooSlow and PhaseChanged."""
         if request.verb == "PING":
             return self._reply(Status.OK, {"version": __version__, "digests": ",".join(DIGESTS)})
         try:

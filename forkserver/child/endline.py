@@ -26,7 +26,9 @@ class EndLine:
 
     Consecutive parts of one file are one transfer and have one line, also where only their digests are asked for. The
     line is written once it is certain that no further part follows, so its ``outcome`` tells what became of the file
-    and not of the last part. ``listed_bytes`` is how much of a listing was sent.
+    and not of the last part. A line is also kept back while the peer has still to take its answer, so the line of the
+    last answer is not ``ok`` if the peer never takes that answer (``untaken``: such a line is kept back now).
+    ``listed_bytes`` is how much of a listing was sent.
 
     The slot of the child holds what has no line yet. If the child is killed, the process that reaps the child logs it.
     """
@@ -49,6 +51,7 @@ class EndLine:
         "_transfer",
         "listed_bytes",
         "outcome",
+        "untaken",
     )
 
     def __init__(self, log: Log, identity: Identity, peer: str, slot: Slot) -> None:
@@ -61,18 +64,18 @@ class EndLine:
         self._request: Request | None
         self._transfer: Transfer | None
         self._goes_on_at: int | None
+        self.untaken: bool
         self._size_bytes: int | None
         self._reset()
 
     def begin(self, request: Request) -> None:
         """Begin the line of ``request``, or go on with the line of the transfer that ``request`` continues."""
         before = self._request
-        if before and self._goes_on_at is not None:
-            if (request.verb, request.name, request.offset) == (before.verb, before.name, self._goes_on_at):
-                self._request = request
-                self._goes_on_at = None
-                return
-            self.settle()
+        if before and (request.verb, request.name, request.offset) == (before.verb, before.name, self._goes_on_at):
+            self._request = request
+            self._goes_on_at = None
+            return
+        self.settle()
         self._request = request
         self._began = clock.now()
         self._slot.begin_request(request.verb, request.name if request.verb != "PING" else b"")
@@ -94,33 +97,43 @@ class EndLine:
         self._size_bytes = size_bytes
         self._part_bytes = length_bytes
 
-    def end(self, *, midway: bool = False) -> None:
-        """Write the line of the answered request. Keep it back if the answer was ``midway`` in a file and went well."""
+    def end(self, *, midway: bool = False, untaken: bool = False) -> None:
+        """Write the line of the answered request, or keep it back.
+
+        ``midway``: if the answer went well, the next request may ask for more of the file. ``untaken``: the peer has
+        still to take the answer; call ``settle`` when that is no longer so.
+        """
         if self._transfer:
             self._sent_bytes += self._transfer.sent_bytes
             self._transfer = None
         if midway and self._request and self.outcome == End.OK.word:
             self._goes_on_at = self._request.offset + self._part_bytes
+        elif untaken:
+            self.untaken = True
         else:
             self._write()
 
     def settle(self) -> None:
-        """Write the line that was kept back, if there is one, because no further part of its file follows."""
+        """Write the line that was kept back, if there is one. No further part of its file follows."""
         if self._goes_on_at is not None:
             # A STAT asked for the digest of this part only. After a GET the rest of the file is missing.
             if self._request and self._request.verb == "GET":
                 self.outcome = _PARTIAL
             self._write()
+        elif self.untaken:
+            self._write()
 
     def close(self, status: ExitStatus) -> None:
-        """Write the line that is due when the connection ends with ``status``.
+        """Write the line that is due when the connection has ended with ``status``.
 
-        That line is for a request that was broken off, for a file that was fetched in part, or for a connection without
-        a request.
+        That line is for a request that was broken off, for a file that was fetched in part, for an answer that the peer
+        did not take, or for a connection without a request.
         """
-        if self._goes_on_at is not None and status not in _BROKEN:
+        # A stop breaks off nothing of an answer that was sent whole.
+        whole = self.untaken and status == ExitStatus.RETIRED
+        if status not in _BROKEN or whole:
             self.settle()
-        elif self._request or not self._lines:
+        if self._request or self.untaken or not self._lines:
             self.outcome = _BROKEN.get(status, "no-request")
             self.end()
         self._slot.leave()
@@ -151,6 +164,7 @@ class EndLine:
         self._request = None
         self._transfer = None
         self._goes_on_at = None
+        self.untaken = False
         self._promised_bytes = self._sent_bytes = self._part_bytes = self._offset = 0
         self._size_bytes = None
         self._began = clock.now()

@@ -167,21 +167,48 @@ class PeerSocket:
             poll.poll(_PACE_POLL_S * 1000)
         poll.poll(_PACE_S * 1000)
 
+    @property
+    def untaken(self) -> bool:
+        """Whether the peer has still to acknowledge more than the last 4 KiB of what was sent."""
+        return self._sent_bytes > _LEFT_BYTES and self._unacknowledged() > _LEFT_BYTES
+
+    def await_taken(self, pace: clock.Pace, tolerated: int) -> None:
+        """Wait while ``untaken``, but no longer than until the peer sends, or the phase exceeds ``tolerated``.
+
+        Raises PeerGone, and PeerTooSlow where the peer takes less than ``pace`` asks.
+        """
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        self._await_taken(poll, pace, tolerated)
+
     def close(self, pace: clock.Pace | None) -> None:
         """Close the connection in order, so that a reset loses nothing that was sent; without a ``pace``, reset it.
 
         To close in order: shut down; read on for a bounded time, because the kernel also resets a socket that is closed
         with unread bytes (RFC 1122 4.2.2.13); then wait until the peer has taken what was sent, at least as fast as
         ``pace`` asks. Without this wait the kernel would hold the rest for a connection that no limit counts.
+
+        Raises PeerGone or PeerTooSlow where the peer has not taken what was sent. The connection is closed anyway.
         """
         try:
             if pace:
-                linger.end_in_order(self._socket)
-                self._end()
-                self._await_taken(pace)
-        except (PeerGone, PeerTooSlow, PhaseChanged, OSError):
-            pass  # nothing more can be done for this peer
-        os.close(self._socket.detach())  # socket.close() is three calls in Python
+                self._close_in_order(pace)
+        except PhaseChanged:
+            pass  # a stop waits for no peer
+        except (PeerGone, OSError) as error:
+            if self.untaken:
+                raise PeerGone from error
+        finally:
+            os.close(self._socket.detach())  # socket.close() is three calls in Python
+
+    def _close_in_order(self, pace: clock.Pace) -> None:
+        linger.end_in_order(self._socket)
+        self._end()
+        if self.untaken:
+            linger.reset_at_close(self._socket)  # if this child is killed now, the kernel must free the queue at once
+            # A stop ends the wait, but not the connection: the kernel sends the rest.
+            self._await_taken(select.poll(), pace, DRAINING)
+            linger.end_in_order(self._socket)
 
     def _end(self) -> None:
         """Shut down, and read until the peer closes, at most 2 s and 64 KiB. Raises PeerGone, PhaseChanged, OSError."""
@@ -194,20 +221,12 @@ class PeerSocket:
         except PeerTooSlow:
             pass  # the peer may keep its side open
 
-    def _await_taken(self, pace: clock.Pace) -> None:
-        """Wait until all but the last 4 KiB are acknowledged. The kernel has no event for this, so this polls.
-
-        Raises PeerTooSlow (then the close resets the connection), PeerGone and OSError. A stop ends the wait, but not
-        the connection: the kernel sends the rest.
-        """
-        if self._sent_bytes <= _LEFT_BYTES or (before := self._unacknowledged()) <= _LEFT_BYTES:
-            return
-        linger.reset_at_close(self._socket)  # if this child is killed now, the kernel must free the queue at once
-        poll = select.poll()
+    def _await_taken(self, poll: select.poll, pace: clock.Pace, tolerated: int) -> None:
+        """Wait while ``untaken``, until an event of ``poll``. The kernel has no event for this, so this polls."""
+        before = self._unacknowledged()
         deadline = pace.deadline()
         pause_s = _PACE_POLL_S
-        while before > _LEFT_BYTES and self._phase_signal.phase <= DRAINING:
-            poll.poll(pause_s * 1000)
+        while before > _LEFT_BYTES and self._phase_signal.phase <= tolerated and not poll.poll(pause_s * 1000):
             pause_s = min(2 * pause_s, _PACE_S)
             # A connection that was reset keeps its count of unacknowledged bytes.
             if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -219,7 +238,6 @@ class PeerSocket:
             elif clock.now() >= deadline:
                 raise PeerTooSlow
             before = left
-        linger.end_in_order(self._socket)
 
     def _unacknowledged(self) -> int:
         # SIOCOUTQ is TIOCOUTQ (tcp(7)): bytes sent and not acknowledged.

@@ -12,7 +12,7 @@ from forkserver.child.peersocket import PeerSocket, PhaseChanged
 from forkserver.child.reader import RequestReader
 from forkserver.child.replies import ReplySender
 from forkserver.errors import ExitStatus, PeerGone, PeerTooSlow
-from forkserver.ipc.slots import DRAINING
+from forkserver.ipc.slots import DRAINING, SERVING
 from forkserver.protocol.messages import Identity, ProtocolError
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ class ServerSession:
         """The last answer was a part of a file, and more of the file follows that part."""
 
     def serve(self) -> ExitStatus:
-        """Answered every request, close the connection, and return how the connection ended."""
+        """Answer every request, close the connection, and return how the connection ended."""
         status = ExitStatus.DONE
         try:
             self._peer_socket.check_phase(DRAINING)
@@ -61,13 +61,23 @@ class ServerSession:
             status = ExitStatus.PEER_GONE
         except PhaseChanged:
             status = ExitStatus.RETIRED
-        self._end_line.close(status)
         # A peer that is gone, or took nothing for too long, will not take the rest now.
-        self._peer_socket.close(self._sender.pace() if status in (ExitStatus.DONE, ExitStatus.RETIRED) else None)
+        in_order = status in (ExitStatus.DONE, ExitStatus.RETIRED)
+        try:
+            self._peer_socket.close(self._sender.pace() if in_order else None)
+        except PeerTooSlow:
+            status = ExitStatus.PEER_TOO_SLOW
+        except PeerGone:
+            status = ExitStatus.PEER_GONE
+        self._end_line.close(status)
         return status
 
     def _serve_one(self) -> bool:
-        """Answered one request. Return whether the connection goes on."""
+        """Answer one request. Return whether the connection goes on."""
+        if self._end_line.untaken and not self._reader.dialect.has_request:
+            self._peer_socket.await_taken(self._sender.pace(), SERVING)
+            if not self._peer_socket.untaken:
+                self._end_line.settle()
         try:
             request = self._reader.next_request(midway=self._midway)
         except ProtocolError as error:
@@ -82,5 +92,5 @@ class ServerSession:
             answered = self._answerer.answer(request)
         self._midway = answered.midway
         self._slot.count_request()
-        self._end_line.end(midway=answered.midway)
+        self._end_line.end(midway=answered.midway, untaken=self._peer_socket.untaken)
         return not (answered.cut or answered.status.closing or self._reader.dialect.unframed)

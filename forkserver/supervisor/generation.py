@@ -166,8 +166,8 @@ class Generation:
         if self._abandoned or self._missed_heartbeats <= limit:
             return ""
         if self.ready:
-            return "its loop does not run; the supervisor replaces it"
-        return f"it was not ready after {limit * control.HEARTBEAT_S:.0f} s; see whether its root answers"
+            return "the master's loop does not run; the supervisor replaces the master"
+        return f"the master was not ready after {limit * control.HEARTBEAT_S:.0f} s; see whether its root answers"
 
     def retire(self, successor: Generation) -> None:
         """Have the master accept no more, let its children finish, and end.

@@ -104,7 +104,7 @@ class Generations:
         for generation in self._generations:
             became_ready = self._read_from(generation)
             if generation.bad_message:
-                self._replace_stuck(generation, f"it sent what no master sends: {generation.bad_message}", now)
+                self._replace_stuck(generation, f"the master sent what no master sends: {generation.bad_message}", now)
             # A master that retires, or was told to end, may report ready too late: it must not take over any more.
             elif became_ready and not generation.retiring and not self.shutting_down:
                 self._take_over(generation)
@@ -130,7 +130,7 @@ class Generations:
             exit_word = generation.poll_exit()
             if exit_word is not None:
                 self._remove(generation)
-                self._handle_loss(generation, generation.complaint or f"it ended with {exit_word}", now)
+                self._handle_loss(generation, generation.complaint or f"the master ended with {exit_word}", now)
         for pid, wait_status, usage in orphans.reap(self._pids()):
             slot, served = self._orphan_tables.remove(pid)
             # A compromised child can write any number, so the number is capped.

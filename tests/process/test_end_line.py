@@ -9,6 +9,7 @@ import struct
 import pytest
 
 SIZE = 100
+SOME_BYTES = 200_000
 PIECE = b"GET /file length=40\n"
 RESET = struct.pack("ii", 1, 0)
 
@@ -105,3 +106,46 @@ def test_a_line_without_a_part_of_a_file_has_neither_offset_nor_size(serve, root
         ("GET", "200", "0", "100"),
         ("-", "400", "-", "-"),
     ]
+
+
+@pytest.fixture
+def patient(serve, root, tmp_path):
+    """A server whose ``/some`` is more than its client below takes in, and less than the kernel takes from a child."""
+    (root / "some").write_bytes(bytes(SOME_BYTES))
+    (tmp_path / "forkserver.toml").write_text("stall_s = 1.0\n")
+    return serve("--config", str(tmp_path / "forkserver.toml"))
+
+
+@pytest.mark.parametrize("half_close", [False, True], ids=["a client that may ask more", "a client that will not"])
+def test_an_answer_whose_last_part_the_peer_does_not_take_is_not_ok(patient, unread, half_close):
+    with unread(patient, b"GET /some\n", SOME_BYTES, half_close=half_close) as client:
+        assert patient.log(" end ") == [], "who is to take the answer is still there"
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    sent = str(SOME_BYTES)
+    assert told(patient, 1, "outcome", "sent", "promised") == [("peer-gone", sent, sent)]
+    assert " cause=peer-gone " in patient.wait_for(" receipt ")
+
+
+@pytest.mark.parametrize("half_close", [False, True], ids=["a client that may ask more", "a client that will not"])
+def test_an_answer_whose_last_part_the_peer_leaves_lying_is_too_slow(patient, unread, half_close):
+    with unread(patient, b"GET /some\n", SOME_BYTES, half_close=half_close):
+        assert told(patient, 1, "outcome", "sent") == [("peer-too-slow", str(SOME_BYTES))]
+        assert " cause=peer-too-slow " in patient.wait_for(" receipt ")
+
+
+def test_an_answer_that_is_taken_late_is_ok_once_it_is_taken_and_before_the_next_request(patient, unread):
+    with unread(patient, b"GET /some\n", SOME_BYTES) as client, client.makefile("rb") as file:
+        assert file.readline().startswith(b"FS1 200 ok ")
+        assert file.read(SOME_BYTES) == bytes(SOME_BYTES)
+        assert file.readline() == b"FS1 END ok\n"
+        assert told(patient, 1, "outcome") == [("ok",)]
+
+
+def test_a_drain_does_not_spoil_an_answer_that_is_taken_late(patient, unread):
+    with unread(patient, b"GET /some\n", SOME_BYTES) as client, client.makefile("rb") as file:
+        patient.process.terminate()
+        patient.wait_for(" drain ")
+        assert file.readline().startswith(b"FS1 200 ok ")
+        assert file.read(SOME_BYTES) == bytes(SOME_BYTES)
+        assert file.readline() == b"FS1 END ok\n"
+        assert told(patient, 1, "outcome") == [("ok",)]

@@ -276,7 +276,7 @@ def test_a_reload_fails_whose_master_is_ready_and_dies_at_once(masters):
     os.kill(candidate.pid, signal.SIGKILL)
     os.waitid(os.P_PID, candidate.pid, os.WEXITED | os.WNOWAIT)
     masters.generations.reap(0.0)
-    assert [str(answer) for answer in masters.answers] == ["it ended with SIGKILL"]
+    assert [str(answer) for answer in masters.answers] == ["the master ended with SIGKILL"]
     masters.turn()
     assert first.told() == [b"others 0"]
 
@@ -324,7 +324,7 @@ def test_a_candidate_that_talks_nonsense_fails_its_reload(masters):
     first = masters.first()
     masters.candidate(Settings(port=0)).say(b"report x y")
     masters.turn()
-    assert [str(answer) for answer in masters.answers] == ["it sent what no master sends: report x y"]
+    assert [str(answer) for answer in masters.answers] == ["the master sent what no master sends: report x y"]
     first.told()
     assert masters.generations.serving
 
@@ -367,7 +367,9 @@ def test_a_reload_fails_whose_master_is_never_ready(masters):
         beat(masters, 1)
     assert masters.answers == []
     beat(masters, 1)
-    assert [str(answer) for answer in masters.answers] == ["it was not ready after 30 s; see whether its root answers"]
+    assert [str(answer) for answer in masters.answers] == [
+        "the master was not ready after 30 s; see whether its root answers"
+    ]
     masters.see_killed(candidate)
     assert masters.generations.serving
     masters.next()

@@ -44,11 +44,10 @@ def read_to_the_end(client: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
-def test_what_was_sent_before_an_orderly_close_arrives_although_the_peer_reads_it_only_afterwards(serve, root):
+def test_what_was_sent_before_an_orderly_close_arrives_although_the_peer_reads_it_only_afterwards(serve, root, unread):
     (root / "some").write_bytes(ANSWER)
     server = serve()
-    with unread(server) as client:
-        server.wait_for(" end ")
+    with unread(server, b"GET /some\n", len(ANSWER), half_close=True) as client:
         server.process.terminate()
         server.wait_for(" drain ")
         server.process.send_signal(signal.SIGINT)  # the second signal: nobody waits for slow peers any more
@@ -56,42 +55,29 @@ def test_what_was_sent_before_an_orderly_close_arrives_although_the_peer_reads_i
         assert read_to_the_end(client).endswith(b"FS1 END ok\n")
 
 
-def test_the_child_of_an_answer_that_is_on_its_way_keeps_its_place_until_the_peer_has_taken_it(serve, root):
+def test_the_child_of_an_answer_that_is_on_its_way_keeps_its_place_until_the_peer_has_taken_it(serve, root, unread):
     (root / "some").write_bytes(ANSWER)
     server = serve("--max-children", "1")
-    with unread(server) as client:
-        server.wait_for(" end ")
-        with server.connect() as other:
-            other.sendall(b"PING\n")
-            other.settimeout(0.5)
-            with pytest.raises(TimeoutError):
-                other.recv(1)
-            other.settimeout(20)
-            assert read_to_the_end(client).endswith(b"FS1 END ok\n")
-            assert other.recv(1000).startswith(b"FS1 200 ok ")
+    with unread(server, b"GET /some\n", len(ANSWER), half_close=True) as client, server.connect() as other:
+        other.sendall(b"PING\n")
+        other.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            other.recv(1)
+        other.settimeout(20)
+        assert read_to_the_end(client).endswith(b"FS1 END ok\n")
+        assert other.recv(1000).startswith(b"FS1 200 ok ")
     server.quiet()
 
 
-def test_of_a_peer_that_does_not_take_an_answer_nothing_is_left_in_the_kernel(serve, root, tmp_path):
+def test_of_a_peer_that_does_not_take_an_answer_nothing_is_left_in_the_kernel(serve, root, tmp_path, unread):
     (root / "some").write_bytes(ANSWER)
     configuration = tmp_path / "forkserver.toml"
     configuration.write_text("stall_s = 0.5\n")
     server = serve("--config", str(configuration))
-    with unread(server) as client:
+    with unread(server, b"GET /some\n", len(ANSWER), half_close=True) as client:
         server.wait_for(" receipt ")
         with pytest.raises(ConnectionResetError):
             read_to_the_end(client)
-
-
-def unread(server) -> socket.socket:
-    """A client of ``GET /some`` that has said all it will say, and takes a part of the answer only."""
-    client = socket.socket()
-    client.settimeout(20)
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.connect((server.host, server.port))
-    client.sendall(b"GET /some\n")
-    client.shutdown(socket.SHUT_WR)
-    return client
 
 
 def test_a_connection_that_is_given_up_is_reset(pair):

@@ -73,5 +73,7 @@ def test_more_sockets_than_a_master_can_be_given_are_refused(bound):
 def test_an_address_in_use_is_told_with_the_remedy(bound):
     (each,) = bound(Settings(bind=("127.0.0.1:0",))).values()
     port = each.getsockname()[1]
-    with pytest.raises(OperatorError, match=f"port {port}: .*another process listens there; stop it"):
+    with pytest.raises(
+        OperatorError, match=f"port {port}: .*another process listens there, or this server .*; stop the process"
+    ):
         listener.bind(Settings(bind=(f"127.0.0.1:{port}",)))

@@ -118,7 +118,7 @@ def test_a_supervisor_imports_nothing_once_it_serves(serve, installation):
 def test_a_master_and_its_children_import_nothing_once_they_serve(serve, installation):
     server = serve("--bare", prefix=installation.prefix)
     installation.spoil(".")
-    with pytest.raises(OperatorError, match="it ended with exit-1"):
+    with pytest.raises(OperatorError, match="the master ended with exit-1"):
         reload(server)
     requests = b"GET /hello.txt digest=blake2b\nSTAT /\nLIST / recursive=1\nGET /none\nPING\nNO\n"
     answer = server.ask(requests)

@@ -26,7 +26,7 @@ from forkserver.client.remote.session import Session
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("systemd_host.sh")
 PATIENCE_S = 40.0
-PAUSE_S = 0.02
+PAUSE_S = 0.1
 PORT = 2057
 CONTENT = os.urandom(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest().encode()
@@ -198,11 +198,13 @@ def drop_in(host):
 @pytest.fixture
 def narrow(service):
     """The service, with sockets that hold little: a transfer whose peer does not read stays, even a small one."""
-    limits = Path("/proc/sys/net/ipv4/tcp_wmem")  # of the network that this thread is in
-    before = limits.read_text()
-    limits.write_text("4096 16384 65536")
+    network = Path("/proc/sys/net/ipv4")  # of the network that this thread is in
+    before = {limits: limits.read_text() for limits in (network / "tcp_wmem", network / "tcp_rmem")}
+    for limits in before:
+        limits.write_text("4096 16384 65536")
     yield service
-    limits.write_text(before)
+    for limits, text in before.items():
+        limits.write_text(text)
 
 
 class Held:
