@@ -111,7 +111,7 @@ class Generations:
 
     def send_messages(self) -> None:
         """Send the masters what is due; finish the reloads after which the old masters accept no more."""
-        confirmed = peertotals.send_totals(self._generations)
+        confirmed = peertotals.send_totals(self._generations, len(self._orphan_tables.pids))
         while confirmed and self._to_finish:
             self._to_finish.pop()(None)
 
@@ -196,7 +196,7 @@ class Generations:
         accepting = self._accepting
         if not accepting:
             return "starting a master"
-        children = sum(generation.children for generation in self._generations)
+        children = len(self._orphan_tables.pids) + sum(generation.children for generation in self._generations)
         served = self._served_before + sum(generation.served for generation in self._generations)
         return (
             f"serving {self.settings.root} on {self.addresses}, "

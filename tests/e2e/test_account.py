@@ -237,3 +237,23 @@ def test_where_nobody_keeps_the_tables_a_master_without_its_supervisor_tells_of_
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     server.stop()
+
+
+def test_orphans_count_against_max_children_until_they_end(serve, root, get, large, connect, manager):
+    (root / "large").write_bytes(large)
+    server = serve("--max-children", "2", "--max-per-peer", "2", prefix=manager.prefix)
+    transfer = get(server, b"GET /large")
+    os.kill(server.master_pid, signal.SIGKILL)
+    server.wait_for(" ready ", 2)
+    server.wait_until(lambda: " 1 of 2 children" in manager.hear(), "the orphan is counted")
+    connections = [connect(server) for _ in range(2)]
+    for connection in connections:
+        connection.sendall(b"PING\n")
+    assert connections[0].recv(1000).startswith(b"FS1 200 ok ")
+    connections[1].settimeout(0.5)
+    with pytest.raises(TimeoutError):  # it waits in the backlog
+        connections[1].recv(1000)
+    connections[1].settimeout(20)
+    transfer.close()
+    server.wait_for(" orphan ")
+    assert connections[1].recv(1000).startswith(b"FS1 200 ok ")
