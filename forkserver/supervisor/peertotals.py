@@ -23,7 +23,9 @@ def mark_changed(generations: Sequence[Generation], peers: Iterable[str]) -> Non
 def send_totals(generations: Sequence[Generation], orphans: int) -> bool:
     """Send the accepting master the counts of the others. A new master accepts only once it has all counts.
 
-    ``orphans`` is the number of children whose master is dead: they count as children, but for no peer. Return whether all counts are known. Then the retiring masters have accepted their last connection.
+    ``orphans`` is the number of children whose master is dead: they count as children, but for no peer.
+
+    Return whether all counts are known. Then the retiring masters have accepted their last connection.
     """
 
     def connections(peer: str) -> int:

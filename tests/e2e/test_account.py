@@ -239,7 +239,9 @@ def test_where_nobody_keeps_the_tables_a_master_without_its_supervisor_tells_of_
     server.stop()
 
 
-def test_orphans_count_against_max_children_until_they_end(serve, root, get, large, connect, manager):
+def test_orphans_count_against_max_children_until_they_end(  # noqa: PLR0913, PLR0917 - fixtures
+    serve, root, get, large, connect, manager
+):
     (root / "large").write_bytes(large)
     server = serve("--max-children", "2", "--max-per-peer", "2", prefix=manager.prefix)
     transfer = get(server, b"GET /large")

@@ -74,6 +74,6 @@ def test_an_address_in_use_is_told_with_the_remedy(bound):
     (each,) = bound(Settings(bind=("127.0.0.1:0",))).values()
     port = each.getsockname()[1]
     with pytest.raises(
-        OperatorError, match=f"port {port}: .*another process listens there, or this server .*; stop the process"
+        OperatorError, match=f"port {port}: .*another process listens there, or this server .*; choose another port"
     ):
         listener.bind(Settings(bind=(f"127.0.0.1:{port}",)))
