@@ -33,7 +33,7 @@ _USER_TIMEOUT_S = 60
 _KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT = 60, 10, 6
 
 _REMEDIES = {
-    errno.EADDRINUSE: "another process listens there, or this server at an address that includes it; choose another port",
+    errno.EADDRINUSE: "another process listens there, or this server at a wider address; choose another port",
     errno.EADDRNOTAVAIL: "this machine has no such address; see `ip address`",
     errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher port",
     errno.EAFNOSUPPORT: "this kernel does not speak that address family; choose an address of the other one",
