@@ -327,7 +327,7 @@ main()
     "run",
     [
         (100_000,),
-        (300_000, "--delete"),
+        (100_000, "--delete"),
         pytest.param((1_000_000,), marks=LONG),
         pytest.param((1_000_000, "--delete"), marks=LONG),
     ],
