@@ -52,22 +52,12 @@ def named_in(
             number += 1
             if name:
                 try:
-                    location = _location(name, options)
+                    location = parse_location(name, *options.servers)._replace(whole=options.paths is not False)
                     _claim(location, options, taken)
                     some.append(location)
                 except ValueError as error:
                     some.append(Unusable(name, f"{shown}, name {number}: ", str(error)))
         yield some
-
-
-def _location(name: bytes, options: Options) -> Location:
-    whole = options.paths is not False
-    plain = name
-    while plain.startswith(b"./"):  # as find(1) writes names
-        plain = plain[2:]
-    if plain is not name:
-        return parse_location(b"/" + plain.removeprefix(b"/"), *options.servers)._replace(shown=name, whole=whole)
-    return parse_location(name, *options.servers)._replace(whole=whole)
 
 
 def _claim(location: Location, options: Options, taken: Names) -> None:

@@ -32,10 +32,14 @@ class Suggester:
 
     def __init__(self) -> None:
         self._left_s = MOST_SECONDS
+        self._told_of_line_ends = False
 
     def suggest(self, location: Location) -> None:
         """Suggest the names in the directory of ``location`` that are close to its name, if there are any."""
         directory, _, asked = location.name.rstrip(b"/").rpartition(b"/")
+        if asked.endswith(b"\r") and not self._told_of_line_ends:
+            self._told_of_line_ends = True
+            complain("the name ends in a carriage return: a list from Windows can be made ours with tr -d '\\r'")
         if self._left_s <= 0 or not asked:
             return
         started = time.monotonic()

@@ -13,9 +13,21 @@ from forkserver.client.display import escape
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_RESUMING = ("--resume", "--continue")
-"""Options of other programs for what fsget does without an option."""
 _RESUMES_ITSELF = "fsget resumes by itself, the same command goes on where the last run ended"
+_OF_OTHER_PROGRAMS = {
+    "--resume": _RESUMES_ITSELF,
+    "--continue": _RESUMES_ITSELF,
+    "--continue-at": _RESUMES_ITSELF,
+    "-C": _RESUMES_ITSELF,
+    "-a": "-r fetches a directory with everything beneath",
+    "--archive": "-r fetches a directory with everything beneath",
+    "-O": "a file keeps its name by itself, and -o FILE gives it another",
+    "--output-document": "-o FILE gives the file another name",
+    "-P": "-d DIR says where to put files",
+    "--directory-prefix": "-d DIR says where to put files",
+    "--bwlimit": "--limit-rate RATE limits the bytes a second",
+}
+"""Options of curl, wget and rsync, and what to do instead."""
 _LETTERS_TOGETHER = 3
 """A dash and two letters are more likely two options than the name of a file."""
 _CLOSE = 0.75
@@ -44,8 +56,8 @@ def explain(error: click.ClickException, arguments: Sequence[str]) -> Iterator[s
 def _unknown_option(error: click.NoSuchOption, arguments: Sequence[str]) -> str:
     name = error.option_name
     what = f"{escape(name)}: there is no such option"
-    if name in _RESUMING:
-        return f"{what}; {_RESUMES_ITSELF}"
+    if name in _OF_OTHER_PROGRAMS:
+        return f"{what}; {_OF_OTHER_PROGRAMS[name]}"
     known = [option for parameter in error.ctx.command.params for option in parameter.opts] if error.ctx else []
     longer = [option for option in known if name.startswith("--") and option.startswith(name)]
     close = longer or (get_close_matches(name, known, cutoff=_CLOSE) if name.startswith("--") else [])

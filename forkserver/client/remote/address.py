@@ -95,13 +95,18 @@ def parse_server(text: str) -> Address:
 
 
 def parse_location(written: bytes, *default: Address) -> Location:
-    """Read a plain name, which lies on ``default`` and in which nothing is decoded, or ``fs://HOST[:PORT]/NAME``."""
+    """Read a plain name, which lies on ``default`` and in which nothing is decoded, or ``fs://HOST[:PORT]/NAME``.
+
+    A plain name may begin with ``./``, as names that find(1) writes.
+    """
     if not written:
         raise ValueError("a name is empty")
     url = _URL.match(written)
     if url is None:
-        name = written if written.startswith(b"/") else b"/" + written
-        return Location(default, _sendable(name), written)
+        plain = written
+        while plain.startswith(b"./"):
+            plain = plain[2:]
+        return Location(default, _sendable(b"/" + plain.removeprefix(b"/")), written)
     scheme, host, rest = url.groups()
     if scheme.lower() != b"fs":
         raise ValueError("only fs:// URLs are known")
