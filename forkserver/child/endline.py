@@ -22,13 +22,14 @@ _PARTIAL = "partial"
 
 
 class EndLine:
-    """The end lines of one connection: one line for each request, or one line for a connection without a request.
+    """The end lines of one connection: one line for each transfer, or one line for a connection without a request.
 
-    Consecutive parts of one file are one transfer and have one line, also where only their digests are asked for. The
-    line is written once it is certain that no further part follows, so its ``outcome`` tells what became of the file
-    and not of the last part. A line is also kept back while the peer has still to take its answer, so the line of the
-    last answer is not ``ok`` if the peer never takes that answer (``untaken``: such a line is kept back now).
-    ``listed_bytes`` is how much of a listing was sent.
+    Most requests are a transfer each. Consecutive requests for adjacent parts of one file are one transfer and share
+    one line, also where only their digests are asked for. The line is written once it is certain that no further part
+    follows, so its ``outcome`` tells what became of the file and not of the last part.
+
+    A line is also kept back while the peer has still to take its answer (``untaken``), so the line of the last answer
+    is not ``ok`` if the peer never takes that answer. ``listed_bytes`` is how much of a listing was sent.
 
     The slot of the child holds what has no line yet. If the child is killed, the process that reaps the child logs it.
     """
@@ -69,7 +70,7 @@ class EndLine:
         self._reset()
 
     def begin(self, request: Request) -> None:
-        """Begin the line of ``request``, or go on with the line of the transfer that ``request`` continues."""
+        """Continue the line of the transfer that ``request`` continues; else write the kept line, and begin one."""
         before = self._request
         if before and (request.verb, request.name, request.offset) == (before.verb, before.name, self._goes_on_at):
             self._request = request

@@ -27,8 +27,8 @@ _LINGER_S = 2.0
 _LINGER_BYTES = 65536
 _LEFT_BYTES = 4096
 """Most unacknowledged bytes with which a connection may be closed: a reply line, or the end of an answer."""
-_PACE_S = 0.1
-_PACE_POLL_S = 0.005
+_PAUSE_S = 0.1
+_FIRST_PAUSE_S = 0.005
 
 
 class PhaseChanged(Exception):
@@ -93,7 +93,8 @@ class PeerSocket:
     def receive(self, deadline: float, tolerated: int, size_bytes: int = RECEIVE_BYTES) -> bytes:
         """Return what the peer sent, at most ``size_bytes``; ``b""`` at end-of-file.
 
-        Raises PeerTooSlow at the deadline, PeerGone on a reset, PhaseChanged once the phase exceeds ``tolerated``.
+        Raises PeerTooSlow at the deadline, PeerGone where the connection is broken, PhaseChanged once the phase exceeds
+        ``tolerated``.
         """
         while True:
             try:
@@ -107,12 +108,16 @@ class PeerSocket:
                 return data
 
     def send(self, data: bytearray, pace: clock.Pace, tolerated: int) -> None:
-        """Send all of ``data``, and remove from ``data`` what was sent. Raises as ``receive`` does."""
+        """Send all of ``data``, and remove from ``data`` what was sent. Raises as ``send_part`` does."""
         while data:
             del data[: self.send_part(data, pace, tolerated)]
 
     def send_part(self, data: bytearray | memoryview, pace: clock.Pace, tolerated: int) -> int:
-        """Send as much of ``data`` as the kernel takes; return how many bytes. Raises as ``receive`` does."""
+        """Send as much of ``data`` as the kernel takes; return how many bytes.
+
+        Raises PeerTooSlow where the peer takes nothing until the deadline of ``pace``, PeerGone where the connection is
+        broken, PhaseChanged once the phase exceeds ``tolerated``.
+        """
         while True:
             try:
                 sent = self._socket.send(data, socket.MSG_MORE if self.hold else 0)
@@ -128,7 +133,7 @@ class PeerSocket:
     def send_file(self, file_fd: int, offset: int, size_bytes: int, pace: clock.Pace, tolerated: int) -> int:
         """Send up to ``size_bytes`` of a file; return how many, 0 at the end of the file.
 
-        Raises as ``receive`` does, and OSError where the file cannot be read.
+        Raises as ``send_part`` does, and OSError where the file cannot be read.
         """
         while True:
             try:
@@ -164,8 +169,8 @@ class PeerSocket:
         while self._unacknowledged():
             if clock.now() >= deadline:
                 raise PeerTooSlow
-            poll.poll(_PACE_POLL_S * 1000)
-        poll.poll(_PACE_S * 1000)
+            poll.poll(_FIRST_PAUSE_S * 1000)
+        poll.poll(_PAUSE_S * 1000)
 
     @property
     def untaken(self) -> bool:
@@ -225,9 +230,9 @@ class PeerSocket:
         """Wait while ``untaken``, until an event of ``poll``. The kernel has no event for this, so this polls."""
         before = self._unacknowledged()
         deadline = pace.deadline()
-        pause_s = _PACE_POLL_S
+        pause_s = _FIRST_PAUSE_S
         while before > _LEFT_BYTES and self._phase_signal.phase <= tolerated and not poll.poll(pause_s * 1000):
-            pause_s = min(2 * pause_s, _PACE_S)
+            pause_s = min(2 * pause_s, _PAUSE_S)
             # A connection that was reset keeps its count of unacknowledged bytes.
             if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise PeerGone

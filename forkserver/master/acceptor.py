@@ -23,7 +23,7 @@ _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EN
 class Acceptor:
     """Accept from non-blocking ``listeners``, which are in ``poll`` while connections are wanted.
 
-    Accept nothing before ``paused_until``, a moment of the loop's clock: descriptors ran out.
+    The caller must not call ``accept`` before ``paused_until``, a moment of the loop's clock: descriptors ran out.
     """
 
     def __init__(self, listeners: list[socket.socket], poll: select.poll, log: Log) -> None:
@@ -68,14 +68,18 @@ class Acceptor:
         return self._waiting is not None and not any(self._waiting.values())
 
     def accept(self, listener: socket.socket, now: float) -> Accepted | None:
-        """Return the next connection as socket, host and port; None: there is none, or no descriptor for it."""
+        """Return the next connection as socket, host and port, or None if nothing was accepted.
+
+        Nothing is accepted where no connection waits, the limit of ``limit_to_backlog`` is reached, or the connection
+        is gone. Without a free descriptor, one connection is closed instead, and ``paused_until`` is set.
+        """
         fd = listener.fileno()
         if self._waiting and not self._waiting[fd]:
             return None
         try:
             connection, address = listener.accept()
         except OSError as error:
-            # On EAGAIN, ECONNABORTED and the network errors of accept(2) only this connection is gone.
+            # EAGAIN: no connection waits. ECONNABORTED and the network errors of accept(2) concern one connection.
             if error.errno in _NO_DESCRIPTORS:
                 self._log.event("throttle", reason=f"accept failed: {error.strerror}", pause_s=f"{_PAUSE_S:.1f}")
                 self._shed(listener, now)

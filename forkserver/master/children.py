@@ -111,11 +111,6 @@ class Children:
         """Return the PIDs of the children that have announced that they are about to end."""
         return [child.pid for index in self._table.announced_ends() if (child := self._by_slot[index])]
 
-    @property
-    def full(self) -> bool:
-        """Whether the table has no row for one more child."""
-        return not self._free
-
     def open_connection(self, peer: str, now: float, name: str = "-") -> int:
         """Note an admitted connection of ``peer``, whose address in the log is ``name``. Return its number."""
         self._last_connection += 1

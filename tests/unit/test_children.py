@@ -125,15 +125,15 @@ def test_a_child_that_was_only_stopped_before_it_noted_its_connection_is_not_cou
 
 
 def test_places_are_as_many_as_the_capacity_and_come_back(children):
-    for pid in (100, 101, 102):
-        fork(children, pid)
-    assert children.full
+    taken = {fork(children, pid).slot_index for pid in (100, 101, 102)}
+    with pytest.raises(IndexError):
+        children.prepare(None)
     children.died(101)
-    assert not children.full
     children.spawn_failed(children.prepare(None))
-    assert not children.full
     fork(children, 103)
-    assert children.full
+    with pytest.raises(IndexError):
+        children.prepare(None)
+    assert taken == {0, 1, 2}
 
 
 def test_a_process_that_is_not_ours_is_not_a_child(children):

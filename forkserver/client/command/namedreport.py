@@ -61,11 +61,12 @@ class NamedReport:
     def rest(self, failure: Failure) -> Iterator[Event]:
         """Yield the events of the files that were not tried any more because of ``failure``.
 
-        A disk that takes nothing more fails the first of these files, and the others are left out.
+        A disk that takes nothing more, or a server that does not answer, fails the first of these files, and the others
+        are left out.
         """
+        ends_all = failure.exit_status in (Exit.LOCAL_DISK, Exit.UNREACHABLE)
         for number, name in enumerate(list(self._untold)):
-            left_out = number and failure.exit_status is Exit.LOCAL_DISK
-            yield LeftOut(name, failure) if left_out else Failed(name, failure)
+            yield LeftOut(name, failure) if number and ends_all else Failed(name, failure)
 
 
 def finish(report: Report, counts: Counts, *, dry: bool) -> None:
@@ -73,4 +74,4 @@ def finish(report: Report, counts: Counts, *, dry: bool) -> None:
     if dry and (counts.planned_files or counts.unchanged):
         report.concluded(plan_in_words(counts))
     if counts.left_out:
-        report.note(left_out_in_words(counts.left_out, counted(counts.left_out, "file")))
+        report.note(left_out_in_words(counted(counts.left_out, "file")))

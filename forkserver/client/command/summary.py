@@ -26,7 +26,7 @@ def tree_in_words(counts: Counts, seconds: float) -> str:
     if counts.failed:
         parts.append(f"{count(counts.failed)} failed")
     if counts.left_out:
-        parts.append(left_out_in_words(counts.left_out, count(counts.left_out)))
+        parts.append(left_out_in_words(count(counts.left_out)))
     if counts.served:
         parts.append(f"served by {processes(counts.served, most=_MOST_PIDS)}")
     if counts.deleted:
@@ -49,6 +49,6 @@ def plan_in_words(counts: Counts, failed: int = 0) -> str:
     return ", ".join(parts)
 
 
-def left_out_in_words(files: int, shown: str) -> str:
-    """Return that ``files`` files, as a number ``shown`` with or without its noun, were not tried."""
-    return f"{shown} not fetched, because nothing can be written where {'it belongs' if files == 1 else 'they belong'}"
+def left_out_in_words(shown: str) -> str:
+    """Return that files, whose number ``shown`` tells, were not tried because others had failed."""
+    return f"{shown} not tried, for the same reason"

@@ -52,7 +52,10 @@ class Wanted(NamedTuple):
 def fetch_tree(
     sessions: Sessions, wanted: Wanted, directory: bytes, on_event: OnEvent, options: TreeOptions = DEFAULT_OPTIONS
 ) -> None:
-    """Fetch what is ``wanted`` into ``directory``. Raises Failure after everything that can be fetched was fetched."""
+    """Fetch what is ``wanted`` into ``directory``. An event tells of each file that failed.
+
+    Raises Failure if a listing failed, or once nothing more can be fetched.
+    """
     state = TreeState(directory, on_event, options)
     tree = Tree(state, sessions, options.names)
     if options.dry:
@@ -113,9 +116,10 @@ def is_there(session: Session, name: bytes) -> bool:
 
 
 def _items(wanted: Wanted, session: Session, takes_contents: Callable[[bytes], bool]) -> Iterator[Item | None]:
-    """Yield the items of what is ``wanted``, as ``choose`` does.
+    """Yield the items of what is ``wanted``, and None where a listing begins anew. Raises Failure.
 
-    Small files come with the listing where all files are wanted and ``takes_contents`` is true of their local path.
+    Small files come with the listing if all files are wanted and ``takes_contents(directory)`` is true of the top local
+    directory.
     """
     name = wanted.name.rstrip(b"/") or b"/"
     if wanted.may_be_pattern and not is_there(session, name):

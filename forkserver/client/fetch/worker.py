@@ -47,7 +47,7 @@ _MOST_TRIES = 3
 
 
 class _Asked(NamedTuple):
-    """A request on its way: for a file, or for its digest alone. ``tries`` counts the earlier requests for the file."""
+    """A request on its way: for a file, or for its digest alone. ``tries``: how often it has changed meanwhile."""
 
     item: Item
     digest_only: bool = False
@@ -76,15 +76,15 @@ class Worker:
             if self._is_here(item):
                 continue
             if item.data.size is not None and item.data.size > PIECE_BYTES:
-                self._answer(leave=0)
+                self._take_answers(leave=0)
                 self._handle_alone(item)
             elif self._state.wishes.by_content and self._server_gives_digests and self._has_right_size(item):
                 self._request(_Asked(item, digest_only=True))
             else:
-                self._want(item)
+                self._request_content(item)
             if len(self._requested) >= WINDOW:
-                self._answer(leave=WINDOW // 2)
-        self._answer(leave=0)
+                self._take_answers(leave=WINDOW // 2)
+        self._take_answers(leave=0)
 
     def _is_here(self, item: Item) -> bool:
         directory = item.path.rpartition(b"/")[0]
@@ -102,7 +102,7 @@ class Worker:
         self._state.emit(Fetched(item.name, item.path, receipt))
         return True
 
-    def _has_place(self, item: Item) -> bool:
+    def _can_write(self, item: Item) -> bool:
         """Return whether the directory of ``item`` can be written into. If not, tell that ``item`` failed."""
         directory = item.path.rpartition(b"/")[0]
         failure = self._state.closed.get(directory)
@@ -122,10 +122,10 @@ class Worker:
     def _has_right_size(self, item: Item) -> bool:
         return item.path.rpartition(b"/")[0] not in self._state.made and has_right_size(self._place, item)
 
-    def _want(self, item: Item) -> None:
+    def _request_content(self, item: Item) -> None:
         if self._state.dry:
             self._state.emit(WouldFetch(item.name, item.path, item.data.size or 0))
-        elif self._has_place(item):
+        elif self._can_write(item):
             self._request(_Asked(item))
 
     def _request(self, asked: _Asked) -> None:
@@ -133,7 +133,7 @@ class Worker:
         self._session.request(Request(verb, asked.item.name, length=PIECE_BYTES, digest=DIGEST))
         self._requested.append(asked)
 
-    def _answer(self, *, leave: int) -> None:
+    def _take_answers(self, *, leave: int) -> None:
         """Take answers, until no more than ``leave`` are due."""
         while len(self._requested) > leave:
             asked = self._requested[0]
@@ -156,14 +156,14 @@ class Worker:
                 self._state.emit(Fetched(item.name, item.path, receipt))
 
     def _compare(self, item: Item, reply: Reply, started: float) -> None:
-        """Take the digest of a small file. Want the file where the file here has another digest. Raises Failure."""
+        """Emit ``Fetched`` if the local file has the digest in ``reply``, else request the content. Raises Failure."""
         receipt = None
         if reply.status is Status.BAD_REQUEST:
             self._server_gives_digests = False
         elif reply.status is not Status.CHANGED:
             receipt = self._compared(item, reply, started)
         if receipt is None:
-            self._want(item)
+            self._request_content(item)
         else:
             self._state.emit(Fetched(item.name, item.path, receipt))
 
@@ -204,7 +204,7 @@ class Worker:
         self._requested.clear()
         self._session.abandon()
         for asked in requested:
-            if asked.digest_only or self._has_place(asked.item):
+            if asked.digest_only or self._can_write(asked.item):
                 self._request(asked)
 
     def _is_due(self, asked: _Asked) -> bool:
@@ -243,7 +243,7 @@ class Worker:
         if self._state.dry:
             self._plan_alone(item)
         # A file that is unchanged needs no directory that can be written into.
-        elif self._has_right_size(item) or self._has_place(item):
+        elif self._has_right_size(item) or self._can_write(item):
             self._fetch_alone(item)
 
     def _fetch_alone(self, item: Item) -> None:

@@ -1,4 +1,4 @@
-"""Which local names are taken already, by this run. Runs at the user's."""
+"""Which local names are taken already, by this run. Runs in the client."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ class Names:
         self._unlisted = HashTable()
 
     def claim(self, path: bytes, owner: object, *, is_directory: bool) -> bool:
-        """Take ``path`` for ``owner``. Gives whether it is free, or was taken for the same."""
+        """Take ``path`` for ``owner``, any hashable value; a directory may have several owners.
+
+        Return False where another owner has ``path``, or a directory where a file is to be, or the other way round.
+        """
         mine = hash(path) if is_directory else hash(owner)
         return self._taken.setdefault(self._key(path), mine) == mine
 
     def leave_alone(self, path: bytes) -> None:
-        """What is beneath this directory is not known: it counts as taken."""
+        """Note that the directory ``path`` was not listed: ``in`` is then true of every path beneath ``path``."""
         self._unlisted.setdefault(self._key(path), 1)
 
     @property
@@ -55,7 +58,7 @@ def folds_case(directory_fd: int) -> bool:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory_fd))
         os.stat(name.upper(), dir_fd=directory_fd, follow_symlinks=False)
     except OSError:
-        return False  # where nothing can be made at all, whatever is to be will tell
+        return False  # case matters; or no file could be made, and the first write will tell why
     finally:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=directory_fd)

@@ -1,11 +1,12 @@
-"""The beginning of a file, kept from one run to the next, with what proves that it is right. Runs at the user's.
+"""The part of an unfinished long file that one run keeps for the next, and the list that verifies its pieces.
 
-A file longer than one piece is fetched piece by piece, each verified by a digest of its own as it comes. Until all are
-there it lies beside its place as ``.fsget-NAME.part``; ``.fsget-NAME.sums`` says of which version of which file it is,
-and has a line for each piece that was verified. What the next run finds is hashed again and compared with these lines:
-a line is written after its piece, but a power failure keeps no order.
+Runs in the client. A file longer than one piece is fetched piece by piece, each verified by a digest of its own as it
+comes. Until all pieces are there, the file lies beside its place as ``.fsget-NAME.part``. The list,
+``.fsget-NAME.sums``, says of which version of which file the part is, and has a line for each verified piece. The next
+run hashes the pieces again and compares them with these lines: a line is written after its piece, but a power failure
+keeps no order.
 
-The list also has how much of the beginning of a piece was written, while the rest was still to come. Nothing vouches
+The list also notes how much of the beginning of a piece was written, while the rest was still to come. Nothing vouches
 for such a beginning: the next run asks the server for its digest. So a run that is killed loses less than
 ``STEP_BYTES`` of each piece on its way, of which every connection has one.
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PIECE_BYTES = 1 << 22
-"""An interruption costs half of it, on the average; a request for each costs the server little beside sending it."""
+"""A lost connection costs half a piece on average. A request for a piece costs little compared with sending it."""
 STEP_BYTES = 1 << 19
 """How much of a piece is written between two notes of that. The notes take less than a hundredth of the time."""
 PREFIX = b".fsget-"
@@ -68,10 +69,10 @@ class BeingFetched(Exception):
 class Partial:
     """The part of ``name``, in the directory ``directory_fd``, that is here of ``version``; a context manager.
 
-    Entering opens or creates it. What it holds of a version of another size is thrown away, and ``discarded`` is true.
-    Pieces of another version of the same size, be it another server's or one of another etag, are only in doubt.
-    Leaving keeps it, unless ``remove`` was called or it holds nothing. Methods raise OSError; entering also
-    BeingFetched.
+    Entering opens or creates the part. Entering discards a part of another size, with another mtime for the same etag
+    and server, or without a valid header; then ``discarded`` is true. Pieces of another version of the same size, be it
+    another server's or one of another etag, are only in doubt. Leaving keeps the part, unless ``remove`` was called or
+    the part holds nothing. Methods raise OSError; entering also BeingFetched.
     """
 
     def __init__(self, directory_fd: int, name: bytes, version: Version) -> None:
@@ -107,12 +108,12 @@ class Partial:
 
     @property
     def kept_bytes(self) -> int:
-        """How much is worth keeping: pieces, and what is written of others."""
+        """The number of bytes worth keeping: of pieces, and of beginnings of pieces."""
         return self.verified_bytes + sum(self._begun.values())
 
     @property
     def beginning_bytes(self) -> int:
-        """How much is here without a gap."""
+        """The number of bytes from the beginning of the file to the first gap."""
         return next((offset for offset, _ in self.missing()), self.version.size)
 
     def missing(self) -> Iterator[tuple[int, int]]:
@@ -143,23 +144,23 @@ class Partial:
             os.write(self._sums_fd, b"begun %d %d\n" % (index, here))
 
     def note(self, offset: int, digest: str, version: Version) -> None:
-        """The piece at ``offset`` is in the file, and is that of ``version``."""
+        """Record in the list that the piece at ``offset`` is verified and of ``version``."""
         index = offset // PIECE_BYTES
         self._add(index, Piece(digest, version.origin))
         os.write(self._sums_fd, f"{index} {digest} {version.etag} {version.server}\n".encode())
 
     def forget(self, offset: int) -> None:
-        """The piece at ``offset`` is not the right one."""
+        """Drop the piece at ``offset`` for this run; its line stays in the list."""
         if self._pieces.pop(offset // PIECE_BYTES, None):
             self.verified_bytes -= self._length(offset // PIECE_BYTES)
 
     def adopt(self, version: Version) -> None:
-        """From now on it is to become ``version``."""
+        """Set the version that the part is to become, and write its header to the list."""
         self.version = version
         os.write(self._sums_fd, _header(version))
 
     def remove(self) -> None:
-        """Keep nothing. Before the lock is given up, which is at leaving."""
+        """Delete the part and the list. Call this before leaving, while the lock is held."""
         self._pieces.clear()
         self._begun.clear()
         self.verified_bytes = 0
@@ -168,11 +169,11 @@ class Partial:
                 os.unlink(path, dir_fd=self._directory_fd)
 
     def cut(self) -> None:
-        """Whatever lies behind the last piece is nobody's."""
+        """Truncate the part to the size of the version."""
         os.ftruncate(self.fd, self.version.size)
 
     def complete(self, name: bytes) -> None:
-        """All pieces are here: let the file take its name."""
+        """Delete the list and give the part the name ``name``, once all pieces are here."""
         # The list first: another run may begin anew as soon as the name is free, and makes its own.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._sums_path, dir_fd=self._directory_fd)
@@ -180,7 +181,10 @@ class Partial:
         self._completed = True
 
     def _open_locked(self) -> bool:
-        """Whether what was opened and locked still has the name: who held the lock may have completed it meanwhile."""
+        """Open and lock the part. Return whether the locked file still has the name: another run may have completed it.
+
+        Raises BeingFetched where another process has the lock.
+        """
         fd = os.open(self.path, _FLAGS, 0o600, dir_fd=self._directory_fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -196,7 +200,7 @@ class Partial:
         return self.fd >= 0
 
     def _load(self) -> None:
-        """Read what another run has left. The file is believed as far as its pieces have the digests noted."""
+        """Read the list of an earlier run, and take the pieces of the part that have the digests in the list."""
         with open(os.dup(self._sums_fd), "rb") as file:
             lines = file.read(_MAX_SUMS_BYTES).decode("utf-8", "replace").split("\n")
         # The last line has no line feed where its writer was killed in it. Of several headers the last holds.
@@ -214,7 +218,7 @@ class Partial:
             self._begin_anew()
 
     def _may_go_on(self, before: Version) -> bool:
-        # Of one origin there is one version: a server that gives its etag another time is not to be believed.
+        # One etag of one server stands for one version. Do not trust a server that reports another mtime for the etag.
         return before == self.version or (before.size == self.version.size and before.origin != self.version.origin)
 
     def _begin_anew(self) -> None:
@@ -246,7 +250,7 @@ class Partial:
 
 
 def find(directory_fd: int, name: bytes) -> Version | None:
-    """Which version of ``name`` an earlier run has left a part of; None: of none. Raises OSError."""
+    """Return the version in the first header of the list of ``name``; None: no valid one. Raises OSError."""
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO would wait for its writer
         fd = os.open(names_beside(name)[1], flags, dir_fd=directory_fd)
@@ -259,7 +263,10 @@ def find(directory_fd: int, name: bytes) -> Version | None:
 
 
 def temporary_name() -> bytes:
-    """A name that nobody else has: to ask for chance for each of thousands of files takes longer than to write it."""
+    """Return a name that nobody else has.
+
+    Only the process draws random bytes, for a draw for each of thousands of files would take longer than its content.
+    """
     return _OWN % next(_numbers)
 
 
@@ -294,7 +301,7 @@ def discard(directory_fd: int, name: bytes) -> None:
 
 
 def names_beside(name: bytes) -> tuple[bytes, bytes]:
-    """What the part of ``name`` is called, and what its list of digests."""
+    """Return the names of the part of ``name`` and of its list of digests."""
     stem = PREFIX + name
     if len(stem) > _MAX_NAME_BYTES - len(PART):
         stem = PREFIX + hashlib.sha256(name).hexdigest().encode("ascii")
@@ -314,11 +321,11 @@ def _parse_header(line: str) -> Version | None:
 
 
 def _parse_lines(lines: list[str]) -> dict[int, Piece]:
-    """The pieces by their numbers; of several lines for one the last holds."""
+    """Return the pieces by their numbers; of several lines for one piece the last holds."""
     return {int(found[1]): Piece(found[2], (found[3], found[4])) for line in lines if (found := _LINE.fullmatch(line))}
 
 
 def _parse_begun(lines: list[str]) -> dict[int, int]:
-    """How many bytes of a piece were written, by its number, as far as a run can have noted it."""
+    """Return the length of each noted beginning of a piece, by the number of the piece."""
     begun = ((int(found[1]), int(found[2])) for line in lines if (found := _BEGUN.fullmatch(line)))
     return {index: length for index, length in begun if 0 < length < PIECE_BYTES}

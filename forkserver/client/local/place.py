@@ -1,4 +1,4 @@
-"""The local directories that a tree is fetched into. Runs at the user's.
+"""The local directories that a tree is fetched into. Runs in the client.
 
 A path beneath the target directory is walked component by component, each relative to the directory before it and
 never through a symbolic link: nothing that a server names, and nothing that lies there already, leads out of it.
@@ -37,11 +37,12 @@ def open_place(root: bytes, made: set[bytes] | None = None) -> Place:
 
 
 class Place:
-    """Directories beneath ``root``, which exists, links and all; a context manager. One thread's, with one way open.
+    """Opens directories beneath ``root``; a context manager. For one thread; one path is open at a time.
 
-    ``made`` gets the paths of the directories that it makes, some thousands at most: nothing was in them.
-    Methods raise OSError: NotADirectoryError where something else, a symbolic link for one, stands in the way. Its
-    ``filename`` is the path beneath ``root`` of the directory that cannot be entered, made, or written to.
+    ``root`` must exist, and may be reached through symbolic links. ``made`` receives the paths of the directories that
+    are made, at most 100,000; they were empty when made. Methods raise OSError: NotADirectoryError where something
+    else, a symbolic link for one, is on the path. ``filename`` of each such error is the path, beneath ``root``, of the
+    directory that cannot be entered, made, or written to.
     """
 
     def __init__(self, root: bytes, made: set[bytes] | None = None) -> None:
@@ -60,14 +61,15 @@ class Place:
         self.close()
 
     def close(self) -> None:
-        """Give all descriptors back."""
+        """Close all descriptors."""
         self._leave(0)
         os.close(self._fds.pop())
 
     def directory(self, path: bytes, *, create: bool = True) -> int:
-        """A descriptor of the directory ``path``, made where it is missing; valid until the next call.
+        """Return a descriptor of the directory ``path``, valid until the next call of a method. Make what is missing.
 
-        ``path`` has no slash before or after it; empty, it is the root.
+        ``path`` has no slash before or after it; empty, it is the root. Without ``create``, raises FileNotFoundError
+        where ``path`` is missing. After an error the deepest directory that was entered stays open.
         """
         if path == self._path:
             return self._fds[-1]
@@ -139,7 +141,7 @@ class Place:
             self._made.add(b"/".join([*self._way, component]))
 
     def _not_writable(self, number: int) -> OSError:
-        """Return the error of the directory that is open last. A file system that is read-only is told by its top."""
+        """Return the error of the directory that is open last. Of a read-only file system, name the topmost one."""
         depth = len(self._way)
         if number == errno.EROFS:
             read_only = (depth for depth, fd in enumerate(self._fds) if os.fstatvfs(fd).f_flag & os.ST_RDONLY)

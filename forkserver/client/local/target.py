@@ -56,11 +56,13 @@ class Durable(enum.IntEnum):
 
 
 class LocalFile:
-    """A file that takes its name only when it is complete: until then it is another one beside its place.
+    """A file that takes its name only when it is complete. Until then its bytes are in another file beside the place.
 
-    A context manager: entering checks the place before the server is troubled; leaving removes what is not finished,
-    but for the verified pieces of a long file. ``path`` is what the user reads; the file is ``name`` in
-    ``directory_fd``. ``remedy`` is what to do if the place is that of a directory.
+    A context manager. Entering raises Failure if no file may replace what is at ``path``. Leaving removes an unfinished
+    file; of a long file, the verified pieces and the noted beginnings of pieces stay for the next run.
+
+    ``directory_fd`` is the directory of ``path``, and the file gets the last component of ``path``. Messages show
+    ``path``; ``remedy`` is added where ``path`` is a directory. ``durable`` is what must be on the disk at the end.
     """
 
     def __init__(self, directory_fd: int, path: bytes, *, remedy: str = "", durable: Durable = Durable.DIR) -> None:
@@ -109,18 +111,21 @@ class LocalFile:
 
     @property
     def here(self) -> int:
-        """Those that an earlier run has left among them."""
+        """The number of verified bytes in the file, including those of an earlier run."""
         if self._partial is not None:
             return self._partial.verified_bytes
         return self._size if self._digest else 0
 
     @property
     def kept(self) -> int:
-        """How many bytes the next run will find, if this one ends now."""
+        """The number of bytes that the next run will find if this run ends now."""
         return self._partial.kept_bytes if self._partial is not None else 0
 
     def begin(self, version: Version) -> Iterable[tuple[int, int]]:
-        """Create what takes the bytes, or find the part that is here."""
+        """Create the file that takes the bytes, or open the part of an earlier run.
+
+        Return offset and length of each piece that is to be fetched. Raises Failure.
+        """
         self._size = version.size
         with _Complaints(self, version.size):
             if self._size > PIECE_BYTES:
@@ -149,7 +154,7 @@ class LocalFile:
         return [(0, self._size)]
 
     def _secure_space(self, size: int) -> None:
-        """So that a full disk shows before anything is transferred."""
+        """Raise OSError where the disk has no room for ``size`` bytes: it must show before anything is transferred."""
         disk = os.fstatvfs(self._fd)
         free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
         if disk.f_blocks and size > free:  # without blocks: a file system that does not tell
@@ -157,10 +162,10 @@ class LocalFile:
         self._reserve()
 
     def _reserve(self) -> None:
-        """Reserve the next part of the file.
+        """Reserve the next 64 MiB of the file, and not all of the file.
 
-        In parts, for where a file system cannot, the C library writes into every block instead: on the word of a server
-        that may lie, and without heed for a Ctrl-C.
+        Where a file system cannot reserve space, the C library writes into every block. A Ctrl-C would not end that,
+        and the size is the word of a server that may lie.
         """
         length = min(_RESERVE_BYTES, self._size - self._reserved)
         try:
@@ -173,7 +178,7 @@ class LocalFile:
         self._reserved += length
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Put them where they belong."""
+        """Write ``data`` at ``offset`` of the file. Raises Failure."""
         with self._complaints:
             if offset + len(data) > self._reserved:
                 with self._lock:
@@ -187,34 +192,34 @@ class LocalFile:
                 self._partial.written(begin, offset - begin)
 
     def verified(self, offset: int, length: int, digest: str, version: Version) -> None:  # noqa: ARG002 - others want it
-        """Note it."""
+        """Note that the piece at ``offset`` has the SHA-256 ``digest`` and is of ``version``. Raises Failure."""
         self._digest = digest
         if self._partial is not None:
             with self._complaints, self._lock:
                 self._partial.note(offset, digest, version)
 
     def begun(self) -> Iterable[tuple[int, int, str]]:
-        """Of a file of one piece nothing was left."""
+        """Return the beginnings of pieces that are here; none for a file of one piece. Raises Failure."""
         with self._complaints:
             return list(self._partial.begun()) if self._partial is not None else ()
 
     def joined(self, offset: int, length: int) -> str:
-        """Read it again."""
+        """Read the bytes at ``offset`` again, and return their SHA-256 in hexadecimal digits. Raises Failure."""
         with self._complaints:
             return sha256(os.pread(self._fd, length, offset)).hexdigest()
 
     def vouch_by(self, version: Version) -> None:
-        """Note it."""
+        """Note ``version`` as the one that the file is to become. Raises Failure."""
         if self._partial is not None and self._partial.version != version:
             with self._complaints:
                 self._partial.adopt(version)
 
     def doubtful(self) -> Iterable[tuple[int, int, str]]:
-        """A file of one piece is of one version."""
+        """Return the pieces that the version does not vouch for; none for a file of one piece."""
         return list(self._partial.doubtful()) if self._partial is not None else ()
 
     def forget(self, offset: int) -> None:
-        """It is fetched again."""
+        """Drop the piece at ``offset``: the version has other bytes there."""
         if self._partial is not None:
             self._partial.forget(offset)
 
@@ -233,7 +238,10 @@ class LocalFile:
             sync_name(self._directory_fd, self._durable)
 
     def digest(self) -> str | None:
-        """Of one that has several pieces, and of one that was here before, it is read again."""
+        """Return the SHA-256 of the file in hexadecimal digits, None if no piece was verified. Raises Failure.
+
+        A file of several pieces, or of an earlier run, is read again.
+        """
         with self._complaints:
             if self._partial is not None:
                 os.lseek(self._fd, 0, os.SEEK_SET)
@@ -245,12 +253,12 @@ class LocalFile:
         return self._digest
 
     def reject(self) -> None:
-        """Leave nothing of it."""
+        """Remove the part of a long file. An unfinished short file goes at leaving; an older complete file stays."""
         if self._partial is not None:
             self._partial.remove()
 
     def explain(self, error: OSError, needed_bytes: int) -> Failure:
-        """The failure that ``error`` is. What fills a full disk is removed."""
+        """Return the Failure for ``error``. On a full disk, remove the part, and name ``needed_bytes`` unless 0."""
         reason = reason_of(error)
         if error.errno in _FULL:
             if self._partial is not None:
@@ -299,15 +307,15 @@ def directory_of(path: bytes) -> Iterator[int]:
 
 
 def check_name(path: bytes) -> None:
-    """Raise Failure where the last component of ``path`` is of those kept for what is not complete."""
+    """Raise Failure where the last component of ``path`` is a name that fsget keeps for unfinished files."""
     if os.path.basename(path).startswith(partial.PREFIX):
         raise local_failure(path, RESERVED)
 
 
 def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTORY) -> None:
-    """Raise Failure where no file may take the place of what is at ``path``, in the directory ``directory_fd``.
+    """Raise Failure where no file may replace the last component of ``path`` in the directory ``directory_fd``.
 
-    ``in_directory`` is what to say if that is a directory.
+    ``in_directory`` is the reason to give where a directory is there.
     """
     name = os.path.basename(path)
     if name in (b"", b".", b".."):
@@ -328,7 +336,7 @@ def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTOR
 
 
 def _leads_to_a_device(directory_fd: int, name: bytes) -> bool:
-    """Or into /dev or /proc: such links are the system's, as /dev/stderr is, wherever they lead just now."""
+    """Return whether a link leads to a device, or into /dev or /proc, where links are the system's, as /dev/stderr."""
     try:
         if os.readlink(name, dir_fd=directory_fd).startswith((b"/dev/", b"/proc/")):
             return True
@@ -339,13 +347,13 @@ def _leads_to_a_device(directory_fd: int, name: bytes) -> bool:
 
 
 def sync_content(fd: int, durable: Durable) -> None:
-    """To be called before the file ``fd`` is given its name. Raises OSError."""
+    """Sync the content of the file ``fd``, before the file is given its name. Raises OSError."""
     if durable >= Durable.FILE:
         os.fsync(fd)
 
 
 def sync_name(directory_fd: int, durable: Durable) -> None:
-    """To be called after it was given its name in ``directory_fd``. Raises OSError."""
+    """Sync the directory ``directory_fd``, after a file was given its name in it. Raises OSError."""
     if durable >= Durable.DIR:
         with _tolerating(errno.EINVAL):  # A file system that cannot sync directories.
             os.fsync(directory_fd)
@@ -366,7 +374,7 @@ def reason_of(error: OSError) -> str:
 
 
 def local_failure(path: bytes, reason: str, error: OSError | None = None) -> Failure:
-    """The local file ``path`` cannot be written, or may not be; ``error`` is why, where it has one."""
+    """Return the Failure of the local file ``path``. ``error`` decides its reach; without an error, the file alone."""
     failure = Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, f"local file {escape(path)}: {reason}")
     if error is not None:
         failure.reach = _reach_of(error)

@@ -63,7 +63,7 @@ class Transport:
         self._counted_bytes = 0
         self._socket: socket.socket | None = connect(address, timeout_s)
         if rate_limit is not None:
-            # The server must notice soon: it gives up a peer that takes much at once, then nothing for long.
+            # Keep the receive buffer small, so that bytes are taken steadily: the server drops a peer that pauses.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * rate_limit.block_bytes)
 
     @property
@@ -123,7 +123,10 @@ class Transport:
         return reply
 
     def receive(self) -> Reply | Entry | Trailer | memoryview:
-        """Return the next event of the answer. A ``memoryview`` is valid until the next call."""
+        """Return the next message of the answer: a reply, an entry, a trailer, or content. Raises Failure.
+
+        Content is a ``memoryview``, valid until the next call.
+        """
         try:
             return self._next_event()
         except ProtocolError as error:
@@ -144,7 +147,7 @@ class Transport:
         return self._stream.next_entries()
 
     def violation(self, error: ProtocolError) -> Failure:
-        """Close the connection, and return the failure of a server that breaks the protocol or has another."""
+        """Close the connection; return the Failure for a server that breaks the protocol or speaks another protocol."""
         self.close()
         if self._speaks:
             return violation(error, self.served)
@@ -196,7 +199,10 @@ class Transport:
             self._counted_from, self._counted_bytes = now, 0
 
     def _end_of_file(self) -> Reply | Entry | Trailer | memoryview:
-        """Return what the stream still holds: a reply without its end, or the early trailer of a content."""
+        """Close the connection, and return the held-back content or the early trailer.
+
+        Raises NoAnswer before the first byte, else Failure, or ProtocolError where no reply came before.
+        """
         self.close()
         if not self.heard:
             raise NoAnswer

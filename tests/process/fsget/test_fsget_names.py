@@ -94,6 +94,10 @@ def test_of_names_that_come_together_each_is_told_where_nothing_can_be_fetched(f
     result = fsget("-s", "127.0.0.1:1", "--retries", "0", "-i", "-", "--json", stdin=None, input=b"a\nb\n")
     assert result.status == 5
     assert [(each["name"], each["status"]) for each in result.objects] == [("a", "unreachable"), ("b", "unreachable")]
+    told = "fsget: a: 127.0.0.1:1 refused the connection: nothing listens there\n"
+    assert result.err == told
+    result = fsget("-s", "127.0.0.1:1", "--retries", "0", "-i", "-", stdin=None, input=b"a\nb\n")
+    assert (result.status, result.err) == (5, told + "fsget: 1 file not tried, for the same reason\n")
     assert files(place) == []
 
 

@@ -92,7 +92,7 @@ def test_a_file_system_that_is_read_only_is_told_once(get, server, read_only):
     assert result.err == (
         f"fsget: tree: local directory {read_only}: the file system is read-only; what belongs there is left out\n"
     )
-    assert "900 not fetched" in result.out
+    assert "900 not tried" in result.out
     assert not server.log(" request=GET ")
 
 
@@ -122,7 +122,7 @@ def test_the_last_line_counts_what_was_left_out(get, closed):
     closed("tree/one", "tree/two")
     result = get("-r", "tree")
     assert len(result.err.splitlines()) == 2
-    assert "0 files, 0 bytes, 2 failed, 900 not fetched, because nothing can be written where they belong" in result.out
+    assert "0 files, 0 bytes, 2 failed, 900 not tried, for the same reason" in result.out
 
 
 def test_what_is_unchanged_needs_no_directory_that_can_be_written_into(get, closed):
@@ -152,7 +152,7 @@ def test_a_directory_that_cannot_be_entered_is_told_once(get, closed):
     assert result.err == (
         "fsget: /tree/two: local directory tree/two: permission denied; what belongs there is left out\n"
     )
-    assert "600 not fetched" in result.out
+    assert "600 not tried" in result.out
 
 
 def test_a_file_in_the_way_of_a_directory_is_told_once(get, place):
@@ -181,7 +181,7 @@ def test_a_directory_that_refuses_files_only_when_they_are_made_is_told_once(get
     assert result.status == 7
     assert len(result.err.splitlines()) == 1
     assert "permission denied; what belongs there is left out" in result.err
-    assert "0 files, 0 bytes, 1 failed, 300 not fetched" in result.out
+    assert "0 files, 0 bytes, 1 failed, 300 not tried" in result.out
     assert len(server.log(" request=GET ")) < FILES
     (place / "one").chmod(0o755)
     assert os.listdir(place / "one") == []
@@ -205,9 +205,7 @@ def test_a_list_tells_a_directory_once_and_the_names_to_programs(get, closed):
     assert len(result.objects) == 2 * FILES
     assert sum(each["status"] == "local-disk" for each in result.objects) == FILES
     again = get("-i", "-", stdin=None, input=names)
-    assert again.err.splitlines()[1:] == [
-        "fsget: 300 files not fetched, because nothing can be written where they belong"
-    ]
+    assert again.err.splitlines()[1:] == ["fsget: 300 files not tried, for the same reason"]
 
 
 def test_a_target_directory_that_goes_away_during_a_tree_ends_the_run_with_one_line(server, root, place, begin):
