@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from forkserver.errors import OperatorError, name_end
 from forkserver.ipc.account import Life, account_of_cut
@@ -14,7 +15,6 @@ from forkserver.supervisor.sharedtables import OrphanTables
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
-    import signal
     from collections.abc import Callable
 
     from forkserver.logline import Log
@@ -267,6 +267,8 @@ class Generations:
             left = orphans.children_among(generation.table.pids(), generation.pid)
             # A child that was forked just before the master's death may have no row yet.
             left.update(orphans.living({generation.pid}, self._pids()))
+            # A stopped child cannot notice that its client has left, and nobody watches for that any more.
+            orphans.send_signal(left, signal.SIGCONT)
             self._orphan_tables.add(generation.table, left)
 
     def _replace_stuck(self, generation: Generation, complaint: str, now: float) -> None:

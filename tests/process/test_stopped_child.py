@@ -139,6 +139,16 @@ def test_a_child_that_goes_on_and_ends_is_no_longer_a_stopped_one(serve):
     assert " cause=peer-gone " in server.wait_for(f" receipt pid={pid} ")
 
 
+def test_a_stopped_child_whose_master_dies_goes_on_so_that_it_can_free_its_place(serve):
+    server = serve("--max-children", "1")
+    connection, pid = begin(server)
+    stop(pid)
+    os.kill(server.master_pid, signal.SIGKILL)
+    leave(connection)
+    assert " cause=peer-gone " in server.wait_for(f" orphan pid={pid} ")
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+
+
 @POOLS
 @pytest.mark.parametrize("first", ["client", "drain"])
 def test_a_drain_does_not_wait_for_a_stopped_child_whose_client_has_left(serve, pool, first):

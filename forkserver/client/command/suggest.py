@@ -39,7 +39,7 @@ class Suggester:
         directory, _, asked = location.name.rstrip(b"/").rpartition(b"/")
         if asked.endswith(b"\r") and not self._told_of_line_ends:
             self._told_of_line_ends = True
-            complain("the name ends in a carriage return: a list from Windows can be made ours with tr -d '\\r'")
+            complain("the name ends in a carriage return; convert a list from Windows with tr -d '\\r'")
         if self._left_s <= 0 or not asked:
             return
         started = time.monotonic()

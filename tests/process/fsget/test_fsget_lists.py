@@ -242,7 +242,7 @@ def test_paths_are_for_files_that_get_names_of_their_own(fsget, arguments):
 def test_a_list_with_the_line_ends_of_windows_is_told_once(get):
     result = get("-i", "-", stdin=None, input=b"a\r\nsub/a\r\n")
     assert result.status == 3
-    assert result.err.count("ends in a carriage return: a list from Windows can be made ours with tr -d '\\r'") == 1
+    assert result.err.count("ends in a carriage return; convert a list from Windows with tr -d '\\r'") == 1
 
 
 def test_a_name_on_the_command_line_may_begin_with_a_dot_and_a_slash_too(get):
