@@ -257,18 +257,26 @@ def unread():
         yield ask
 
 
-def unread_bytes(client: socket.socket) -> int:
-    """How much the kernels of both sides hold for ``client``, by /proc/net/tcp: the queue to send, that to be read."""
-    here = client.getsockname()[1]
-    total = 0
+def tcp_sockets() -> Iterator[tuple[int, int, str, int, int]]:
+    """Of each TCP socket by /proc/net/tcp: local and remote port, state, bytes to send, and bytes to be read.
+
+    Of a listening socket, ``0A``, the last is the number of connections to be accepted.
+    """
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, _, queues, *_ = line.split()
+        _, local, remote, state, queues, *_ = line.split()
+        here, there = (int(address.partition(":")[2], 16) for address in (local, remote))
         to_send, to_read = (int(number, 16) for number in queues.split(":"))
-        if int(remote.partition(":")[2], 16) == here:
-            total += to_send
-        elif int(local.partition(":")[2], 16) == here:
-            total += to_read
-    return total
+        yield here, there, state, to_send, to_read
+
+
+def unread_bytes(client: socket.socket) -> int:
+    """How much the kernels of both sides hold for ``client``: what is to be sent to it, and what it is to read."""
+    here = client.getsockname()[1]
+    return sum(
+        to_send if remote == here else to_read
+        for local, remote, _, to_send, to_read in tcp_sockets()
+        if here in (local, remote)
+    )
 
 
 @pytest.fixture(scope="session")

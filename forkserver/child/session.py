@@ -74,7 +74,7 @@ class ServerSession:
 
     def _serve_one(self) -> bool:
         """Answer one request. Return whether the connection goes on."""
-        if self._end_line.untaken and not self._reader.dialect.has_request:
+        if self._end_line.untaken:
             self._peer_socket.await_taken(self._sender.pace(), SERVING)
             if not self._peer_socket.untaken:
                 self._end_line.settle()
@@ -92,5 +92,7 @@ class ServerSession:
             answered = self._answerer.answer(request)
         self._midway = answered.midway
         self._slot.count_request()
-        self._end_line.end(midway=answered.midway, untaken=self._peer_socket.untaken)
+        # The next request of a peer that pipelines is here: the line would be kept back for no time.
+        untaken = not self._reader.dialect.has_request and self._peer_socket.untaken
+        self._end_line.end(midway=answered.midway, untaken=untaken)
         return not (answered.cut or answered.status.closing or self._reader.dialect.unframed)

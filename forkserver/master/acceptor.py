@@ -31,7 +31,7 @@ class Acceptor:
         self._poll = poll
         self._log = log
         self._polled = False
-        self._waiting: dict[int, int] | None = None  # by descriptor of the listener; None: accept whatever comes
+        self._waiting: dict[socket.socket, int] | None = None  # by listener; None: accept whatever comes
         self._reserve_fd = self._take_reserve()
         self.paused_until = 0.0
         self.closed = False
@@ -54,17 +54,18 @@ class Acceptor:
 
     def ready(self, events: dict[int, int]) -> list[socket.socket]:
         """Return the listeners that may have a connection to accept."""
-        # Limited to the backlog, ``accept`` must also learn that another process has accepted what waited.
-        fds = events if self._waiting is None else [fd for fd, count in self._waiting.items() if count]
-        return [listener for fd, listener in self._listeners.items() if fd in fds]
+        if self._waiting is not None:
+            # Whether poll(2) has an event or not: ``accept`` must learn that another process has accepted what waited.
+            return [listener for listener, count in self._waiting.items() if count]
+        return [listener for fd, listener in self._listeners.items() if fd in events]
 
     def limit_to_backlog(self) -> None:
         """From now on accept only the connections that wait already: under load, new ones would come without end."""
-        self._waiting = {fd: backlog.count_waiting(listener) for fd, listener in self._listeners.items()}
+        self._waiting = {listener: backlog.count_waiting(listener) for listener in self._listeners.values()}
 
     @property
     def backlog_accepted(self) -> bool:
-        """Whether no connection is left of those that waited when ``limit_to_backlog`` was called."""
+        """Whether no connection is left of those that waited at ``limit_to_backlog``. Only before ``close``."""
         return self._waiting is not None and not any(self._waiting.values())
 
     def accept(self, listener: socket.socket, now: float) -> Accepted | None:
@@ -73,8 +74,7 @@ class Acceptor:
         Nothing is accepted where no connection waits, the limit of ``limit_to_backlog`` is reached, or the connection
         is gone. Without a free descriptor, one connection is closed instead, and ``paused_until`` is set.
         """
-        fd = listener.fileno()
-        if self._waiting and not self._waiting[fd]:
+        if self._waiting and not self._waiting[listener]:
             return None
         try:
             connection, address = listener.accept()
@@ -84,10 +84,10 @@ class Acceptor:
                 self._log.event("throttle", reason=f"accept failed: {error.strerror}", pause_s=f"{_PAUSE_S:.1f}")
                 self._shed(listener, now)
             elif self._waiting and error.errno == errno.EAGAIN:
-                self._waiting[fd] = 0  # another process has accepted them
+                self._waiting[listener] = 0  # another process has accepted them
             return None
         if self._waiting:
-            self._waiting[fd] -= 1
+            self._waiting[listener] -= 1
         return connection, address[0], address[1]
 
     def close(self) -> None:
@@ -96,6 +96,7 @@ class Acceptor:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        self._waiting = None
         if self._reserve_fd is not None:
             # The reserve is a duplicate of a listener. While it is open, the kernel completes connections for nobody.
             os.close(self._reserve_fd)

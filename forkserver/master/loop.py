@@ -106,7 +106,7 @@ class Master:
                 if accepted is None:
                     break
                 self._admit(*accepted, now)
-        if self._acceptor.backlog_accepted and not self._acceptor.closed:
+        if self._acceptor.backlog_accepted:
             self._close(DRAINING)
 
     def _admit(self, connection: socket.socket, host: str, port: int, now: float) -> None:

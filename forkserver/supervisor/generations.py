@@ -111,7 +111,7 @@ class Generations:
 
     def send_messages(self) -> None:
         """Send the masters what is due; finish the reloads after which the old masters accept no more."""
-        confirmed = peertotals.send_totals(self._generations, len(self._orphan_tables.pids))
+        confirmed = peertotals.send_totals(self._generations, self._children)
         while confirmed and self._to_finish:
             self._to_finish.pop()(None)
 
@@ -196,13 +196,17 @@ class Generations:
         accepting = self._accepting
         if not accepting:
             return "starting a master"
-        children = len(self._orphan_tables.pids) + sum(generation.children for generation in self._generations)
         served = self._served_before + sum(generation.served for generation in self._generations)
         return (
             f"serving {self.settings.root} on {self.addresses}, "
             f"version {accepting.version}, generation {accepting.number}, "
-            f"{children} of {self.settings.max_children} children, {served:,} served"
+            f"{self._children} of {self.settings.max_children} children, {served:,} served"
         )
+
+    @property
+    def _children(self) -> int:
+        """Number of all children, orphans included."""
+        return len(self._orphan_tables.pids) + sum(generation.children for generation in self._generations)
 
     @property
     def _accepting(self) -> Generation | None:

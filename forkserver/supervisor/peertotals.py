@@ -20,10 +20,10 @@ def mark_changed(generations: Sequence[Generation], peers: Iterable[str]) -> Non
             generation.unsent_peers.update(peers)
 
 
-def send_totals(generations: Sequence[Generation], orphans: int) -> bool:
+def send_totals(generations: Sequence[Generation], children: int) -> bool:
     """Send the accepting master the counts of the others. A new master accepts only once it has all counts.
 
-    ``orphans`` is the number of children whose master is dead: they count as children, but for no peer.
+    ``children`` is the number of all children. Orphans are among them, and count for no peer.
 
     Return whether all counts are known. Then the retiring masters have accepted their last connection.
     """
@@ -33,7 +33,6 @@ def send_totals(generations: Sequence[Generation], orphans: int) -> bool:
         return sum(generation.peers.get(peer, 0) for generation in generations)
 
     known = all(generation.counts_known for generation in generations)
-    children = orphans + sum(generation.children for generation in generations)
     for generation in generations:
         generation.flush()
         if known and generation.ready and not generation.retiring:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import tcp_sockets
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -350,14 +352,11 @@ def accounted() -> Callable[..., None]:
 
 @pytest.fixture
 def backlog() -> Callable[..., int | None]:
-    """How many connections wait to be accepted, by /proc/net/tcp: a listener's receive queue; None: nobody listens."""
+    """How many connections wait to be accepted; None: nobody listens."""
 
     def count(server) -> int | None:
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            _, local, _, state, queues, *_ = line.split()
-            if state == "0A" and int(local.partition(":")[2], 16) == server.port:
-                return int(queues.partition(":")[2], 16)
-        return None
+        waiting = (to_read for local, _, state, _, to_read in tcp_sockets() if (local, state) == (server.port, "0A"))
+        return next(waiting, None)
 
     return count
 

@@ -14,7 +14,7 @@ import pytest
 
 CLIENT = Path(__file__).with_name("exercise_client.py")
 CLIENTS = 8
-ROUNDS = 4  # of each client, four files a round: more than 100 together
+ROUNDS = 13  # of each client: more than 100 together
 SIZES = {"one": 1, "one recv": 1024, "ten MiB": 10 << 20}
 PATIENCE_S = 50
 

@@ -181,7 +181,6 @@ def test_a_root_that_vanished_between_check_and_start_is_the_operators_error(roo
 
 LATE = """
 import sys
-import threading
 from forkserver.errors import OperatorError
 from forkserver.settings import Settings
 from forkserver.supervisor import supervise
@@ -225,7 +224,6 @@ def test_masters_that_never_become_ready_again_end_the_supervisor_with_the_reaso
 
 ONLY_ONCE = """
 import sys
-import threading
 from forkserver.supervisor import generation, generations
 generations.MAX_FAILED_STARTS = 2
 generation.COMMAND = (sys.executable, "-c", sys.argv[2], sys.argv[3])

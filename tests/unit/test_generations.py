@@ -11,7 +11,7 @@ import pytest
 from forkserver.ipc import control
 from forkserver.logline import Log
 from forkserver.settings import Settings
-from forkserver.supervisor import generations, orphans
+from forkserver.supervisor import generations, listener, orphans
 from forkserver.supervisor.generations import Generations
 
 SETTINGS = Settings(port=0)
@@ -83,7 +83,8 @@ class Story:
     """Steps are one letter each: what happens to the oldest or newest of its kind, or a turn of the loop."""
 
     def __init__(self, log: Log) -> None:
-        self.masters = Generations(SETTINGS, {}, log)
+        listeners = listener.bind(SETTINGS)
+        self.masters = Generations(SETTINGS, listeners, log)
         self.masters.start(0.0)
         self.now = 0.0
         self._say_ready(0)
@@ -97,7 +98,7 @@ class Story:
     def _take(self, step: str) -> None:
         living = [each for each in self.all if not each.dead]
         if step == "reload" and not self.masters.reloading:
-            self.masters.reload(SETTINGS, adopted=True, finish=lambda _: None)
+            self.masters.reload(SETTINGS, adopted=False, finish=lambda _: None)
         elif step == "first is ready":
             self._say_ready(0)
         elif step == "last is ready":

@@ -47,7 +47,7 @@ _MOST_TRIES = 3
 
 
 class _Asked(NamedTuple):
-    """A request on its way: for a file, or for its digest alone. ``tries``: how often it has changed meanwhile."""
+    """A request on its way: for a file, or for its digest alone. ``tries``: how often the file has changed."""
 
     item: Item
     digest_only: bool = False

@@ -331,7 +331,7 @@ main()
     "run",
     [
         (100_000,),
-        (100_000, "--delete"),
+        (300_000, "--delete"),
         pytest.param((1_000_000,), marks=LONG),
         pytest.param((1_000_000, "--delete"), marks=LONG),
     ],
