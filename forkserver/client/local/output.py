@@ -1,4 +1,4 @@
-"""Outputs that are passed on and cannot be taken back: standard output, FIFOs, devices. Runs at the user's."""
+"""Outputs that are passed on and cannot be taken back: standard output, FIFOs, devices. Runs in the client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class PassingOn:
-    """Passes on what is verified, piece by piece; where that cannot go on, only the exit status tells it."""
+    """Passes on what is verified, piece by piece; where that cannot go on, only the exit status tells it.
+
+    The base of the outputs below, each with its own ``_put``.
+    """
 
     discarded = False
     takes_any_order = False
@@ -35,7 +38,7 @@ class PassingOn:
         self.here = 0
 
     def reject(self) -> None:
-        """It has been passed on."""
+        """Do nothing: what was passed on cannot be taken back."""
 
     def location(self) -> None:
         """Return None: standard output has no name."""
@@ -51,13 +54,13 @@ class PassingOn:
         return ((start, min(PIECE_BYTES, version.size - start)) for start in starts)
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Keep them until the piece is verified. One that begins again takes the place of what came of it before."""
+        """Keep ``data`` until the piece is verified. A piece that begins again replaces what came of it before."""
         if offset % PIECE_BYTES == 0:
             self._piece.clear()
         self._piece += data
 
     def verified(self, offset: int, length: int, digest: str, version: Version) -> None:
-        """Pass it on, if it was not yet."""
+        """Pass the piece at ``offset`` on, unless it was passed on before."""
         self._passed[offset] = length, digest, version.origin
         if offset + length <= self.here:
             return
@@ -78,7 +81,7 @@ class PassingOn:
         raise AssertionError(f"standard output has nothing of {length} bytes at {offset}")
 
     def vouch_by(self, version: Version) -> None:
-        """Note it."""
+        """Note ``version`` as the one that vouches for the pieces."""
         self._origin = version.origin
 
     def doubtful(self) -> list[tuple[int, int, str]]:
