@@ -125,7 +125,10 @@ class Generations:
                 self._replace_stuck(generation, complaint, now)
 
     def reap(self, now: float) -> None:
-        """Reap dead masters and have them replaced; reap orphans. Raises OperatorError as ``start`` does."""
+        """Reap dead masters and have them replaced; reap orphans, and continue those that were stopped.
+
+        Raises OperatorError as ``start`` does.
+        """
         for generation in list(self._generations):
             exit_word = generation.poll_exit()
             if exit_word is not None:
@@ -138,6 +141,8 @@ class Generations:
             cause = name_end(os.waitstatus_to_exitcode(wait_status))
             life = Life(pid, cause, slot, peer=slot.peer if slot else "-", usage=usage, now=now)
             self._log.event("orphan", **account_of_cut(life))
+        # A stopped child cannot notice that its client has left, and only a master watches for that.
+        orphans.send_signal(self._orphan_tables.pids.intersection(orphans.stopped()), signal.SIGCONT)
 
     def shut_down(self, order: bytes) -> None:
         """Start no more masters, and send the living ones ``order``: DRAIN or STOP.
@@ -271,7 +276,7 @@ class Generations:
             left = orphans.children_among(generation.table.pids(), generation.pid)
             # A child that was forked just before the master's death may have no row yet.
             left.update(orphans.living({generation.pid}, self._pids()))
-            # A stopped child cannot notice that its client has left, and nobody watches for that any more.
+            # The master may have taken the notice of a stop, so the supervisor continues all.
             orphans.send_signal(left, signal.SIGCONT)
             self._orphan_tables.add(generation.table, left)
 

@@ -1,14 +1,18 @@
-"""Reap and find orphans, the children of dead masters: their subreaper is the supervisor. Runs in the supervisor."""
+"""Find, reap and signal orphans, the children of dead masters: their subreaper is the supervisor.
+
+Runs in the supervisor.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import resource
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:
@@ -26,6 +30,13 @@ def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:
         if seen is None or seen.si_pid in masters:
             return reaped
         reaped.append(os.wait4(seen.si_pid, 0))
+
+
+def stopped() -> Iterator[int]:
+    """Yield the PID of each child of this process that was stopped (SIGSTOP) since the last call, masters included."""
+    with contextlib.suppress(ChildProcessError):  # there are no children
+        while seen := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG):
+            yield seen.si_pid
 
 
 def children_among(pids: Iterable[int], session: int) -> set[int]:

@@ -149,6 +149,17 @@ def test_a_stopped_child_whose_master_dies_goes_on_so_that_it_can_free_its_place
     assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
 
 
+def test_a_child_that_is_stopped_after_the_death_of_its_master_goes_on_so_that_it_can_free_its_place(serve):
+    server = serve("--max-children", "1")
+    connection, pid = begin(server)
+    os.kill(server.master_pid, signal.SIGKILL)
+    server.wait_for(" ready ", 2)
+    os.kill(pid, signal.SIGSTOP)
+    leave(connection)
+    assert " cause=peer-gone " in server.wait_for(f" orphan pid={pid} ")
+    assert server.ask(b"PING\n").startswith(b"FS1 200 ok ")
+
+
 @POOLS
 @pytest.mark.parametrize("first", ["client", "drain"])
 def test_a_drain_does_not_wait_for_a_stopped_child_whose_client_has_left(serve, pool, first):
