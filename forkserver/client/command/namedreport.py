@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 
 
 class NamedReport:
-    """Reports each of ``locations`` as if it were the only one. Their files go to ``directory``."""
+    """Reports each of ``locations`` as if it were the only one. Their files go to ``directory``.
+
+    A name that is spelled in several ways, as ``a`` and ``./a``, is fetched once and reported in each spelling.
+    """
 
     def __init__(self, report: Report, directory: bytes, locations: list[Location]) -> None:
         self._report = report
         self._directory = directory
-        self._untold = {location.name: location for location in locations}
+        self._untold: dict[bytes, dict[bytes, Location]] = {}
+        """By name and spelling."""
+        for location in locations:
+            self._untold.setdefault(location.name, {}).setdefault(location.shown, location)
         self._started = time.monotonic()
         self.missing: list[Location] = []
         """Locations that the server does not have."""
@@ -40,23 +46,31 @@ class NamedReport:
             case Fetched(name, path, receipt):
                 place = os.path.normpath(os.path.join(self._directory, path))
                 elsewhere = None if place == path else place
-                self._report.fetched(self._untold.pop(name), receipt, elsewhere, path)
+                for location in self._spellings(name):
+                    self._report.fetched(location, receipt, elsewhere, path)
             case Failed(name, failure, None):
-                self._fail(self._untold.pop(name), failure)
+                self._fail(self._spellings(name), failure)
             case Failed(name, failure, _):
                 self._report.closed(name, failure)
             case LeftOut(name, failure):
-                self._report.left_out(self._untold.pop(name).shown, failure, {})
+                for location in self._spellings(name):
+                    self._report.left_out(location.shown, failure, {})
             case WouldFetch(name, path, size):
-                self._report.planned(self._untold.pop(name).shown, path, size)
+                for location in self._spellings(name):
+                    self._report.planned(location.shown, path, size)
             case Useless():
                 self._report.useless(event)
 
-    def _fail(self, location: Location, failure: Failure) -> None:
+    def _spellings(self, name: bytes) -> list[Location]:
+        """Return the spellings of a name that is now told."""
+        return list(self._untold.pop(name).values())
+
+    def _fail(self, spellings: list[Location], failure: Failure) -> None:
         if failure.word == Word.NOT_FOUND:
-            self.missing.append(location)
-            failure.reason += note_about_part(os.path.join(self._directory, local_name(location)))
-        self._report.failed(location.shown, failure, time.monotonic() - self._started)
+            self.missing.append(spellings[0])
+            failure.reason += note_about_part(os.path.join(self._directory, local_name(spellings[0])))
+        for location in spellings:
+            self._report.failed(location.shown, failure, time.monotonic() - self._started)
 
     def rest(self, failure: Failure) -> Iterator[Event]:
         """Yield the events of the files that were not tried any more because of ``failure``.

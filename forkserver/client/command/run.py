@@ -188,7 +188,7 @@ class Run:
         self._named_counts = self._named_counts or Counts()
         named = {location.name: location for location in locations}
         progress = FileProgress(self._line, client.serving, lambda name: named[name].shown)
-        report = NamedReport(self._report, options.directory, list(named.values()))
+        report = NamedReport(self._report, options.directory, locations)
         with self._listening(progress, self._named_counts, report):
             try:
                 client.fetch_named(

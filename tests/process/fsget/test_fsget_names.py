@@ -90,6 +90,22 @@ def test_of_names_that_come_together_each_is_told_as_if_it_were_the_only_one(get
     assert again.out.count("unchanged, nothing fetched") == 3
 
 
+@pytest.mark.parametrize("how", [(), ("-n",)], ids=["fetched", "planned"])
+def test_a_name_that_a_list_spells_in_several_ways_is_told_in_each(get, place, how):
+    names = ["a", "./a", "/a", "a", "missing", "./missing"]
+    result = get(*how, "--json", "-i", "-", stdin=None, input=("\n".join(names) + "\n").encode())
+    assert result.status == 3
+    done = "would-fetch" if how else "ok"
+    assert sorted((each["name"], each["status"]) for each in result.objects) == [
+        ("./a", done),
+        ("./missing", "not-found"),
+        ("/a", done),
+        ("a", done),
+        ("missing", "not-found"),
+    ]
+    assert files(place) == ([] if how else ["a"])
+
+
 def test_of_names_that_come_together_each_is_told_where_nothing_can_be_fetched(fsget, place):
     result = fsget("-s", "127.0.0.1:1", "--retries", "0", "-i", "-", "--json", stdin=None, input=b"a\nb\n")
     assert result.status == 5
