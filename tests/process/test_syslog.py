@@ -49,18 +49,18 @@ class Logger:
         self.open()
 
     def open(self) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._socket.settimeout(PATIENCE_S)
-        self._socket.bind(self._path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.settimeout(PATIENCE_S)
+        self.socket.bind(self._path)
 
     def close(self) -> None:
         """As one that ends: its name may stay, and leads nowhere."""
-        self._socket.close()
+        self.socket.close()
 
     def read(self) -> tuple[int, int, str, str]:
         """The next line, which is well formed, and of whom the kernel says that it is."""
-        data, ancillary, _, _ = self._socket.recvmsg(65536, socket.CMSG_SPACE(12))
+        data, ancillary, _, _ = self.socket.recvmsg(65536, socket.CMSG_SPACE(12))
         found = LINE.fullmatch(data)
         assert found, data
         line = int(found[1]), int(found[2]), found[3].decode(), found[4].decode() + " "
@@ -73,9 +73,9 @@ class Logger:
         count = 0
         # The socket has a timeout, so recv(2) would wait for the next line in spite of MSG_DONTWAIT.
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        while poll.poll(0) and self._socket.recv(65536, socket.MSG_PEEK) == text:
-            self._socket.recv(65536)
+        poll.register(self.socket, select.POLLIN)
+        while poll.poll(0) and self.socket.recv(65536, socket.MSG_PEEK) == text:
+            self.socket.recv(65536)
             count += 1
         return count
 
@@ -195,7 +195,7 @@ def test_without_a_logger_it_serves_on_and_with_the_next_one_its_lines_come_back
         os.unlink(path)
     logger.open()
     # Connected again within a second or so, and until then lines are lost, whoever would have written them.
-    logger._socket.settimeout(0.1)  # noqa: SLF001 - no line is no failure here
+    logger.socket.settimeout(0.1)  # no line is no failure here
     deadline = time.monotonic() + PATIENCE_S
     found = False
     while not found:
@@ -204,7 +204,7 @@ def test_without_a_logger_it_serves_on_and_with_the_next_one_its_lines_come_back
         with contextlib.suppress(TimeoutError):
             logger.wait_for("receipt", " lines_dropped=")
             found = True
-    logger._socket.settimeout(PATIENCE_S)  # noqa: SLF001 - as it was
+    logger.socket.settimeout(PATIENCE_S)  # as it was
     child = daemon.ask()
     logger.wait_for("receipt", f" pid={child} ")
     daemon.stop()
@@ -244,7 +244,7 @@ def test_a_complaint_after_the_command_has_its_answer_is_a_well_formed_line_too(
         result = daemoncontrol.start(*order(port=other.getsockname()[1]))
     assert (result.outcome, result.exit_status) == (StartOutcome.FAILED, 78)
     assert "another process listens there" in result.complaint
-    data = logger._socket.recv(65536)  # noqa: SLF001 - words for people, and no verb
+    data = logger.socket.recv(65536)  # words for people, and no verb
     assert re.fullmatch(rb"<27>forkserver\[\d+\]: [ -~]*another process listens there[ -~]*", data)
 
 

@@ -164,6 +164,21 @@ def class_names_are_unique(files: Files) -> list[str]:
     ]
 
 
+def failure_words_are_an_enumeration(files: Files) -> list[str]:
+    """A failure's word is compared with a member of ``Word``, not with a text that nobody checks."""
+    return [
+        f"{path}:{node.lineno}: compares a word with a text"
+        for path, source in files.items()
+        for node in ast.walk(tree(source))
+        if isinstance(node, ast.Compare)
+        for sides in [[node.left, *node.comparators]]
+        if any(isinstance(side, ast.Attribute) and side.attr == "word" for side in sides)
+        and any(
+            isinstance(leaf, ast.Constant) and isinstance(leaf.value, str) for side in sides for leaf in ast.walk(side)
+        )
+    ]
+
+
 def protocol_does_no_io(files: Files) -> list[str]:
     return [
         f"{path}:{line}: {name} in the protocol, which is sans-IO"
@@ -296,6 +311,13 @@ PLANTED: list[tuple[Rule, Files]] = [
         {
             "forkserver/child/c.py": "class C:\n    pass",
             "forkserver/master/d.py": "def f():\n    class C:\n        pass",
+        },
+    ),
+    (
+        failure_words_are_an_enumeration,
+        {
+            "forkserver/client/a.py": "failure.word == 'busy'",
+            "forkserver/client/b.py": "failure.word in {Word.BUSY, 'not-found'}",
         },
     ),
     (

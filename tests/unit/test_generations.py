@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -20,19 +21,23 @@ SETTINGS = Settings(port=0)
 class Generation:
     """One without a process: the test says what it says, and when it dies."""
 
+    started: ClassVar[list[Generation]] = []
+    """All of one story, in the order of their starts."""
+
     def __init__(self, number: int, settings: Settings, listeners: object) -> None:
         self.number = self.pid = number
         self.settings = settings
         self.listeners = listeners
         self.version = "1"
-        self.ready = self.retiring = self.dead = self.says_ready = False
+        self.ready = self.retiring = self.dead = self.removed = self.says_ready = self.stuck = False
         self.counts_known = True
-        self.bad_message = self.complaint = self.stuck = ""
+        self.bad_message = self.complaint = ""
         self.children = self.served = 0
         self.table = None
         self.unsent_peers: set[str] = set()
         self.peers: dict[str, int] = {}
         self.words: list[bytes] = []
+        self.started.append(self)
 
     def read_messages(self) -> tuple[bool, set[str]]:
         heard = self.says_ready
@@ -51,8 +56,8 @@ class Generation:
         self.words.append(order)
 
     def check_heartbeat(self) -> str:
-        stuck, self.stuck = self.stuck, ""
-        return stuck
+        stuck, self.stuck = self.stuck, False
+        return "stuck" if stuck else ""
 
     def kill(self) -> None:
         pass  # it takes its time
@@ -64,7 +69,7 @@ class Generation:
         return "SIGKILL" if self.dead else None
 
     def close(self) -> None:
-        pass
+        self.removed = True
 
 
 @pytest.fixture(autouse=True)
@@ -80,48 +85,48 @@ def log() -> Iterator[Log]:
 
 
 class Story:
-    """Steps are one letter each: what happens to the oldest or newest of its kind, or a turn of the loop."""
+    """A step is what happens to the oldest or newest of its kind, or a turn of the loop."""
 
     def __init__(self, log: Log) -> None:
+        self._started: list[Generation] = []
+        Generation.started = self._started
         listeners = listener.bind(SETTINGS)
         self.masters = Generations(SETTINGS, listeners, log)
         self.masters.start(0.0)
         self.now = 0.0
-        self._say_ready(0)
+        self.take("first is ready")
         self._turn()
 
-    def take(self, steps: tuple[str, ...]) -> None:
-        for step in steps:
-            self._take(step)
+    def take_with_a_turn(self, steps: tuple[str, ...]) -> int:
+        """Take steps up to the first that changes nothing, then a turn; return how many were taken."""
+        taken = sum(1 for _ in itertools.takewhile(self.take, steps))
         self._turn()
+        return taken
 
-    def _take(self, step: str) -> None:
-        living = [each for each in self.all if not each.dead]
-        if step == "reload" and not self.masters.reloading:
-            self.masters.reload(SETTINGS, adopted=False, finish=lambda _: None)
-        elif step == "first is ready":
-            self._say_ready(0)
-        elif step == "last is ready":
-            self._say_ready(-1)
-        elif step == "first dies" and living:
-            living[0].dead = True
-        elif step == "last dies" and living:
-            living[-1].dead = True
-        elif step == "first is stuck" and living:
-            living[0].stuck = "stuck"
-        elif step == "last is stuck" and living:
-            living[-1].stuck = "stuck"
-        elif step == "turn":
+    def take(self, step: str) -> bool:
+        """Take a step; return False if it changes nothing, or the same as the step of the ``first`` would."""
+        which, _, what = step.partition(" ")
+        if step == "turn":
             self._turn()
+        elif step == "reload":
+            if self.masters.reloading:
+                return False
+            self.masters.reload(SETTINGS, adopted=False, finish=lambda _: None)
+        else:
+            attribute = {"is ready": "says_ready", "dies": "dead", "is stuck": "stuck"}[what]
+            concerned = [each for each in self.all if not (each.ready if what == "is ready" else each.dead)]
+            if len(concerned) < (1 if which == "first" else 2):
+                return False
+            one = concerned[0 if which == "first" else -1]
+            if getattr(one, attribute):
+                return False
+            setattr(one, attribute, True)
+        return True
 
     @property
     def all(self) -> list[Generation]:
-        return self.masters._generations  # type: ignore[return-value]  # noqa: SLF001 - the masters that there are
-
-    def _say_ready(self, which: int) -> None:
-        starting = [each for each in self.all if not each.ready]
-        if starting:
-            starting[which].says_ready = True
+        """The masters that there are."""
+        return [each for each in self._started if not each.removed]
 
     def _turn(self) -> None:
         self.now += 10.0  # whatever is due, is due now
@@ -147,12 +152,17 @@ WITH_STUCK_ONES = ("reload", "first is ready", "last is ready", "first is stuck"
 
 
 @pytest.mark.parametrize("all_steps", [STEPS, WITH_STUCK_ONES], ids=["death", "stuck"])
-@pytest.mark.parametrize("first", ["reload", "first dies", "last is stuck"])
+@pytest.mark.parametrize("first", ["reload", "first dies", "first is stuck"])
 def test_whatever_happens_somebody_accepts_or_will(first: str, all_steps: tuple[str, ...], log: Log) -> None:
+    known: tuple[str, ...] = ()  # the beginning of stories that end as a shorter one does
     for steps in itertools.product(all_steps, repeat=5):
+        if known and steps[: len(known)] == known:
+            continue
         story = Story(log)
         try:
-            story.take((first, *steps))
+            taken = story.take_with_a_turn((first, *steps))
+            assert taken, "the first step has an effect"
+            known = steps[:taken] if taken <= len(steps) else ()
         except AssertionError as error:
             raise AssertionError(" - ".join((first, *steps))) from error
         finally:
@@ -163,11 +173,11 @@ def test_whatever_happens_somebody_accepts_or_will(first: str, all_steps: tuple[
 def test_whoever_starts_while_the_server_is_told_to_end_gets_the_word_and_no_other(last: str, log: Log) -> None:
     for steps in itertools.product(STEPS, repeat=3):
         story = Story(log)
-        story.take(steps[:-1])
-        story._take(steps[-1])  # noqa: SLF001 - without a turn of the loop
+        story.take_with_a_turn(steps[:-1])
+        story.take(steps[-1])
         story.masters.shut_down(control.DRAIN)
         told = list(story.all)
-        story._take(last)  # noqa: SLF001 - likewise
+        story.take(last)
         story.masters.read_messages(story.now)
         story.masters.reap(story.now)
         assert [each.words[-1] for each in told] == [control.DRAIN] * len(told)
@@ -175,13 +185,13 @@ def test_whoever_starts_while_the_server_is_told_to_end_gets_the_word_and_no_oth
 
 
 def test_the_first_master_that_dies_is_replaced_at_once_and_the_next_ones_later(log: Log) -> None:
-    masters = Story(log).masters
-    living: list[Generation] = masters._generations  # type: ignore[assignment]  # noqa: SLF001 - as above
+    story = Story(log)
+    masters = story.masters
     now = 11.0
     delays = []
     for age in (1.0, *[0.0] * 7, 10.5):
         now += age
-        living[-1].dead = True
+        story.all[-1].dead = True
         masters.reap(now)
         assert masters.start_at is not None
         delays.append(masters.start_at - now)

@@ -24,9 +24,9 @@ class Manager:
     """The service manager's end."""
 
     def __init__(self, address: str, monkeypatch) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self._socket.setblocking(False)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self.socket.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
 
     def heard(self) -> list[str]:
@@ -34,7 +34,7 @@ class Manager:
         datagrams = []
         while True:
             try:
-                datagrams.append(self._socket.recv(4096).decode())
+                datagrams.append(self.socket.recv(4096).decode())
             except BlockingIOError:
                 return datagrams
 
@@ -43,10 +43,10 @@ class Manager:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as crowd, contextlib.suppress(BlockingIOError):
             crowd.setblocking(False)
             while True:
-                crowd.sendto(b"x", self._socket.getsockname())
+                crowd.sendto(b"x", self.socket.getsockname())
 
     def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -199,7 +199,7 @@ def descriptors_heard(manager: Manager) -> list[tuple[str, list[int]]]:
     datagrams: list[tuple[str, list[int]]] = []
     while True:
         try:
-            data, fds, _, _ = socket.recv_fds(manager._socket, 4096, 4)  # noqa: SLF001 - the test's own
+            data, fds, _, _ = socket.recv_fds(manager.socket, 4096, 4)
         except BlockingIOError:
             return datagrams
         datagrams.append((data.decode(), [os.fstat(fd).st_ino for fd in fds]))
