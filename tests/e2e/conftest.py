@@ -56,10 +56,14 @@ class Get:
         return found[1]
 
     def rest(self) -> tuple[bytes, bytes]:
-        """Content and trailer, whether it comes in its place or early; no trailer: the transfer was cut."""
+        """Content and trailer, whether it comes in its place or early; no trailer: the transfer was cut. Hangs up then.
+
+        A server that is being stopped waits a while for a client to hang up.
+        """
         content, line = self._read(self.length), b""
         with contextlib.suppress(ConnectionResetError):
             line = self._file.readline()
+        self.close()
         if len(content) == self.length and line.startswith(b"FS1 END "):
             return content, line
         # An early trailer may reach beyond the length promised.
@@ -81,6 +85,7 @@ class Get:
         while piece := self._file.read1(1 << 20):
             count += len(piece)
             tail = (tail + piece)[-1024:]
+        self.close()
         trailer = tail[tail.rindex(b"FS1 END ") :]
         return count - len(trailer), trailer
 

@@ -14,7 +14,10 @@ import pytest
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 CONFIGURATION = "/etc/forkserver/forkserver.toml"
 REQUEST = b"GET /m64.bin digest=sha256\n"
-PRESSED_S = 15.0
+MAX_LEFT = 20
+"""A larger crowd leaves so much that the masters that it costs would take half a minute."""
+KILLS = 16
+"""The supervisor of an earlier version was among the first five."""
 
 
 class Crowd:
@@ -87,10 +90,11 @@ def test_clients_that_read_nothing_where_memory_is_far_too_small_never_end_the_s
     large.run("systemctl", "restart", "forkserver.service")
     main, began = large.show("MainPID"), large.now()
     with Crowd(clients) as crowd:
-        crowd.press(PRESSED_S)
+        large.wait_until(lambda: crowd.press(0.5) or large.oom_kills() >= KILLS, "so many that the kernel has killed")
         assert large.show("MainPID") == main
-        assert large.oom_kills() > 0, "the limit was reached"
     # The backlog still has the connections of the crowd. Each master that they cost is replaced after up to 5 s.
+    if clients > MAX_LEFT:
+        drop_in("MemoryMax=infinity\n")
     again = load(2, retries=30, patience_s=60)
     again.stop()
     assert large.show("MainPID") == main
