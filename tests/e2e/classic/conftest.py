@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import os
 import re
@@ -126,6 +127,8 @@ def modules() -> Iterator[Path]:
         place.chmod(0o755)
         for package in (REPOSITORY / "forkserver", Path(click.__file__).parent, Path(daemon.__file__).parent):
             shutil.copytree(package, place / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        # Only once: an ordinary user cannot keep what a command has compiled.
+        compileall.compile_dir(place, quiet=1)
         yield place
 
 

@@ -347,7 +347,7 @@ main()
     "run",
     [
         (100_000,),
-        (300_000, "--delete"),
+        (220_000, "--delete"),
         pytest.param((1_000_000,), marks=LONG),
         pytest.param((1_000_000, "--delete"), marks=LONG),
     ],
