@@ -130,9 +130,7 @@ class EndLine:
         That line is for a request that was broken off, for a file that was fetched in part, for an answer that the peer
         did not take, or for a connection without a request.
         """
-        # A stop breaks off nothing of an answer that was sent whole.
-        whole = self.untaken and status == ExitStatus.RETIRED
-        if status not in _BROKEN or whole:
+        if status not in _BROKEN:
             self.settle()
         if self._request or self.untaken or not self._lines:
             self.outcome = _BROKEN.get(status, "no-request")

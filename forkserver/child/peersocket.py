@@ -159,17 +159,14 @@ class PeerSocket:
             if error.errno != errno.EOPNOTSUPP:  # a Unix socket has no segments
                 raise PeerGone from error
 
-    def let_read(self, deadline: float) -> None:
-        """Wait until the peer has acknowledged everything, then 0.1 s for its application to read. Raises PeerTooSlow.
+    def let_read(self, pace: clock.Pace) -> None:
+        """Wait until the peer has acknowledged everything, then 0.1 s for its application to read.
 
-        The bare dialect needs this: only separate reads keep its messages apart. The kernel has no event for an
-        acknowledgement, so this polls.
+        The bare dialect needs this: only separate reads keep its messages apart. A stop ends the wait. Raises PeerGone,
+        and PeerTooSlow where the peer takes less than ``pace`` asks.
         """
         poll = select.poll()
-        while self._unacknowledged():
-            if clock.now() >= deadline:
-                raise PeerTooSlow
-            poll.poll(_FIRST_PAUSE_S * 1000)
+        self._await_taken(poll, pace, DRAINING, 0)
         poll.poll(_PAUSE_S * 1000)
 
     @property
@@ -177,14 +174,16 @@ class PeerSocket:
         """Whether the peer has still to acknowledge more than the last 4 KiB of what was sent."""
         return self._sent_bytes > _LEFT_BYTES and self._unacknowledged() > _LEFT_BYTES
 
-    def await_taken(self, pace: clock.Pace, tolerated: int) -> None:
-        """Wait while ``untaken``, but no longer than until the peer sends, or the phase exceeds ``tolerated``.
+    def await_taken(self, pace: clock.Pace, tolerated: int, *, or_input: bool) -> None:
+        """Wait while ``untaken``, but no longer than until the phase exceeds ``tolerated``.
 
-        Raises PeerGone, and PeerTooSlow where the peer takes less than ``pace`` asks.
+        ``or_input``: no longer than until the peer sends, either. Raises PeerGone, and PeerTooSlow where the peer takes
+        less than ``pace`` asks.
         """
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        self._await_taken(poll, pace, tolerated)
+        if or_input:
+            poll.register(self._socket, select.POLLIN)
+        self._await_taken(poll, pace, tolerated, _LEFT_BYTES)
 
     def close(self, pace: clock.Pace | None) -> None:
         """Close the connection in order, so that a reset loses nothing that was sent; without a ``pace``, reset it.
@@ -193,13 +192,15 @@ class PeerSocket:
         with unread bytes (RFC 1122 4.2.2.13); then wait until the peer has taken what was sent, at least as fast as
         ``pace`` asks. Without this wait the kernel would hold the rest for a connection that no limit counts.
 
-        Raises PeerGone or PeerTooSlow where the peer has not taken what was sent. The connection is closed anyway.
+        Raises PeerGone, PeerTooSlow or, because a stop waits for no peer, PhaseChanged where the peer has not taken
+        what was sent. The connection is closed anyway.
         """
         try:
             if pace:
                 self._close_in_order(pace)
         except PhaseChanged:
-            pass  # a stop waits for no peer
+            if self.untaken:
+                raise
         except (PeerGone, OSError) as error:
             if self.untaken:
                 raise PeerGone from error
@@ -211,9 +212,9 @@ class PeerSocket:
         self._end()
         if self.untaken:
             linger.reset_at_close(self._socket)  # if this child is killed now, the kernel must free the queue at once
-            # A stop ends the wait, but not the connection: the kernel sends the rest.
-            self._await_taken(select.poll(), pace, DRAINING)
-            linger.end_in_order(self._socket)
+            self._await_taken(select.poll(), pace, DRAINING, _LEFT_BYTES)
+            linger.end_in_order(self._socket)  # a stop ends the wait, but not the connection: the kernel sends the rest
+            self.check_phase(DRAINING)
 
     def _end(self) -> None:
         """Shut down, and read until the peer closes, at most 2 s and 64 KiB. Raises PeerGone, PhaseChanged, OSError."""
@@ -226,12 +227,15 @@ class PeerSocket:
         except PeerTooSlow:
             pass  # the peer may keep its side open
 
-    def _await_taken(self, poll: select.poll, pace: clock.Pace, tolerated: int) -> None:
-        """Wait while ``untaken``, until an event of ``poll``. The kernel has no event for this, so this polls."""
+    def _await_taken(self, poll: select.poll, pace: clock.Pace, tolerated: int, left_bytes: int) -> None:
+        """Wait while more than ``left_bytes`` are unacknowledged, until an event of ``poll``.
+
+        The kernel has no event for an acknowledgement, so this polls.
+        """
         before = self._unacknowledged()
         deadline = pace.deadline()
         pause_s = _FIRST_PAUSE_S
-        while before > _LEFT_BYTES and self._phase_signal.phase <= tolerated and not poll.poll(pause_s * 1000):
+        while before > left_bytes and self._phase_signal.phase <= tolerated and not poll.poll(pause_s * 1000):
             pause_s = min(2 * pause_s, _PAUSE_S)
             # A connection that was reset keeps its count of unacknowledged bytes.
             if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

@@ -46,7 +46,7 @@ class ReplySender:
         pace = self.pace()
         self.peer_socket.send(bytearray(first), pace, DRAINING)
         for piece in further:
-            self.peer_socket.let_read(pace.deadline())
+            self.peer_socket.let_read(pace)
             self.peer_socket.send(bytearray(piece), pace, DRAINING)
 
     def encode_reply(self, status: Status, fields: dict[str, str], message: str = "") -> list[bytes]:

@@ -65,22 +65,28 @@ class ServerSession:
         in_order = status in (ExitStatus.DONE, ExitStatus.RETIRED)
         try:
             self._peer_socket.close(self._sender.pace() if in_order else None)
+            if in_order and self._end_line.untaken:
+                self._end_line.settle()
         except PeerTooSlow:
             status = ExitStatus.PEER_TOO_SLOW
         except PeerGone:
             status = ExitStatus.PEER_GONE
+        except PhaseChanged:
+            status = ExitStatus.RETIRED
         self._end_line.close(status)
         return status
 
     def _serve_one(self) -> bool:
         """Answer one request. Return whether the connection goes on."""
         if self._end_line.untaken:
-            self._peer_socket.await_taken(self._sender.pace(), SERVING)
-            if not self._peer_socket.untaken:
-                self._end_line.settle()
+            self._await_taken(SERVING, or_input=True)
         try:
             request = self._reader.next_request(midway=self._midway)
         except ProtocolError as error:
+            # What came is no request, so it is no sign that the peer has the answer before.
+            if self._end_line.untaken:
+                self._await_taken(DRAINING, or_input=False)
+                self._peer_socket.check_phase(DRAINING)
             self._end_line.settle()
             self._sender.reply(error.status, message=error.message)
             answered = Answered(error.status)
@@ -96,3 +102,9 @@ class ServerSession:
         untaken = not self._reader.dialect.has_request and self._peer_socket.untaken
         self._end_line.end(midway=answered.midway, untaken=untaken)
         return not (answered.cut or answered.status.closing or self._reader.dialect.unframed)
+
+    def _await_taken(self, tolerated: int, *, or_input: bool) -> None:
+        """Wait until the peer has taken the last answer, then write its line. See ``PeerSocket.await_taken``."""
+        self._peer_socket.await_taken(self._sender.pace(), tolerated, or_input=or_input)
+        if not self._peer_socket.untaken:
+            self._end_line.settle()

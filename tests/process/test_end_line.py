@@ -112,7 +112,7 @@ def test_a_line_without_a_part_of_a_file_has_neither_offset_nor_size(serve, root
 def patient(serve, root, tmp_path):
     """A server whose ``/some`` is more than its client below takes in, and less than the kernel takes from a child."""
     (root / "some").write_bytes(bytes(SOME_BYTES))
-    (tmp_path / "forkserver.toml").write_text("stall_s = 1.0\n")
+    (tmp_path / "forkserver.toml").write_text("stall_s = 1.0\nrequest_s = 0.2\ndrain_s = 0.2\n")
     return serve("--config", str(tmp_path / "forkserver.toml"))
 
 
@@ -149,3 +149,35 @@ def test_a_drain_does_not_spoil_an_answer_that_is_taken_late(patient, unread):
         assert file.read(SOME_BYTES) == bytes(SOME_BYTES)
         assert file.readline() == b"FS1 END ok\n"
         assert told(patient, 1, "outcome") == [("ok",)]
+
+
+@pytest.mark.parametrize("half_close", [False, True], ids=["that does not go on", "that ends"])
+def test_a_part_of_a_request_is_no_sign_that_the_answer_before_was_taken(patient, unread, half_close):
+    with unread(patient, b"GET /some\n", SOME_BYTES) as client:
+        client.sendall(b"G")
+        if half_close:
+            client.shutdown(socket.SHUT_WR)
+        assert told(patient, 1, "request", "outcome", "sent") == [("GET", "peer-too-slow", str(SOME_BYTES))]
+
+
+@pytest.mark.parametrize("half_close", [False, True], ids=["a client that may ask more", "a client that will not"])
+def test_a_stop_does_not_wait_for_an_answer_to_be_taken_and_does_not_say_that_it_was(
+    serve, root, tmp_path, unread, half_close
+):
+    (root / "some").write_bytes(bytes(SOME_BYTES))
+    (tmp_path / "forkserver.toml").write_text("drain_s = 0.2\n")
+    server = serve("--config", str(tmp_path / "forkserver.toml"))
+    with unread(server, b"GET /some\n", SOME_BYTES, half_close=half_close) as client, client.makefile("rb") as file:
+        assert server.stop() == 0
+        assert told(server, 1, "outcome", "sent") == [("draining", str(SOME_BYTES))]
+        # The kernel sends the rest all the same.
+        assert file.readline().startswith(b"FS1 200 ok ")
+        assert file.read(SOME_BYTES) == bytes(SOME_BYTES)
+
+
+def test_a_client_of_the_bare_dialect_that_leaves_before_its_answer_is_gone_at_once(serve, root):
+    (root / "some").write_bytes(bytes(SOME_BYTES))
+    server = serve("--bare")
+    with server.connect() as client:
+        client.sendall(b"some")
+    assert told(server, 1, "request", "outcome") == [("GET", "peer-gone")]

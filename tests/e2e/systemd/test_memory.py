@@ -31,8 +31,8 @@ class Crowd:
         for number in range(count):
             self._connect(number)
 
-    def press(self, seconds: float) -> None:
-        """Go on for so long."""
+    def pressed(self, seconds: float) -> bool:
+        """Go on for so long. True."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             for fd, _ in self._poll.poll(left * 1000):
@@ -41,6 +41,7 @@ class Crowd:
                 ended.close()
                 self.cut += 1
                 self._connect(number)
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +91,7 @@ def test_clients_that_read_nothing_where_memory_is_far_too_small_never_end_the_s
     large.run("systemctl", "restart", "forkserver.service")
     main, began = large.show("MainPID"), large.now()
     with Crowd(clients) as crowd:
-        large.wait_until(lambda: crowd.press(0.5) or large.oom_kills() >= KILLS, "so many that the kernel has killed")
+        large.wait_until(lambda: crowd.pressed(0.5) and large.oom_kills() >= KILLS, "so many that the kernel has killed")
         assert large.show("MainPID") == main
     # The backlog still has the connections of the crowd. Each master that they cost is replaced after up to 5 s.
     if clients > MAX_LEFT:
@@ -121,8 +122,8 @@ def test_with_the_memory_that_is_documented_nothing_is_killed_even_when_nobody_r
     # Requests that nobody reads take memory too.
     with Crowd(children, requests=2000) as crowd:
         large.wait_until(lambda: len(large.pids()) == children + 2, "all children")
-        crowd.press(2.0)
+        crowd.pressed(2.0)
         large.run("systemctl", "reload", "forkserver.service")
-        crowd.press(2.0)
+        crowd.pressed(2.0)
         assert (crowd.cut, large.oom_kills()) == (0, 0)
         assert large.journal(began, "--grep=^(died|master-died) ") == ""
