@@ -3,7 +3,8 @@
 The master makes the table as a memfd (memfd_create(2)) and maps it (mmap(2), MAP_SHARED) before its first fork. The
 supervisor gets a descriptor of it. The table consists of:
 
-* a header: the format, and one word for all children, the phase that the master wants;
+* a header: the format, and one word for all children, the phase that the master wants, or the supervisor after the
+  master's death;
 * a byte for each row, in which its child announces that it is about to end. The bytes lie beside the phase, on a page
   that every child reads anyway;
 * a row for each child, written by that child alone: 64-bit words, then text.
@@ -36,9 +37,9 @@ _MAGIC = int.from_bytes(b"FS table", "little")
 _FORMAT = 1
 HEADER_BYTES = 64
 _HEAD_MAGIC, _HEAD_FORMAT, _HEAD_COUNT, _HEAD_ROW_BYTES, _HEAD_FIRST_ROW, _PHASE = range(6)
-
 _CONNECTION, _SENT, _REQUESTS, _CONNECTIONS, _START, _BEGAN, _PID, _PEER_LENGTH, _REQUEST, _OVER = range(10)
 _WORD_BYTES = 8
+PHASE_OFFSET = _PHASE * _WORD_BYTES
 _WORDS = 24
 _PEER_BYTES = 64
 _PATH_BYTES = 256

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
 from forkserver.errors import OperatorError, name_end
+from forkserver.ipc import control
 from forkserver.ipc.account import Life, account_of_cut
 from forkserver.ipc.backoff import Backoff
+from forkserver.ipc.slots import DRAINING, STOPPING
 from forkserver.supervisor import listener, logoutput, orphans, peertotals
 from forkserver.supervisor.generation import Generation
 from forkserver.supervisor.sharedtables import OrphanTables
@@ -56,6 +59,7 @@ class Generations:
         self._sessions: set[int] = set()
         """Sessions, setsid(2), of all masters so far: orphans are known by their session."""
         self._orphan_tables = OrphanTables()
+        self._orphan_phase = DRAINING
         self.start_at: float | None = None
         self.shutting_down = False
 
@@ -145,17 +149,25 @@ class Generations:
         orphans.send_signal(self._orphan_tables.pids.intersection(orphans.stopped()), signal.SIGCONT)
 
     def shut_down(self, order: bytes) -> None:
-        """Start no more masters, and send the living ones ``order``: DRAIN or STOP.
+        """Start no more masters, and send the living ones ``order``: DRAIN or STOP. Orphans drain already, or stop.
 
         The masters have copies of the sockets: they finish the backlog, then close them, and the kernel refuses.
         """
         if not self.shutting_down:
+            if self.start_at is not None:
+                self.start_at = None
+                with contextlib.suppress(OperatorError):
+                    self._launch(self.settings, self._listeners)  # the backlog has no master
             self.shutting_down = True
-            self.start_at = None
             self._fail_reload("the server is being stopped")
             listener.close_all_but(self._listeners, {})
         for generation in self._generations:
             generation.send_order(order)
+        if order == control.STOP:
+            self._orphan_phase = STOPPING
+            for table in self._orphan_tables.tables:
+                table.set_phase(STOPPING)
+            self.signal_orphans(signal.SIGUSR1)
 
     def kill_masters(self) -> None:
         """Kill all masters; their children become orphans."""
@@ -276,7 +288,9 @@ class Generations:
             left = orphans.children_among(generation.table.pids(), generation.pid)
             # A child that was forked just before the master's death may have no row yet.
             left.update(orphans.living({generation.pid}, self._pids()))
-            # The master may have taken the notice of a stop, so the supervisor continues all.
+            # As the children of a master that retires. The master may have taken the notice of a stop: continue all.
+            generation.table.set_phase(self._orphan_phase)
+            orphans.send_signal(left, signal.SIGUSR1)
             orphans.send_signal(left, signal.SIGCONT)
             self._orphan_tables.add(generation.table, left)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 
 from forkserver.ipc import slots
 from forkserver.ipc.account import Life, account_of_cut
@@ -70,6 +71,10 @@ class SharedTable:
                 if len(found) == len(pids):
                     break
         return found
+
+    def set_phase(self, phase: int) -> None:
+        """Set what is wanted of the children of a dead master: DRAINING or STOPPING. Then send them SIGUSR1."""
+        os.pwrite(self.fd, phase.to_bytes(8, sys.byteorder), slots.PHASE_OFFSET)
 
     def free(self, index: int) -> None:
         """Mark row ``index`` as logged, so that a later supervisor that reads the table does not log it again."""

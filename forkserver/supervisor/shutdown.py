@@ -42,7 +42,6 @@ class Shutdown:
             self._stopping = True
             self.due = now + STOP_S
             self._masters.shut_down(control.STOP)
-            self._masters.signal_orphans(signal.SIGTERM)
         else:
             # Kill again and again: when masters die, their children become orphans, which must be killed, too.
             self.due = now + _KILL_AGAIN_S

@@ -112,12 +112,14 @@ class Supervisor:
         self._masters.register(poll)
         poll.poll(self._timeout_ms(time.monotonic()))
         now = time.monotonic()
-        for number in self._signals.drain():
-            self._handle_signal(number, now)
+        signals = self._signals.drain()
         self._masters.read_messages(now)
         for word, answer in self._operators.read_requests():
             self._reloads.handle(word, answer)
         self._masters.reap(now)
+        # After the deaths: a server that is to stop while it has no master serves its backlog first.
+        for number in signals:
+            self._handle_signal(number, now)
         self._reloads.start_next()
         self._run_timers(now)
         self._masters.send_messages()

@@ -55,15 +55,16 @@ class Get:
         assert found, self.head
         return found[1]
 
-    def rest(self) -> tuple[bytes, bytes]:
-        """Content and trailer, whether it comes in its place or early; no trailer: the transfer was cut. Hangs up then.
+    def rest(self, *, hang_up: bool = True) -> tuple[bytes, bytes]:
+        """Content and trailer, whether it comes in its place or early; no trailer: the transfer was cut.
 
-        A server that is being stopped waits a while for a client to hang up.
+        Then ``hang_up``: a server that is being stopped waits a while for a client to do that.
         """
         content, line = self._read(self.length), b""
         with contextlib.suppress(ConnectionResetError):
             line = self._file.readline()
-        self.close()
+        if hang_up:
+            self.close()
         if len(content) == self.length and line.startswith(b"FS1 END "):
             return content, line
         # An early trailer may reach beyond the length promised.

@@ -91,7 +91,7 @@ def test_clients_that_read_nothing_where_memory_is_far_too_small_never_end_the_s
     large.run("systemctl", "restart", "forkserver.service")
     main, began = large.show("MainPID"), large.now()
     with Crowd(clients) as crowd:
-        large.wait_until(lambda: crowd.pressed(0.5) and large.oom_kills() >= KILLS, "so many that the kernel has killed")
+        large.wait_until(lambda: crowd.pressed(0.5) and large.oom_kills() >= KILLS, "the kills")
         assert large.show("MainPID") == main
     # The backlog still has the connections of the crowd. Each master that they cost is replaced after up to 5 s.
     if clients > MAX_LEFT:
