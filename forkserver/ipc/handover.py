@@ -8,16 +8,12 @@ connection in the queue would wait for a child that is still busy.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import socket
 import sys
-import termios
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _RECORD_BYTES = 16
 _MAX_PACKET_BYTES = 256
@@ -71,10 +67,6 @@ class Intake:
             pass
 
 
-def _packet(number: int, peer: str) -> bytes:
-    return f"{number} {peer}".encode("ascii")
-
-
 class Handover:
     """The master's side. A child that waits longer than ``idle_s`` (whole seconds) ends.
 
@@ -96,27 +88,13 @@ class Handover:
         """Queue a connection; the caller closes its own copy. Return False if the kernel takes no more descriptors."""
         fd = connection.fileno().to_bytes(4, sys.byteorder)
         try:
-            self._queue.sendmsg([_packet(number, peer)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
+            packet = f"{number} {peer}".encode("ascii")
+            self._queue.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)])
         except OSError as error:
             # EAGAIN, ENOBUFS or ETOOMANYREFS: nothing was queued. A new child can still serve this connection.
             self.broken = isinstance(error, BrokenPipeError)
             return False
         return True
-
-    def taken(self, forwarded: Sequence[tuple[int, str]]) -> list[int]:
-        """Return the numbers of the connections that children have taken from the queue.
-
-        ``forwarded`` has number and peer of each connection, in the order in which they were forwarded. Connections
-        that were certainly taken may be left out. After ``close`` all count as taken.
-        """
-        # FIONREAD is the size of all queued packets. The kernel delivers the oldest packet first.
-        queue_fd = self.intake.descriptors()[0]
-        queued = 0 if queue_fd < 0 else int.from_bytes(fcntl.ioctl(queue_fd, termios.FIONREAD, bytes(4)), sys.byteorder)
-        left = [number for number, _ in forwarded]
-        while left and queued > 0:
-            queued -= len(_packet(*forwarded[len(left) - 1]))
-            left.pop()
-        return left
 
     def dismiss(self) -> bool:
         """Queue the order that ends one idle child. Return False if the queue is full: then no child is idle."""

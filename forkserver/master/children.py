@@ -21,10 +21,10 @@ class Child:
 
     ``first`` is the connection that it was forked for; 0 for a child that was forked to wait. ``finished`` is the last
     connection whose end it announced, ``last_peer`` the peer that it served last, for the log, and ``spawned_at`` the
-    time of its fork by the loop's clock. ``kill_reason`` says why the master kills this child; empty: it does not.
+    time of its fork by the loop's clock.
     """
 
-    __slots__ = ("finished", "first", "kill_reason", "last_peer", "number", "pid", "slot", "slot_index", "spawned_at")
+    __slots__ = ("finished", "first", "last_peer", "number", "pid", "slot", "slot_index", "spawned_at")
 
     def __init__(self, number: int, slot_index: int, slot: Slot, first: int) -> None:
         self.number = number
@@ -35,7 +35,6 @@ class Child:
         self.last_peer = "-"
         self.first = first
         self.spawned_at = 0.0
-        self.kill_reason = ""
 
     @property
     def connection(self) -> int:
@@ -65,11 +64,11 @@ class Connection:
 
 
 def _has_left(connection: Connection, child: Child) -> bool:
-    """Whether the client of a stopped child has left.
+    """Whether the client of a stopped child seems to have left.
 
-    A client that has closed its sending side may wait for an answer. It waits for none if the child has answered
-    requests and has none under way. If the child has answered none, the client's first request may lie unread in the
-    socket.
+    A client that has closed its sending side may wait for an answer. The client seems to wait for none if the child has
+    answered requests and has none under way. If the child has answered none, the client's first request may lie unread
+    in the socket.
     """
     if connection.client_left:
         return True
@@ -218,34 +217,18 @@ class Children:
             self._connections[connection].client_left |= gone
             self._connections[connection].client_done = True
 
-    def unclaimed(self) -> list[tuple[int, str]]:
-        """Return the number and the name of each connection that no child has noted as taken, oldest first."""
-        claimed = {child.connection for child in self._by_pid.values()}
-        return [(number, each.name) for number, each in self._connections.items() if number not in claimed]
+    def stopped_without_client(self) -> list[int]:
+        """Return the PIDs of the stopped children that seem to have no client. The caller continues them.
 
-    def stopped_without_client(self, taken: list[int]) -> list[Child]:
-        """Return the stopped children that have no client, each once, with ``kill_reason`` set. The caller kills them.
-
-        ``taken`` are the ``unclaimed`` connections that are no longer in the queue. SIGSTOP itself wakes a waiting
-        child, so a child that seems to wait may have received one of these connections and been stopped before it noted
-        the number. As long as the client of such a connection is there, no child that seems to wait is returned.
-
-        A stopped child that waits still counts in ``idle``. ``died`` corrects the count; then another child is forked
-        for what was forwarded meanwhile.
+        Appearances may deceive: a request may lie unread in the socket, or SIGSTOP, which wakes a waiting child, may
+        have let it take a connection that it has not noted yet. A child that is continued serves what there is.
         """
-        unseen = any(number in self._connections and not self._connections[number].client_left for number in taken)
         ending = set(self.ending())
         found = []
         for pid, child in self._stopped.items():
-            if child.kill_reason:
-                continue
             connection = self._connections.get(child.connection)
-            if connection and _has_left(connection, child):
-                child.kill_reason = "it was stopped, and its client has left"
-            elif pid in ending or (child.waits and not unseen):
-                child.kill_reason = "it was stopped while it had no client"
-            if child.kill_reason:
-                found.append(child)
+            if child.waits or pid in ending or (connection and _has_left(connection, child)):
+                found.append(pid)
         return found
 
     def write_off(self, before: float) -> list[str]:
@@ -258,7 +241,8 @@ class Children:
         """
         if any(child.waits for child in self._stopped.values()):
             return []
-        lost = [number for number, _ in self.unclaimed() if self._connections[number].opened < before]
+        claimed = {child.connection for child in self._by_pid.values()}
+        lost = [number for number, each in self._connections.items() if number not in claimed and each.opened < before]
         self.idle += len(lost)
         self._written_off.update(lost)
         return [self._connections.pop(number).peer for number in lost]

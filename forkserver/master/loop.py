@@ -82,7 +82,7 @@ class Master:
         if signalled:
             self._pool.reap(now)
         if self._pool.any_stopped:
-            self._pool.kill_stopped()
+            self._pool.continue_stopped()
         if self._channel.fileno() in ready:
             self._handle(self._channel.receive(), now)
         self._accept(ready, now)

@@ -138,7 +138,7 @@ class Pool:
         policy = exit_policy(death.wait_status)
         life = Life(death.pid, policy.word, child.slot, peer=child.last_peer, usage=death.usage, now=now)
         if not policy.ordinary:
-            self._log.event("died", **account_of_cut(life), reason=child.kill_reason or "-")
+            self._log.event("died", **account_of_cut(life))
         elif self._receipts:
             self._log.event("receipt", **account(life))
         child.slot.free()
@@ -148,8 +148,6 @@ class Pool:
         """Back off when children die before they serve anything."""
         if child.slot.requests or child.slot.sent_bytes:
             self._backoff.reset()
-        elif child.kill_reason:
-            pass  # Killed by this master: no sign that children cannot serve.
         elif policy.penalty:
             self._pause("a child died before it served anything", now)
         elif not child.first and self._serving and now - child.spawned_at < _TOO_SOON_S:
@@ -157,7 +155,7 @@ class Pool:
 
     @property
     def any_stopped(self) -> bool:
-        """Whether any child is stopped. Then call ``kill_stopped`` whenever ``hangups_fd`` is readable."""
+        """Whether any child is stopped. Then call ``continue_stopped`` whenever ``hangups_fd`` is readable."""
         return self._children.any_stopped
 
     @property
@@ -165,16 +163,12 @@ class Pool:
         """A descriptor to poll while ``any_stopped``. At other times, the end of any connection would wake us."""
         return self._hangups.fileno()
 
-    def kill_stopped(self) -> None:
-        """Kill the stopped children that have no client any more. Only SIGKILL reaches a stopped process."""
+    def continue_stopped(self) -> None:
+        """Continue the stopped children that have no client any more, so that they end or wait for the next one."""
         for connection, gone in self._hangups.read():
             self._children.note_hangup(connection, gone=gone)
-        # Required order: first what children have noted, then what is queued. A child that takes a connection in
-        # between is then suspected of hiding it until the next call. In the other order, a child that does hide a
-        # connection would not be suspected.
-        unclaimed = self._children.unclaimed()
-        for child in self._children.stopped_without_client(self._handover.taken(unclaimed)):
-            os.kill(child.pid, signal.SIGKILL)
+        for pid in self._children.stopped_without_client():
+            os.kill(pid, signal.SIGCONT)
 
     def set_phase(self, phase: int) -> None:
         """Tell every child to finish (DRAINING) or to break off (STOPPING)."""

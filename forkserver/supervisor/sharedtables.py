@@ -142,7 +142,7 @@ def log_cut_connections(tables: Iterable[tuple[str, int]], log: Log) -> None:
             for _, slot in SharedTable(fd, name).rows():
                 if slot.connected:
                     life = Life(slot.pid, "server-died", slot, peer=slot.peer)
-                    log.event("died", **account_of_cut(life), reason="-")
+                    log.event("died", **account_of_cut(life))
         except ValueError as error:
             log.event("warning", reason=f"what the server did before it died is not known: {error}")
         os.close(fd)

@@ -105,23 +105,6 @@ def test_a_dismissal_ends_one_child_after_what_was_queued_before(handover, pair)
             each[0].close()
 
 
-def test_what_was_taken_is_told_from_what_is_queued(handover, pair):
-    forwarded = [(number, "peer" * (number % 4)) for number in (98, 99, 100, 101)]
-    for number, peer in forwarded:
-        handover.forward(pair[0], number, peer)
-        handover.dismiss()
-    assert handover.taken(forwarded) == []
-    taken: list[int] = []
-    while (each := handover.intake.take()) or len(taken) < len(forwarded):
-        if each:
-            each[0].close()
-            taken.append(each[1])
-            assert handover.taken(forwarded) == taken
-            assert handover.taken(forwarded[1:]) == taken[1:], "who is known to be taken may be left out"
-    handover.close()
-    assert handover.taken(forwarded) == taken
-
-
 def test_a_queue_that_is_full_dismisses_nobody(handover, pair):
     while handover.forward(pair[0], 1, "peer"):
         pass

@@ -233,19 +233,13 @@ def test_a_row_that_a_dead_child_has_marked_says_nothing_of_its_next_child():
     assert children.ending() == []
 
 
-def pids_without_client(children: Children, taken: list[int] | None = None) -> list[int]:
-    return [child.pid for child in children.stopped_without_client(taken or [])]
-
-
 def test_a_stopped_child_has_no_client_once_its_connection_has_hung_up(children):
     connection = children.open_connection("peer", 0.0)
-    child = fork(children, 100, connection)
+    fork(children, 100, connection)
     children.note_stop(100, stopped=True)
-    assert pids_without_client(children) == []
+    assert children.stopped_without_client() == []
     children.note_hangup(connection, gone=True)
-    assert pids_without_client(children) == [100]
-    assert child.kill_reason == "it was stopped, and its client has left"
-    assert pids_without_client(children) == [], "it is killed once"
+    assert children.stopped_without_client() == [100]
     children.died(100)
     assert not children.any_stopped
 
@@ -254,9 +248,9 @@ def test_a_hangup_that_came_before_the_stop_counts(children):
     connection = children.open_connection("peer", 0.0)
     fork(children, 100, connection)
     children.note_hangup(connection, gone=True)
-    assert pids_without_client(children) == []
+    assert children.stopped_without_client() == []
     children.note_stop(100, stopped=True)
-    assert pids_without_client(children) == [100]
+    assert children.stopped_without_client() == [100]
 
 
 def test_a_child_that_goes_on_is_not_stopped(children):
@@ -266,50 +260,32 @@ def test_a_child_that_goes_on_is_not_stopped(children):
     children.note_stop(100, stopped=False)
     children.note_hangup(connection, gone=True)
     assert not children.any_stopped
-    assert pids_without_client(children) == []
+    assert children.stopped_without_client() == []
 
 
 def test_a_child_stopped_after_its_announcement_was_made_and_before_it_was_read_has_no_client(children):
     connection = children.open_connection("peer", 0.0)
     child = fork(children, 100, connection)
     children.note_stop(100, stopped=True)
-    assert pids_without_client(children) == []
+    assert children.stopped_without_client() == []
     children.available(child.number, connection)
-    assert pids_without_client(children) == [100]
-    assert child.kill_reason == "it was stopped while it had no client"
+    assert children.stopped_without_client() == [100]
     assert children.idle == 1
-    children.died(100)
-    assert children.idle == 0
 
 
-def test_a_connection_forwarded_to_a_stopped_child_leaves_one_idle_child_too_few(children):
-    fork(children, 100)
-    children.open_connection("peer", 0.0)
-    children.forwarded()
-    children.note_stop(100, stopped=True)
-    assert pids_without_client(children) == [100]
-    children.died(100)
-    assert children.idle == -1, "so that another child is forked, which takes the connection"
-
-
-def test_a_stopped_child_that_may_have_taken_a_connection_unseen_is_left_alone_until_that_hangs_up(children):
+def test_a_stopped_child_that_seems_to_wait_has_no_client_and_nothing_is_written_off_meanwhile(children):
     child = fork(children, 100)
     connection = children.open_connection("peer", 0.0, "name")
     children.forwarded()
     children.note_stop(100, stopped=True)
-    assert children.unclaimed() == [(connection, "name")]
-    assert pids_without_client(children, [connection]) == []
-    assert children.write_off(before=9.9) == [], "it is not lost"
+    assert children.stopped_without_client() == [100]
+    assert children.write_off(before=9.9) == [], "the child may have the connection, and not have noted that"
     children.note_stop(100, stopped=False)
     child.slot.connection = connection
-    assert children.unclaimed() == []
+    assert children.write_off(before=9.9) == []
     child.slot.connection = 0
-    children.note_stop(100, stopped=True)
-    children.note_hangup(connection, gone=True)
-    assert pids_without_client(children, [connection]) == [100]
     children.died(100)
     assert children.write_off(before=9.9) == ["peer"]
-    assert children.idle == 0
 
 
 def test_a_child_stopped_when_it_has_said_that_it_ends_has_no_client():
@@ -318,7 +294,7 @@ def test_a_child_stopped_when_it_has_said_that_it_ends_has_no_client():
     child = fork(children, 100, children.open_connection("peer", 0.0))
     table.announce_end(child.slot_index)
     children.note_stop(100, stopped=True)
-    assert pids_without_client(children) == [100]
+    assert children.stopped_without_client() == [100]
 
 
 def test_a_process_that_is_not_ours_and_a_connection_that_nobody_has_are_passed_over(children):

@@ -234,18 +234,16 @@ def test_spares_that_end_because_the_master_drains_are_no_reason_to_pause(setup)
 
 
 @with_spares
-def test_a_stopped_child_without_a_client_is_killed_and_is_no_reason_to_pause(setup, monkeypatch):
-    monkeypatch.setattr(setup.queue, "taken", lambda _forwarded: [], raising=False)
+def test_a_stopped_child_without_a_client_is_continued(setup):
     setup.pool.replenish(1.0)
     setup.dead.append(spawn.StopChange(1001, stopped=True))
     setup.pool.reap(1.0)
     assert setup.pool.any_stopped
-    setup.pool.kill_stopped()
-    assert setup.signals == [(1001, signal.SIGKILL)]
-    setup.dies(1, signal.SIGKILL, 1.1)
+    setup.pool.continue_stopped()
+    assert setup.signals == [(1001, signal.SIGCONT)]
+    setup.dead.append(spawn.StopChange(1001, stopped=False))
+    setup.pool.reap(1.0)
     assert not setup.pool.any_stopped
-    assert 'reason="it was stopped while it had no client"' in setup.log
-    assert " throttle " not in setup.log
 
 
 @with_queue

@@ -232,7 +232,7 @@ def test_only_connections_that_were_cut_are_told(written):
     (line,) = lines
     assert line.split(" ", 2)[2] == (
         "died pid=100 cause=server-died start=1795402431.254932 peer=192.0.2.7:41098 connections=1 requests=0 sent=0 "
-        "wall_ms=- cpu_ms=- maxrss_kib=- request=GET path=/cut reason=-"
+        "wall_ms=- cpu_ms=- maxrss_kib=- request=GET path=/cut"
     )
 
 
