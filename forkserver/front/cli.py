@@ -11,7 +11,8 @@ import functools
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -20,12 +21,7 @@ from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
 from forkserver.front import configfile, daemoncommands
 from forkserver.front.options import CommandWithoutArguments, given, settings_options
 from forkserver.front.terminal import complain, describe_bug, escape, warn
-from forkserver.settings import FIELDS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from forkserver.settings import Settings
+from forkserver.settings import FIELDS, Settings
 
 EX_OUTPUT = 74
 """Standard output takes nothing: EX_IOERR of sysexits(3)."""

@@ -11,17 +11,13 @@ import os
 import pwd
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from forkserver.errors import OperatorError
 from forkserver.front.terminal import escape
-from forkserver.settings import FIELDS, SettingError, Settings
+from forkserver.settings import FIELDS, SettingError, Settings, Value
 from forkserver.supervisor import address
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from forkserver.settings import Value
 
 MAX_FILE_BYTES = 65536
 """A longer file is not a configuration. The limit also bounds the work of ``_find_line``."""

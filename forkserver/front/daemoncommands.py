@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -11,15 +12,11 @@ from forkserver.errors import OperatorError
 from forkserver.front import daemoncontrol, daemonuser, pidfile
 from forkserver.front.daemoncontrol import DaemonState, StartOutcome, StartResult
 from forkserver.front.daemonoptions import DaemonOptions
+from forkserver.front.daemonuser import DaemonUser
 from forkserver.front.options import CommandWithoutArguments, given, settings_options
 from forkserver.front.terminal import complain, escape, warn
+from forkserver.settings import Settings
 from forkserver.supervisor import logsocket, operator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from forkserver.front.daemonuser import DaemonUser
-    from forkserver.settings import Settings
 
 RELOAD_TIMEOUT_S = 60.0
 SYSTEMD = "/run/systemd/system"

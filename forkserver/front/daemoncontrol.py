@@ -12,16 +12,13 @@ import select
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from forkserver.errors import EX_BUG, OperatorError
 from forkserver.front import pidfile
+from forkserver.front.daemonoptions import DaemonOptions
 from forkserver.supervisor import operator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from forkserver.front.daemonoptions import DaemonOptions
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "daemonize.py")
 _STATUS_TIMEOUT_S = 5.0

@@ -20,7 +20,6 @@ import fcntl
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING
 
 if not __package__:
     # Run by its path, so nothing else tells Python where the package is.
@@ -31,14 +30,12 @@ import daemon  # type: ignore[import-untyped] # it has no annotations
 from forkserver import logline
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
 from forkserver.front import daemonoptions, daemonuser, logfile, pidfile, terminal
+from forkserver.front.daemonoptions import DaemonOptions
+from forkserver.front.daemonuser import DaemonUser
 from forkserver.kernel import oomscore
+from forkserver.settings import Settings
 from forkserver.supervisor import address, listener, logsocket, supervise
-
-if TYPE_CHECKING:
-    from forkserver.front.daemonoptions import DaemonOptions
-    from forkserver.front.daemonuser import DaemonUser
-    from forkserver.settings import Settings
-    from forkserver.supervisor.listener import Listeners
+from forkserver.supervisor.listener import Listeners
 
 _CRITICAL, _ERROR = 2, 3
 """Priorities of syslog(3)."""

@@ -6,13 +6,11 @@ Runs in the front and in the daemon.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from forkserver.errors import OperatorError
 from forkserver.front import configfile
-
-if TYPE_CHECKING:
-    from forkserver.settings import Settings
+from forkserver.settings import Settings
 
 
 class DaemonOptions(NamedTuple):

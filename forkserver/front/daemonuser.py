@@ -11,13 +11,10 @@ import grp
 import os
 import pwd
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from forkserver.errors import OperatorError
 from forkserver.front.terminal import escape
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INSTALL_ELSEWHERE = (

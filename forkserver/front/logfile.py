@@ -5,13 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from forkserver.errors import OperatorError
+from forkserver.front.daemonuser import DaemonUser
 from forkserver.front.terminal import escape
-
-if TYPE_CHECKING:
-    from forkserver.front.daemonuser import DaemonUser
 
 _STDERR_FD = 2
 

@@ -10,6 +10,7 @@ import select
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 
 import forkserver
 from forkserver.errors import OperatorError, name_exit
@@ -17,14 +18,9 @@ from forkserver.ipc import control
 from forkserver.protocol.printable import escape_unprintable
 from forkserver.settings import Settings
 from forkserver.supervisor import logoutput
+from forkserver.supervisor.listener import Listeners
 from forkserver.supervisor.sharedtables import SharedTable
 from forkserver.supervisor.systemd import TABLE_PREFIX
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from forkserver.supervisor.listener import Listeners
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(forkserver.__file__)), "master", "__main__.py")
 COMMAND: tuple[str, ...] = (sys.executable, "-I", "-S", "-E", _PROGRAM)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+from collections.abc import Callable
 
 from forkserver.errors import OperatorError, name_end
 from forkserver.ipc.account import Life, account_of_cut
 from forkserver.ipc.backoff import Backoff
+from forkserver.logline import Log
+from forkserver.settings import Settings
 from forkserver.supervisor import listener, logoutput, orphans, peertotals
 from forkserver.supervisor.generation import Generation
+from forkserver.supervisor.listener import Listeners
 from forkserver.supervisor.sharedtables import OrphanTables
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import select
-    from collections.abc import Callable
-
-    from forkserver.logline import Log
-    from forkserver.settings import Settings
-    from forkserver.supervisor.listener import Listeners
-
-    Finish = Callable[[OperatorError | None], None]
+Finish = Callable[[OperatorError | None], None]
 
 MAX_FAILED_STARTS = 10
 """In a row, over some twenty seconds. After that the supervisor ends, so that its starter learns of the failure."""

@@ -14,10 +14,8 @@ from forkserver.kernel import linger
 from forkserver.settings import FIELDS, Settings
 from forkserver.supervisor import address
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]  # as getaddrinfo(3) gives it
-    Listeners = dict[tuple[int, Place], socket.socket]
+Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]  # as getaddrinfo(3) gives it
+Listeners = dict[tuple[int, Place], socket.socket]
 
 BACKLOG = 4096
 """The kernel lowers it to net.core.somaxconn, listen(2)."""

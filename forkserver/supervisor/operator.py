@@ -14,18 +14,16 @@ import os
 import select
 import socket
 import struct
+from typing import Protocol
 
 from forkserver.errors import OperatorError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Protocol
 
-    class Answer(Protocol):
-        """Answer one request, with an error or with a text, which may be empty."""
+class Answer(Protocol):
+    """Answer one request, with an error or with a text, which may be empty."""
 
-        def __call__(self, error: OperatorError | None, text: str = "") -> None:
-            """Send the answer; do nothing if the operator no longer waits."""
+    def __call__(self, error: OperatorError | None, text: str = "") -> None:
+        """Send the answer; do nothing if the operator no longer waits."""
 
 
 RELOAD = b"reload"

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import resource
-    from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 
 def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:

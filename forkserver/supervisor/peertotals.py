@@ -6,11 +6,9 @@ master that accepts.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-    from forkserver.supervisor.generation import Generation
+from forkserver.supervisor.generation import Generation
 
 
 def mark_changed(generations: Sequence[Generation], peers: Iterable[str]) -> None:

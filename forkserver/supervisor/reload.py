@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from forkserver.errors import OperatorError
+from forkserver.logline import Log
+from forkserver.settings import Settings
 from forkserver.supervisor import listener
-from forkserver.supervisor.operator import RELOAD, REOPEN, STATUS
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from forkserver.logline import Log
-    from forkserver.settings import Settings
-    from forkserver.supervisor.generations import Generations
-    from forkserver.supervisor.listener import Listeners
-    from forkserver.supervisor.operator import Answer
-    from forkserver.supervisor.systemd import Notifier
+from forkserver.supervisor.generations import Generations
+from forkserver.supervisor.listener import Listeners
+from forkserver.supervisor.operator import RELOAD, REOPEN, STATUS, Answer
+from forkserver.supervisor.systemd import Notifier
 
 _MAX_REQUESTS = 64
 

@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable, Iterator
 
 from forkserver.ipc import slots
 from forkserver.ipc.account import Life, account_of_cut
+from forkserver.ipc.slots import Slot
+from forkserver.logline import Log
 from forkserver.settings import MAX_CHILDREN
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from forkserver.ipc.slots import Slot
-    from forkserver.logline import Log
 
 _BLOCK_BYTES = 65536
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW

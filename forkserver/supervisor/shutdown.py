@@ -5,10 +5,7 @@ from __future__ import annotations
 import signal
 
 from forkserver.ipc import control
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from forkserver.supervisor.generations import Generations
+from forkserver.supervisor.generations import Generations
 
 STOP_S = 5.0
 """How long a master that was told STOP may take: its children get TERM after one second and KILL after three."""

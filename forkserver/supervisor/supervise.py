@@ -9,23 +9,19 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 
 from forkserver.ipc import control
 from forkserver.ipc.signals import SignalPipe
 from forkserver.kernel import prctl
 from forkserver.logline import LOOP_PATIENCE_S, Log
+from forkserver.settings import Settings
 from forkserver.supervisor import listener, logoutput, sharedtables, systemd
 from forkserver.supervisor.generations import Generations
 from forkserver.supervisor.logsocket import LogSocket
 from forkserver.supervisor.operator import RELOAD, REOPEN, OperatorSocket
 from forkserver.supervisor.reload import ReloadQueue, ignore_result
 from forkserver.supervisor.shutdown import STOP_S, Shutdown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from forkserver.settings import Settings
 
 _HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 

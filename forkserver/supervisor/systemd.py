@@ -8,12 +8,9 @@ import os
 import socket
 import stat
 import time
+from collections.abc import Iterable, Sequence
 
 from forkserver.errors import OperatorError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 TABLE_PREFIX = "table-"
 """Prefix of the names under which the manager stores the shared tables."""
