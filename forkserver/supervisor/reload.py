@@ -17,7 +17,7 @@ from forkserver.supervisor.systemd import Notifier
 _MAX_REQUESTS = 64
 
 
-def ignore_result(error: OperatorError | None, text: str = "") -> None:
+def ignore_result(result: OperatorError | str) -> None:
     """Take the answer to a request that came as a signal, so that nobody waits for the answer."""
 
 
@@ -47,35 +47,38 @@ class ReloadQueue:
         self._log = log
         self._notifier = notifier
         self._adopted = adopted
-        self._requests: list[tuple[bytes, Answer]] = []
+        self._answers: dict[bytes, list[Answer]] = {RELOAD: [], REOPEN: []}
+        """The requests that wait: by their words, what answers them."""
 
     def handle(self, word: bytes, answer: Answer) -> None:
         """Answer an operator's request, now or when it is done."""
-        if word in (RELOAD, REOPEN):
+        if word in self._answers:
             self.add(word, answer)
         elif word == STATUS:
-            answer(None, self._masters.status)
+            answer(self._masters.status)
         else:
             answer(OperatorError("only `reload`, `reopen` and `status` can be asked for"))
 
     def add(self, word: bytes, answer: Answer) -> None:
         """Queue a ``RELOAD`` or a ``REOPEN``."""
-        if len(self._requests) < _MAX_REQUESTS:
-            self._requests.append((word, answer))
+        if sum(map(len, self._answers.values())) < _MAX_REQUESTS:
+            self._answers[word].append(answer)
         else:
             answer(OperatorError(f"{_MAX_REQUESTS} requests wait for a reload already; try again when it has ended"))
 
     def start_next(self) -> None:
         """Start what is queued, unless a reload is under way. A reload also reopens the log, so it goes first."""
-        if not self._requests or self._masters.reloading:
+        word, start = (RELOAD, self._start_reload) if self._answers[RELOAD] else (REOPEN, self._start_reopening)
+        answers = self._answers[word]
+        if not answers or self._masters.reloading:
             return
-        word = RELOAD if any(word == RELOAD for word, _ in self._requests) else REOPEN
-        answers = [answer for each, answer in self._requests if each == word]
-        self._requests = [request for request in self._requests if request[0] != word]
-        if word == RELOAD:
-            self._start_reload(answers)
-        else:
-            self._start_reopening(answers)
+        self._answers[word] = []
+
+        def answer_all(result: OperatorError | str) -> None:
+            for answer in answers:
+                answer(result)
+
+        start(answer_all)
 
     def warn_of_unused_addresses(self, settings: Settings) -> str:
         """Log a warning if the settings name addresses that are not used; return the warning, or an empty text."""
@@ -84,11 +87,11 @@ class ReloadQueue:
             self._log.event("warning", reason=warning)
         return warning
 
-    def _start_reload(self, answers: list[Answer]) -> None:
+    def _start_reload(self, answer: Answer) -> None:
         """Reopen the log, read the settings and start a master with them."""
 
         def finish(error: OperatorError | None) -> None:
-            warning = complaint
+            warning = ""
             if error:
                 self._log.event("reload-failed", reason=str(error))
                 if complaint:
@@ -102,8 +105,7 @@ class ReloadQueue:
             # Send the status before the answers: an operator who has the answer may look at the status at once.
             self._notifier.status(self._masters.status, time.monotonic(), at_once=True)
             self._notifier.ready()
-            for answer in answers:
-                answer(error, warning)
+            answer(error or warning)
 
         complaint = self._renew_log()
         self._notifier.reloading()
@@ -112,33 +114,29 @@ class ReloadQueue:
         except OperatorError as error:
             finish(error)
 
-    def _start_reopening(self, answers: list[Answer]) -> None:
+    def _start_reopening(self, answer: Answer) -> None:
         """Reopen the log file. If the path names another file now, start a master that writes to the new one.
 
         Masters and children cannot open files; they inherit the log. The settings in force stay.
         """
 
         def finish(error: OperatorError | None) -> None:
-            for answer in answers:
-                answer(error)
-
-        def finish_start(error: OperatorError | None) -> None:
             if error:
                 self._log.event("warning", reason=f"new connections are still logged in the old file: {error}")
-            finish(error)
+            answer(error or "")
 
         if self._reopen_log is None:
-            finish(OperatorError("this server has no log file to reopen; start it with --log-file"))
+            answer(OperatorError("this server has no log file to reopen; start it with --log-file"))
         elif complaint := self._renew_log():
-            finish(OperatorError(complaint))
+            answer(OperatorError(complaint))
         elif self._masters.shutting_down or not self._masters.log_is_old:
-            finish(None)
+            answer("")
         else:
             try:
                 # adopted=True keeps the sockets in use.
-                self._masters.reload(self._masters.settings, adopted=True, finish=finish_start)
+                self._masters.reload(self._masters.settings, adopted=True, finish=finish)
             except OperatorError as error:
-                finish_start(error)
+                finish(error)
 
     def _renew_log(self) -> str:
         """Reopen the log if it is a file. If that fails, log the complaint and return it."""

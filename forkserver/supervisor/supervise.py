@@ -21,7 +21,7 @@ from forkserver.supervisor.generations import Generations
 from forkserver.supervisor.logsocket import LogSocket
 from forkserver.supervisor.operator import RELOAD, REOPEN, OperatorSocket
 from forkserver.supervisor.reload import ReloadQueue, ignore_result
-from forkserver.supervisor.shutdown import STOP_S, Shutdown
+from forkserver.supervisor.shutdown import Shutdown
 
 _HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -89,7 +89,7 @@ class Supervisor:
         # The process that started this one may have blocked signals, and masters and children inherit the mask.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._next_heartbeat = 0.0
-        self._shutdown = Shutdown(masters)
+        self._shutdown = Shutdown(masters, log, notifier)
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status. Raises OperatorError if masters cannot start."""
@@ -125,15 +125,7 @@ class Supervisor:
         elif number == signal.SIGUSR1:
             self._reloads.add(REOPEN, ignore_result)
         elif number != signal.SIGCHLD:  # SIGCHLD only wakes the loop, which reaps in every turn
-            self._shut_down(signal.Signals(number).name, now)
-
-    def _shut_down(self, reason: str, now: float) -> None:
-        drain_s = self._masters.settings.drain_s
-        if not self._masters.shutting_down:
-            self._log.event("drain", reason=reason, drain_s=f"{drain_s:.1f}")
-            self._notifier.stopping()
-            self._notifier.extend_timeout(drain_s + 2 * STOP_S)
-        self._shutdown.begin(now, drain_s)
+            self._shutdown.begin(signal.Signals(number).name, now)
 
     def _run_timers(self, now: float) -> None:
         if now >= self._next_heartbeat:
