@@ -1,6 +1,6 @@
 """The configuration file: TOML to ``Settings`` and back. Runs in the front; opens no socket.
 
-Everything that is wrong raises ``ConfigError``, which knows file, line, key and complaint.
+Everything that is wrong raises OperatorError with file, line, key, complaint and remedy.
 """
 
 from __future__ import annotations
@@ -24,36 +24,26 @@ MAX_FILE_BYTES = 65536
 _MAX_BITS = 63  # TOML's own limit of an integer; Python would accept any
 
 
-class ConfigError(OperatorError):
-    """A wrong setting, or a configuration file that cannot be read.
+def _error(
+    complaint: str, *, file: str | None = None, line: int | None = None, key: str | None = None
+) -> OperatorError:
+    """Return an error about one setting, or about a whole file: ``FILE:LINE: KEY: COMPLAINT``, without what is None.
 
     ``file`` is the file that holds the setting, None for an option and for a default; ``line`` is a line of that file.
     ``key`` is the setting as the operator wrote it, ``--max-children`` for an option. ``complaint`` says what is wrong
     and what to do.
     """
-
-    def __init__(
-        self, complaint: str, *, file: str | None = None, line: int | None = None, key: str | None = None
-    ) -> None:
-        super().__init__(complaint)
-        self.complaint = complaint
-        self.file = file
-        self.line = line
-        self.key = key
-
-    def __str__(self) -> str:
-        """Format the error as one line: ``FILE:LINE: KEY: COMPLAINT``, without the parts that are None."""
-        line = "" if self.line is None else f":{self.line}"
-        file = "" if self.file is None else f"{escape(self.file)}{line}: "
-        key = "" if self.key is None else f"{escape(self.key)}: "
-        return f"{file}{key}{self.complaint}"
+    number = "" if line is None else f":{line}"
+    place = "" if file is None else f"{escape(file)}{number}: "
+    name = "" if key is None else f"{escape(key)}: "
+    return OperatorError(f"{place}{name}{complaint}")
 
 
 def load(path: str | None, options: Mapping[str, Value], directory: str = "") -> Settings:
     """Return settings from the defaults, the file ``path`` (None: no file) and ``options``; later ones win.
 
     ``options`` maps names of ``FIELDS`` to values. ``root`` of the result is absolute: a relative root in the file
-    starts at the file's directory, any other at ``directory`` (empty: the working directory). Raises ConfigError.
+    starts at the file's directory, any other at ``directory`` (empty: the working directory). Raises OperatorError.
     """
     source = _Source(path, options)
     for name, value in source.values.items():
@@ -74,7 +64,7 @@ def load(path: str | None, options: Mapping[str, Value], directory: str = "") ->
 def dump(settings: Settings) -> str:
     """Return the settings as a file that ``load`` reads back, each setting under its meaning.
 
-    A value that is derived from other settings is written as a comment, so that it stays derived. Raises ConfigError
+    A value that is derived from other settings is written as a comment, so that it stays derived. Raises OperatorError
     for a root that is not UTF-8, because TOML cannot hold such a name.
     """
     derived = {} if settings.max_per_peer else {"max_per_peer": f"; in effect: {settings.peer_limit}"}
@@ -100,12 +90,12 @@ class _Source:
         """Whether the value of ``name`` in effect is the file's."""
         return name in self._in_file and name not in self._options
 
-    def error(self, name: str, complaint: str) -> ConfigError:
+    def error(self, name: str, complaint: str) -> OperatorError:
         """Return an error about ``name`` that knows where its value came from."""
         if self.from_file(name):
-            return ConfigError(complaint, file=self.path, line=_find_line(self._text, name), key=name)
+            return _error(complaint, file=self.path, line=_find_line(self._text, name), key=name)
         key = f"--{name.replace('_', '-')}" if name in self._options else name
-        return ConfigError(complaint, key=key)
+        return _error(complaint, key=key)
 
 
 def _read(path: str) -> str:
@@ -114,17 +104,17 @@ def _read(path: str) -> str:
             data = file.read(MAX_FILE_BYTES + 1)
     except PermissionError:
         remedy = "give that user the right to read it, and to enter every directory on the way to it"
-        raise ConfigError(f"user {_own_name()} cannot read it; {remedy}", file=path) from None
+        raise _error(f"user {_own_name()} cannot read it; {remedy}", file=path) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its name holds a NUL"
-        raise ConfigError(f"cannot read it: {reason}; name another file with --config", file=path) from None
+        raise _error(f"cannot read it: {reason}; name another file with --config", file=path) from None
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"is longer than {MAX_FILE_BYTES} bytes, so it is not a configuration", file=path)
+        raise _error(f"is longer than {MAX_FILE_BYTES} bytes, so it is not a configuration", file=path)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         complaint = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise ConfigError(complaint, file=path, line=data.count(b"\n", 0, error.start) + 1) from None
+        raise _error(complaint, file=path, line=data.count(b"\n", 0, error.start) + 1) from None
 
 
 def _own_name() -> str:
@@ -144,7 +134,7 @@ def _parse(path: str, text: str) -> dict[str, Any]:
         number = re.match(r"line (\d+), ", place)
         line = int(number[1]) if number else text.rstrip("\n").count("\n") + 1
         complaint = f"is not TOML: {complaint}; correct it as forkserver.toml(5) shows"
-        raise ConfigError(complaint, file=path, line=line) from None
+        raise _error(complaint, file=path, line=line) from None
 
 
 def _to_value(value: object) -> object:
@@ -237,6 +227,6 @@ def _to_toml_string(name: str, value: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError:
         complaint = f"{escape(value)}: is not UTF-8, so no configuration file can hold it; rename it"
-        raise ConfigError(complaint, key=name) from None
+        raise _error(complaint, key=name) from None
     # A JSON string is a TOML string, except for the one control character that JSON allows unescaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -10,7 +10,7 @@ import click
 
 from forkserver.errors import OperatorError
 from forkserver.front import daemoncontrol, daemonuser, pidfile
-from forkserver.front.daemoncontrol import DaemonState, StartOutcome, StartResult
+from forkserver.front.daemoncontrol import DaemonState, StartOutcome
 from forkserver.front.daemonoptions import DaemonOptions
 from forkserver.front.daemonuser import DaemonUser
 from forkserver.front.options import CommandWithoutArguments, given, settings_options
@@ -56,7 +56,7 @@ def start(pid_file: str, **options: Any) -> int:
     """Start a daemon, for hosts without systemd; returns when it serves."""
     daemon = _to_daemon_options(options)
     settings, user = _check(daemon)
-    return _report_start(daemoncontrol.start(os.path.abspath(pid_file), daemon), daemon, settings, user)
+    return _start(os.path.abspath(pid_file), daemon, settings, user)
 
 
 @click.command()
@@ -84,11 +84,7 @@ def restart(pid_file: str, timeout: float | None, **options: Any) -> int:
     settings, user = _check(daemon)
     pid_path = os.path.abspath(pid_file)
     stopped = daemoncontrol.stop(pid_path, timeout)
-    result = daemoncontrol.start(pid_path, daemon)
-    if result.outcome is StartOutcome.FAILED and stopped is not None:
-        complaint = f"{result.complaint}; PID {stopped}, which served before, is stopped"
-        result = result._replace(complaint=complaint)
-    return _report_start(result, daemon, settings, user)
+    return _start(pid_path, daemon, settings, user, stopped)
 
 
 @click.command()
@@ -174,9 +170,14 @@ def _check(daemon: DaemonOptions) -> tuple[Settings, DaemonUser | None]:
     return settings, user
 
 
-def _report_start(result: StartResult, daemon: DaemonOptions, settings: Settings, user: DaemonUser | None) -> int:
+def _start(
+    pid_path: str, daemon: DaemonOptions, settings: Settings, user: DaemonUser | None, stopped: int | None = None
+) -> int:
+    """Start the daemon, report the result, and return the exit status. ``stopped`` is the PID of a daemon before."""
+    result = daemoncontrol.start(pid_path, daemon)
     if result.outcome is StartOutcome.FAILED:
-        complain(result.complaint)
+        served = "" if stopped is None else f"; PID {stopped}, which served before, is stopped"
+        complain(f"{result.complaint}{served}")
         return result.exit_status
     if result.outcome is StartOutcome.ALREADY_RUNNING:
         return _say(f"already running as PID {result.pid}")

@@ -137,16 +137,17 @@ def stop(path: str, timeout_s: float | None) -> int | None:
     pid = pidfile.holder(path)
     if pid is None:
         return None
-    with contextlib.ExitStack() as stack:
-        try:
-            pid_fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return pid  # it ended just now
-        stack.callback(os.close, pid_fd)
+    try:
+        pid_fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return pid  # it ended just now
+    try:
         # The PID may have been reused before it was opened. The descriptor stands for the server if the server still
         # holds the lock.
         if pidfile.holder(path) == pid:
             _end(pid, pid_fd, timeout_s)
+    finally:
+        os.close(pid_fd)
     pidfile.remove_stale(path)
     return pid
 

@@ -38,7 +38,7 @@ class DaemonOptions(NamedTuple):
         """Return the form that ``decode`` reads."""
         return json.dumps(self._asdict()).encode("ascii")
 
-
-def decode(data: bytes) -> DaemonOptions:
-    """Undo ``DaemonOptions.encode``."""
-    return DaemonOptions(**json.loads(data))
+    @classmethod
+    def decode(cls, data: bytes) -> DaemonOptions:
+        """Undo ``encode``."""
+        return cls(**json.loads(data))

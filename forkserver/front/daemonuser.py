@@ -12,6 +12,7 @@ import os
 import pwd
 import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from forkserver.errors import OperatorError
 from forkserver.front.terminal import escape
@@ -22,14 +23,13 @@ _INSTALL_ELSEWHERE = (
 )
 
 
-class DaemonUser:
+class DaemonUser(NamedTuple):
     """A user to become: ``name`` for messages, ``uid``, ``gid`` and all ``groups``."""
 
-    def __init__(self, name: str, uid: int, gid: int, groups: list[int]) -> None:
-        self.name = name
-        self.uid = uid
-        self.gid = gid
-        self.groups = groups
+    name: str
+    uid: int
+    gid: int
+    groups: list[int]
 
     def become(self) -> None:
         """Drop from root to this user for good: set the real, effective and saved IDs.

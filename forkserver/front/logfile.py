@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from forkserver.errors import OperatorError
 from forkserver.front.daemonuser import DaemonUser
@@ -39,11 +38,10 @@ def _open(path: str, user: DaemonUser | None, complaint: str, remedy: str) -> in
         else:
             if user:
                 os.fchown(fd, user.uid, user.gid)
-        state = os.fstat(fd)
     except OSError as error:
         reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise OperatorError(f"--log-file: {escape(path)}: {complaint}: {reason}; {remedy}") from error
-    if not stat.S_ISREG(state.st_mode):
+    if not os.path.isfile(fd):
         os.close(fd)
         raise OperatorError(f"--log-file: {escape(path)}: {complaint}: it is not a regular file; {remedy}")
     os.set_blocking(fd, True)

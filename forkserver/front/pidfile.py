@@ -36,16 +36,17 @@ class RunningError(Exception):
         self.pid = pid
 
 
-def holder(path: str) -> int | None:
+def holder(path: str, kind_asked: int = fcntl.F_RDLCK) -> int | None:
     """Return the PID of the server that holds the file's lock, or None. Raises OperatorError.
 
-    The holder itself must not call this: it would lose the lock.
+    With F_WRLCK, return the PID of any process that holds a lock. The holder itself must not call this: it would lose
+    the lock.
     """
     fd = _open_to_look(path)
     if fd is None:
         return None
     try:
-        return _holder(path, fd)
+        return _holder(path, fd, kind_asked)
     finally:
         os.close(fd)
 
@@ -70,16 +71,16 @@ def hold(path: str, fd_floor: int) -> int:
     """
     for _ in range(_ATTEMPTS):
         fd = _open_to_hold(path, fd_floor)
+        taken = False
         try:
-            if _take(path, fd):
-                return fd
+            taken = _take(path, fd)
         except OSError as error:
-            os.close(fd)
             raise _error(path, f"cannot write it: {error.strerror}", "name another file") from error
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
+        finally:
+            if not taken:
+                os.close(fd)
+        if taken:
+            return fd
     raise _error(path, _explain_lock(path), "remove the file, or name another")
 
 
@@ -145,7 +146,7 @@ def _take(path: str, fd: int) -> bool:
     False: the file was removed before it was locked, or its holder ended just now. Raises RunningError.
     """
     if not _lock(fd):
-        pid = _holder(path, fd)
+        pid = _holder(path, fd, fcntl.F_RDLCK)
         if pid is not None:
             raise RunningError(pid)
         return False
@@ -161,28 +162,21 @@ def _take(path: str, fd: int) -> bool:
 def _lock(fd: int) -> bool:
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, by fcntl(2)
+        return False
     return True
 
 
 def _explain_lock(path: str) -> str:
     """Say why the file cannot be locked although no server holds it."""
-    fd = _open_to_look(path)
-    if fd is not None:
-        try:
-            pid = _holder(path, fd, fcntl.F_WRLCK)
-        finally:
-            os.close(fd)
-        if pid is not None:
-            return f"PID {pid}, which is no server, has locked it"
-    return "another process keeps locking or removing it"
+    pid = holder(path, fcntl.F_WRLCK)
+    if pid is None:
+        return "another process keeps locking or removing it"
+    return f"PID {pid}, which is no server, has locked it"
 
 
-def _holder(path: str, fd: int, kind_asked: int = fcntl.F_RDLCK) -> int | None:
-    # Ask as a reader would: only a write lock blocks a reader, and that takes the right to write the file.
+def _holder(path: str, fd: int, kind_asked: int) -> int | None:
+    # F_RDLCK asks as a reader would: only a write lock blocks a reader, and that takes the right to write the file.
     asked = struct.pack(_FLOCK, kind_asked, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
     if kind == fcntl.F_UNLCK:

@@ -6,7 +6,6 @@ import array
 import collections
 import os
 import socket
-import stat
 import time
 from collections.abc import Iterable, Sequence
 
@@ -40,7 +39,7 @@ def passed_descriptors() -> tuple[list[socket.socket], list[tuple[str, int]]]:
         name = names[number] if number < len(names) else ""
         try:
             os.set_inheritable(fd, False)
-            if name.startswith(TABLE_PREFIX) and stat.S_ISREG(os.fstat(fd).st_mode):
+            if name.startswith(TABLE_PREFIX) and os.path.isfile(fd):
                 tables.append((name, fd))
             else:
                 sockets.append(socket.socket(fileno=fd))
