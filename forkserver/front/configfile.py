@@ -24,21 +24,6 @@ MAX_FILE_BYTES = 65536
 _MAX_BITS = 63  # TOML's own limit of an integer; Python would accept any
 
 
-def _error(
-    complaint: str, *, file: str | None = None, line: int | None = None, key: str | None = None
-) -> OperatorError:
-    """Return an error about one setting, or about a whole file: ``FILE:LINE: KEY: COMPLAINT``, without what is None.
-
-    ``file`` is the file that holds the setting, None for an option and for a default; ``line`` is a line of that file.
-    ``key`` is the setting as the operator wrote it, ``--max-children`` for an option. ``complaint`` says what is wrong
-    and what to do.
-    """
-    number = "" if line is None else f":{line}"
-    place = "" if file is None else f"{escape(file)}{number}: "
-    name = "" if key is None else f"{escape(key)}: "
-    return OperatorError(f"{place}{name}{complaint}")
-
-
 def load(path: str | None, options: Mapping[str, Value], directory: str = "") -> Settings:
     """Return settings from the defaults, the file ``path`` (None: no file) and ``options``; later ones win.
 
@@ -78,7 +63,7 @@ class _Source:
     """The values of the file and of the options, and which of the two each value came from."""
 
     def __init__(self, path: str | None, options: Mapping[str, Value]) -> None:
-        self.path = path
+        self.path = path or ""
         self._text = "" if path is None else _read(path)
         self._options = options
         self._in_file = {} if path is None else _parse(path, self._text)
@@ -91,11 +76,17 @@ class _Source:
         return name in self._in_file and name not in self._options
 
     def error(self, name: str, complaint: str) -> OperatorError:
-        """Return an error about ``name`` that knows where its value came from."""
+        """Return an error about the setting ``name``, as the operator wrote it: in the file or as an option."""
         if self.from_file(name):
-            return _error(complaint, file=self.path, line=_find_line(self._text, name), key=name)
+            return _error(self.path, f"{escape(name)}: {complaint}", _find_line(self._text, name))
         key = f"--{name.replace('_', '-')}" if name in self._options else name
-        return _error(complaint, key=key)
+        return OperatorError(f"{key}: {complaint}")
+
+
+def _error(path: str, complaint: str, line: int | None = None) -> OperatorError:
+    """Return an error about the file ``path``, or about one line of the file."""
+    place = escape(path) if line is None else f"{escape(path)}:{line}"
+    return OperatorError(f"{place}: {complaint}")
 
 
 def _read(path: str) -> str:
@@ -104,17 +95,17 @@ def _read(path: str) -> str:
             data = file.read(MAX_FILE_BYTES + 1)
     except PermissionError:
         remedy = "give that user the right to read it, and to enter every directory on the way to it"
-        raise _error(f"user {_own_name()} cannot read it; {remedy}", file=path) from None
+        raise _error(path, f"user {_own_name()} cannot read it; {remedy}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its name holds a NUL"
-        raise _error(f"cannot read it: {reason}; name another file with --config", file=path) from None
+        raise _error(path, f"cannot read it: {reason}; name another file with --config") from None
     if len(data) > MAX_FILE_BYTES:
-        raise _error(f"is longer than {MAX_FILE_BYTES} bytes, so it is not a configuration", file=path)
+        raise _error(path, f"is longer than {MAX_FILE_BYTES} bytes, so it is not a configuration")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         complaint = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise _error(complaint, file=path, line=data.count(b"\n", 0, error.start) + 1) from None
+        raise _error(path, complaint, data.count(b"\n", 0, error.start) + 1) from None
 
 
 def _own_name() -> str:
@@ -134,7 +125,7 @@ def _parse(path: str, text: str) -> dict[str, Any]:
         number = re.match(r"line (\d+), ", place)
         line = int(number[1]) if number else text.rstrip("\n").count("\n") + 1
         complaint = f"is not TOML: {complaint}; correct it as forkserver.toml(5) shows"
-        raise _error(complaint, file=path, line=line) from None
+        raise _error(path, complaint, line) from None
 
 
 def _to_value(value: object) -> object:
@@ -193,7 +184,7 @@ def _check_bind(source: _Source, settings: Settings) -> None:
 
 
 def _absolute_root(source: _Source, root: str, directory: str) -> str:
-    base = os.path.dirname(source.path) if source.path is not None and source.from_file("root") else directory
+    base = os.path.dirname(source.path) if source.from_file("root") else directory
     path = os.path.abspath(os.path.join(base, root))
     if os.path.isdir(path):
         # The root need not be readable, because files are opened by name: a root of mode 0711 is fine.
@@ -227,6 +218,6 @@ def _to_toml_string(name: str, value: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError:
         complaint = f"{escape(value)}: is not UTF-8, so no configuration file can hold it; rename it"
-        raise _error(complaint, key=name) from None
+        raise OperatorError(f"{name}: {complaint}") from None
     # A JSON string is a TOML string, except for the one control character that JSON allows unescaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

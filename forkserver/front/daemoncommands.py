@@ -54,7 +54,7 @@ def _start_options(command: Callable[..., int]) -> Callable[..., int]:
 @_start_options
 def start(pid_file: str, **options: Any) -> int:
     """Start a daemon, for hosts without systemd; returns when it serves."""
-    daemon = _to_daemon_options(options)
+    daemon = _to_daemon_options(**options)
     settings, user = _check(daemon)
     return _start(os.path.abspath(pid_file), daemon, settings, user)
 
@@ -64,11 +64,10 @@ def start(pid_file: str, **options: Any) -> int:
 @_timeout_option
 def stop(pid_file: str, timeout: float | None) -> int:
     """Stop the daemon; returns when it has ended."""
-    died = daemoncontrol.status(pid_file).state is DaemonState.DEAD
     pid = daemoncontrol.stop(pid_file, timeout)
     if pid is not None:
         return _say(f"stopped, PID {pid}")
-    if not died:
+    if pidfile.written(pid_file) is None:
         return _say("not running")
     pidfile.remove_stale(pid_file)
     removed = "could not be removed" if os.path.exists(pid_file) else "is removed"
@@ -80,7 +79,7 @@ def stop(pid_file: str, timeout: float | None) -> int:
 @_timeout_option
 def restart(pid_file: str, timeout: float | None, **options: Any) -> int:
     """Check the settings, stop the daemon if it runs, start it."""
-    daemon = _to_daemon_options(options)
+    daemon = _to_daemon_options(**options)
     settings, user = _check(daemon)
     pid_path = os.path.abspath(pid_file)
     stopped = daemoncontrol.stop(pid_path, timeout)
@@ -140,16 +139,16 @@ def _systemctl_hint(verb: str, path: str) -> str:
     return f"of the service under systemd use `systemctl {verb} forkserver`"
 
 
-def _to_daemon_options(options: dict[str, Any]) -> DaemonOptions:
-    config, log_path = (options.pop(name) for name in ("config", "log_file"))
-    user, group, syslog = (options.pop(name) for name in ("user", "group", "syslog"))
-    if syslog and log_path is not None:
+def _to_daemon_options(
+    *, config: str | None, log_file: str | None, syslog: bool, user: str | None, group: str | None, **settings: Any
+) -> DaemonOptions:
+    if syslog and log_file is not None:
         raise click.UsageError("--syslog and --log-file exclude each other; leave one out", click.get_current_context())
     return DaemonOptions(
         config=None if config is None else os.path.abspath(config),
-        settings=given(options),
+        settings=given(settings),
         directory=os.getcwd(),
-        log_path=None if log_path is None else os.path.abspath(log_path),
+        log_path=None if log_file is None else os.path.abspath(log_file),
         syslog=syslog,
         user=user,
         group=group,

@@ -128,16 +128,14 @@ def _open_to_hold(path: str, fd_floor: int) -> int:
     fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, fd_floor)
     os.close(low)
     state = os.fstat(fd)
-    complaint = ""
-    if not stat.S_ISREG(state.st_mode):
-        complaint, remedy = "is not a regular file", "name another file"
-    elif state.st_uid not in (0, os.geteuid()):
-        complaint = f"belongs to another user, UID {state.st_uid}, who could lock it"
-        remedy = "remove it, or name another file"
-    if complaint:
-        os.close(fd)
-        raise _error(path, complaint, remedy)
-    return fd
+    is_file = stat.S_ISREG(state.st_mode)
+    if is_file and state.st_uid in (0, os.geteuid()):
+        return fd
+    os.close(fd)
+    if not is_file:
+        raise _error(path, "is not a regular file", "name another file")
+    complaint = f"belongs to another user, UID {state.st_uid}, who could lock it"
+    raise _error(path, complaint, "remove it, or name another file")
 
 
 def _take(path: str, fd: int) -> bool:

@@ -51,20 +51,15 @@ class ReloadQueue:
         """The requests that wait: by their words, what answers them."""
 
     def handle(self, word: bytes, answer: Answer) -> None:
-        """Answer an operator's request, now or when it is done."""
-        if word in self._answers:
-            self.add(word, answer)
-        elif word == STATUS:
+        """Answer a request, now or when it is done. ``RELOAD`` and ``REOPEN`` wait for ``start_next``."""
+        if word == STATUS:
             answer(self._masters.status)
-        else:
+        elif word not in self._answers:
             answer(OperatorError("only `reload`, `reopen` and `status` can be asked for"))
-
-    def add(self, word: bytes, answer: Answer) -> None:
-        """Queue a ``RELOAD`` or a ``REOPEN``."""
-        if sum(map(len, self._answers.values())) < _MAX_REQUESTS:
-            self._answers[word].append(answer)
-        else:
+        elif sum(map(len, self._answers.values())) == _MAX_REQUESTS:
             answer(OperatorError(f"{_MAX_REQUESTS} requests wait for a reload already; try again when it has ended"))
+        else:
+            self._answers[word].append(answer)
 
     def start_next(self) -> None:
         """Start what is queued, unless a reload is under way. A reload also reopens the log, so it goes first."""
@@ -98,7 +93,7 @@ class ReloadQueue:
                     error = OperatorError(f"{error}; {complaint}")
                 elif self._masters.log_is_old:
                     # The old settings stay in force, but their master must write to the new file.
-                    self.add(REOPEN, ignore_result)
+                    self.handle(REOPEN, ignore_result)
             else:
                 unused = self.warn_of_unused_addresses(self._masters.settings)
                 warning = "; ".join([each for each in (complaint, unused) if each])

@@ -121,9 +121,9 @@ class Supervisor:
 
     def _handle_signal(self, number: int, now: float) -> None:
         if number == signal.SIGHUP:
-            self._reloads.add(RELOAD, ignore_result)
+            self._reloads.handle(RELOAD, ignore_result)
         elif number == signal.SIGUSR1:
-            self._reloads.add(REOPEN, ignore_result)
+            self._reloads.handle(REOPEN, ignore_result)
         elif number != signal.SIGCHLD:  # SIGCHLD only wakes the loop, which reaps in every turn
             self._shutdown.begin(signal.Signals(number).name, now)
 
