@@ -151,7 +151,10 @@ def _head(priority: int) -> str:
 
 
 def _words(fields: dict[str, str | int], limit: int) -> str:
-    """Return `` key=value`` for each field. Most lines need no escapes, which one check of the whole line tells."""
+    """Return `` key=value`` for each field.
+
+    Most lines need no escapes, so one check of the whole line saves the check of each value.
+    """
     words = "".join([f" {key}={value}" for key, value in fields.items()])
     if (
         words.isascii()

@@ -1,6 +1,7 @@
-"""The ``forkserver`` command: parse the command line, run one command, report errors. Runs in the front.
+"""The ``forkserver`` command: parse the command line, run one command, report errors.
 
-No command shows a traceback: ``run`` says what becomes of each kind of failure.
+Runs in the operator's command. No command shows a traceback: ``run`` turns every failure into one line and an exit
+status.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The configuration file: TOML to ``Settings`` and back. Runs in the front; opens no socket.
+"""Read the configuration file into ``Settings``, and write it. Runs in the operator's command and in the supervisor.
 
-Everything that is wrong raises OperatorError with file, line, key, complaint and remedy.
+Opens no socket. Every mistake in the file or in the options raises OperatorError with the place, the complaint and the
+remedy.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ def _check_bind(source: _Source, settings: Settings) -> None:
             place = address.parse(text, settings.port)
         except ValueError as error:
             raise source.error("bind", f"{escape(text)}: {error}") from None
-        # Port 0 is another port each time.
+        # Port 0 stands for another free port each time, so an address with port 0 may be named twice.
         if place[1] and place in seen:
             raise source.error("bind", f"{escape(text)}: is the same address as {escape(seen[place])}; name it once")
         seen[place] = text

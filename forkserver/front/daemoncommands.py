@@ -1,4 +1,7 @@
-"""The commands to a daemon: ``start``, ``stop``, ``restart``, ``status``, ``reload``, ``reopen``. Runs in the front."""
+"""The commands to a daemon: ``start``, ``stop``, ``restart``, ``status``, ``reload``, ``reopen``.
+
+Runs in the operator's command.
+"""
 
 from __future__ import annotations
 
@@ -158,7 +161,8 @@ def _to_daemon_options(
 def _check(daemon: DaemonOptions) -> tuple[Settings, DaemonUser | None]:
     """Return settings and user of the daemon. Raises OperatorError if they are wrong or ``--syslog`` has no logger.
 
-    ``restart`` stops nothing then. It cannot try the addresses and files, which the running daemon holds.
+    After an error ``restart`` stops nothing. Addresses, PID file and log file are not checked: the running daemon has
+    them.
     """
     settings = daemon.load()
     user = daemonuser.find(daemon.user, daemon.group)
@@ -172,7 +176,7 @@ def _check(daemon: DaemonOptions) -> tuple[Settings, DaemonUser | None]:
 def _start(
     pid_path: str, daemon: DaemonOptions, settings: Settings, user: DaemonUser | None, stopped: int | None = None
 ) -> int:
-    """Start the daemon, report the result, and return the exit status. ``stopped`` is the PID of a daemon before."""
+    """Start the daemon, report the result, and return the exit status. ``stopped`` is the PID of the daemon before."""
     result = daemoncontrol.start(pid_path, daemon)
     if result.outcome is StartOutcome.FAILED:
         served = "" if stopped is None else f"; PID {stopped}, which served before, is stopped"

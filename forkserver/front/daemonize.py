@@ -40,8 +40,8 @@ from forkserver.supervisor.listener import Listeners
 
 _FIRST_PASSED_FD = 3
 _FD_FLOOR = 128
-"""Descriptors that stay open are at least this, above the sockets that are passed on as LISTEN_FDS, from 3 on, of which
-there are at most control.MAX_LISTENERS."""
+"""The lowest number of a descriptor that stays open. Below are the sockets that are passed on as LISTEN_FDS: at most
+control.MAX_LISTENERS, from 3 on."""
 
 
 class StartPipe:
@@ -59,7 +59,10 @@ class StartPipe:
 
 
 def main(start_fd: int, pid_path: str) -> int:
-    """Run a daemon with the options on standard input; return its exit status. ``start_fd`` is the pipe's."""
+    """Run a daemon with the options on standard input; return its exit status.
+
+    ``start_fd`` is the descriptor of the pipe to the command, ``pid_path`` the path of the PID file.
+    """
     pipe = StartPipe(start_fd)
     try:
         return _run(DaemonOptions.decode(sys.stdin.buffer.read()), pid_path, pipe)

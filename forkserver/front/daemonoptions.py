@@ -1,6 +1,6 @@
-"""Options of a daemon. The command sends them to the daemon, which keeps them for reloads.
+"""The options of a daemon. ``forkserver start`` sends them to the daemon, which keeps them for reloads.
 
-Runs in the front and in the daemon.
+Runs in the operator's command and in the supervisor.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The user that the daemon runs as: look the user up, check what the user may do, become the user.
 
-Runs in the front and in the daemon.
+Runs in the operator's command and in the supervisor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The log file of the classic daemon. Runs in the daemon."""
+"""Open and reopen the log file of the classic daemon. Runs in the supervisor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that several ``forkserver`` commands have in common. Runs in the front."""
+"""The options that several ``forkserver`` commands have in common. Runs in the operator's command."""
 
 from __future__ import annotations
 

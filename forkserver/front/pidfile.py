@@ -1,4 +1,6 @@
-"""The PID file: locked as long as the server lives, with the PID inside for people. Runs in front and supervisor.
+"""The PID file: locked as long as the server lives, with the PID inside for people.
+
+Runs in the operator's command and in the supervisor.
 
 The lock counts, never the number in the file. The lock ends with the process that holds it, and the kernel tells which
 process that is (F_GETLK, fcntl(2)), so a reused PID is never taken for the server's.
@@ -52,7 +54,10 @@ def holder(path: str, kind_asked: int = fcntl.F_RDLCK) -> int | None:
 
 
 def written(path: str) -> int | None:
-    """Return the PID in the file, which another process may have by now; None: no file, or no number in it."""
+    """Return the PID in the file, which another process may have by now, or None without a file or a number.
+
+    Raises OperatorError if the file cannot be read.
+    """
     fd = _open_to_look(path)
     if fd is None:
         return None
@@ -174,7 +179,8 @@ def _explain_lock(path: str) -> str:
 
 
 def _holder(path: str, fd: int, kind_asked: int) -> int | None:
-    # F_RDLCK asks as a reader would: only a write lock blocks a reader, and that takes the right to write the file.
+    # F_RDLCK asks as a reader would. Only a write lock blocks a reader, and only a process that may write the file can
+    # take a write lock.
     asked = struct.pack(_FLOCK, kind_asked, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
     if kind == fcntl.F_UNLCK:

@@ -1,4 +1,4 @@
-"""Write the systemd units of ``forkserver units``, with the paths of this installation. Runs in the front."""
+"""Write the systemd units, with the paths of this installation. Runs in the operator's command."""
 
 from __future__ import annotations
 

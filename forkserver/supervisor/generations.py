@@ -20,9 +20,9 @@ from forkserver.supervisor.sharedtables import OrphanTables
 Finish = Callable[[OperatorError | None], None]
 
 MAX_FAILED_STARTS = 10
-"""In a row, over some twenty seconds. After that the supervisor ends, so that its starter learns of the failure."""
+"""Starts that fail in a row, over some twenty seconds, before the supervisor ends, so that its starter learns of it."""
 _SOUND_AFTER_S = 10.0
-"""The death of a master that ran for so long starts a new row of failures, without delay."""
+"""A master that ran for so long has worked: its death begins a new row of failures, without delay."""
 
 
 class Generations:
@@ -190,7 +190,7 @@ class Generations:
 
     @property
     def tables(self) -> dict[str, int]:
-        """Name and descriptor of each shared table that tells of a process that may live."""
+        """Name and descriptor of each shared table whose master or children may live."""
         tables = [generation.table for generation in self._generations if generation.table]
         return {table.name: table.fd for table in [*tables, *self._orphan_tables.tables]}
 
@@ -290,7 +290,7 @@ class Generations:
             left = orphans.children_among(generation.table.pids(), generation.pid)
             # A child that was forked just before the master's death may have no row yet.
             left.update(orphans.living({generation.pid}, self._pids()))
-            # The master may have taken the notice of a stop, so the supervisor continues all.
+            # The dead master may already have taken the notice of a stop, so the supervisor continues all orphans.
             orphans.send_signal(left, signal.SIGCONT)
             self._orphan_tables.add(generation.table, left)
 

@@ -1,4 +1,4 @@
-"""The listeners: bind them, or adopt them from the service manager. Runs in the supervisor.
+"""Bind listeners, or adopt them from the service manager. Runs in the supervisor.
 
 Listeners outlive every master: a connection that arrives while there is no master waits in the backlog.
 """

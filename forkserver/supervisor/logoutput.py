@@ -1,6 +1,6 @@
 """Find out whether standard error is the journal, a logger's socket or a file, and choose the form of the log.
 
-Runs in the supervisor. Masters and children do not read the environment: their settings have the form that was chosen.
+Runs in the supervisor. Masters and children do not read the environment: their settings hold the chosen form.
 """
 
 from __future__ import annotations

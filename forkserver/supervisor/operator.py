@@ -1,4 +1,6 @@
-"""The operator's channel, for ``forkserver reload``, ``reopen`` and ``status``. Runs in supervisor and front.
+"""The operator's channel, for ``forkserver reload``, ``reopen`` and ``status``.
+
+Runs in the operator's command and in the supervisor.
 
 A request is one word: ``reload``, ``reopen`` or ``status``. The answer is ``done``, or ``failed`` and a complaint. A
 text may follow ``done``: a warning about a reload that succeeded, or the status.
@@ -19,7 +21,7 @@ from collections.abc import Callable
 from forkserver.errors import OperatorError
 
 Answer = Callable[[OperatorError | str], None]
-"""Answers a request: with a text, which may be empty, or with an error if the request has failed."""
+"""Answers one request: with a text, which may be empty, or with an error if the request has failed."""
 
 RELOAD = b"reload"
 REOPEN = b"reopen"

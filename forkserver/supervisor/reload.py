@@ -1,4 +1,4 @@
-"""Reloads of the settings and reopenings of the log, one after the other. Runs in the supervisor."""
+"""Reload the settings and reopen the log, one request after the other. Runs in the supervisor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_REQUESTS = 64
 
 
 def ignore_result(result: OperatorError | str) -> None:
-    """Take the answer to a request that came as a signal, so that nobody waits for the answer."""
+    """Ignore the result of a request for whose answer nobody waits, such as a signal."""
 
 
 class ReloadQueue:
@@ -48,7 +48,7 @@ class ReloadQueue:
         self._notifier = notifier
         self._adopted = adopted
         self._answers: dict[bytes, list[Answer]] = {RELOAD: [], REOPEN: []}
-        """The requests that wait: by their words, what answers them."""
+        """The functions that answer the waiting requests, by the word of the request."""
 
     def handle(self, word: bytes, answer: Answer) -> None:
         """Answer a request, now or when it is done. ``RELOAD`` and ``REOPEN`` wait for ``start_next``."""

@@ -1,4 +1,4 @@
-"""The supervisor's loop: signals, messages and deaths of masters, operators' requests, timers. Runs in the supervisor.
+"""The loop: signals, messages and deaths of masters, operators' requests, timers. Runs in the supervisor.
 
 The supervisor owns what outlives a master: sockets and settings. It never accepts and never reads a client's byte.
 """
