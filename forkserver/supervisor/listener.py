@@ -68,7 +68,12 @@ def adopt(passed: list[socket.socket]) -> Listeners:
     if len(passed) > MAX_LISTENERS:
         raise OperatorError(f"LISTEN_FDS: {len(passed)} sockets are more than {MAX_LISTENERS}; pass fewer")
     for listener in passed:
-        _check(listener)
+        is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM
+        if not is_tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OperatorError(
+                f"descriptor {listener.fileno()} passed by the service manager is no listening TCP socket: "
+                "the socket unit needs ListenStream= with a port, and Accept=no"
+            )
     return {(listener.family, listener.getsockname()): listener for listener in passed}
 
 
@@ -97,15 +102,6 @@ def unused_addresses(settings: Settings, adopted: Listeners) -> str:
 
 def _join(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _check(listener: socket.socket) -> None:
-    listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM or not listening:
-        raise OperatorError(
-            f"descriptor {listener.fileno()} passed by the service manager is no listening TCP socket: "
-            "the socket unit needs ListenStream= with a port, and Accept=no"
-        )
 
 
 def describe(listener: socket.socket) -> str:

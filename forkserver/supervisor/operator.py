@@ -12,6 +12,7 @@ the name before the server does. Then the server has no channel, and ``ask`` not
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -177,10 +178,7 @@ def _answer_to(channel: socket.socket) -> Answer:
         text = str(result).encode("utf-8", "surrogateescape")
         word = _FAILED if isinstance(result, OperatorError) else _DONE
         packet = word + b" " + text if text else word
-        with channel:
-            try:
-                channel.send(packet[:_MAX_PACKET_BYTES])
-            except OSError:
-                pass  # the operator did not wait
+        with channel, contextlib.suppress(OSError):  # the operator may not have waited
+            channel.send(packet[:_MAX_PACKET_BYTES])
 
     return answer

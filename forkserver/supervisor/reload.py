@@ -63,7 +63,7 @@ class ReloadQueue:
 
     def start_next(self) -> None:
         """Start what is queued, unless a reload is under way. A reload also reopens the log, so it goes first."""
-        word, start = (RELOAD, self._start_reload) if self._answers[RELOAD] else (REOPEN, self._start_reopening)
+        word = RELOAD if self._answers[RELOAD] else REOPEN
         answers = self._answers[word]
         if not answers or self._masters.reloading:
             return
@@ -73,6 +73,7 @@ class ReloadQueue:
             for answer in answers:
                 answer(result)
 
+        start = self._start_reload if word == RELOAD else self._start_reopening
         start(answer_all)
 
     def warn_of_unused_addresses(self, settings: Settings) -> str:
