@@ -39,7 +39,7 @@ _ENDS = {status.value: status.name.lower().replace("_", "-") for status in ExitS
 
 
 def name_end(code: int) -> str:
-    """Return the word for a child's end: that of its ``ExitStatus``, as ``peer-gone``, else the word of ``name_exit``.
+    """Return the word for a child's end: the name of its ``ExitStatus``, as ``peer-gone``, or that of ``name_exit``.
 
     ``code`` is the exit status, or the negative number of a signal.
     """

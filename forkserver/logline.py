@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import stat
 import time
 
 from forkserver.protocol.printable import escape_char
@@ -61,7 +60,8 @@ class Log:
 
     def __init__(self, fd: int = 2, *, patience_s: float = CHILD_PATIENCE_S, form: str = "plain") -> None:
         self._fd = fd
-        self._waits = not _is_file(fd)
+        # A file of a file system takes every line at once.
+        self._waits = not os.path.isfile(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._broken = ""
@@ -140,14 +140,6 @@ def is_datagram_socket(fd: int) -> bool:
     return kind == (socket.AF_UNIX, socket.SOCK_DGRAM)
 
 
-def _is_file(fd: int) -> bool:
-    """Whether ``fd`` is a file of a file system, which takes every line at once."""
-    try:
-        return stat.S_ISREG(os.fstat(fd).st_mode)
-    except OSError:
-        return False
-
-
 def syslog_complaint(text: str, priority: int) -> bytes:
     """Return ``text``, a message for people, as a line of form ``syslog``."""
     line = _head(priority) + "".join([char if " " <= char <= "~" else escape_char(char) for char in text])
@@ -159,7 +151,10 @@ def _head(priority: int) -> str:
 
 
 def _words(fields: dict[str, str | int], limit: int) -> str:
-    """Return `` key=value`` for each field. Most lines need no escapes, which one check of the whole line tells."""
+    """Return `` key=value`` for each field.
+
+    Most lines need no escapes, so one check of the whole line saves the check of each value.
+    """
     words = "".join([f" {key}={value}" for key, value in fields.items()])
     if (
         words.isascii()
@@ -202,7 +197,7 @@ def _joined(pieces: list[str], limit: int) -> str:
     """Join the pieces, or as many as fit into ``limit``. No piece, which may be an escape, is cut in two."""
     text = "".join(pieces)
     while len(text) > limit + 3:
-        pieces = pieces[: max(len(pieces) * limit // len(text), 0)]
+        pieces = pieces[: len(pieces) * limit // len(text)]
         text = "".join(pieces) + "..."
     return text
 

@@ -12,6 +12,8 @@ from forkserver.protocol.messages import DEFAULT_PORT, MAX_LISTED_BYTES
 MAX_CHILDREN = 32768
 """The upper bound of every count of processes: pid_max of a small machine."""
 
+Value = str | int | float | bool | tuple[str, ...]
+
 
 class Field:
     """One setting: its default, its bounds, and its meaning for people.
@@ -28,13 +30,6 @@ class Field:
         self.high = high
         self.meaning = meaning
 
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    # Do not import `typing` at run time: each fork would cost more.
-    from typing import TypeAlias
-
-    Value: TypeAlias = str | int | float | bool | tuple[str, ...]
 
 FIELDS: dict[str, Field] = {
     "root": Field(".", 0, 0, "directory to serve; nothing outside it is served"),

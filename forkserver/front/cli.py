@@ -1,6 +1,7 @@
-"""The ``forkserver`` command: parse the command line, run one command, report errors. Runs in the front.
+"""The ``forkserver`` command: parse the command line, run one command, report errors.
 
-No command shows a traceback: ``run`` says what becomes of each kind of failure.
+Runs in the operator's command. No command shows a traceback: ``run`` turns every failure into one line and an exit
+status.
 """
 
 from __future__ import annotations
@@ -11,21 +12,18 @@ import functools
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from forkserver import __version__
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
-from forkserver.front import configfile, daemoncommands
+from forkserver.front import configfile, daemoncommands, daemonuser
+from forkserver.front import units as unit_files
 from forkserver.front.options import CommandWithoutArguments, given, settings_options
 from forkserver.front.terminal import complain, describe_bug, escape, warn
-from forkserver.settings import FIELDS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from forkserver.settings import Settings
+from forkserver.settings import FIELDS, Settings
 
 EX_OUTPUT = 74
 """Standard output takes nothing: EX_IOERR of sysexits(3)."""
@@ -113,13 +111,10 @@ def check(config: str | None, user: str | None, **options: Any) -> int:
     """Check the settings, and print those in effect as a configuration file."""
     settings = configfile.load(config, given(options))
     text = configfile.dump(settings)
-    if user is not None:
-        from forkserver.front import daemonuser  # noqa: PLC0415 - as in `serve`
-
-        if found := daemonuser.find(user, None):
-            found.check_access(settings.root)
-            with found.acting():
-                configfile.load(config, given(options))
+    if found := daemonuser.find(user, None):
+        found.check_access(settings.root)
+        with found.acting():
+            configfile.load(config, given(options))
     # As bytes: a configuration file is UTF-8 in every locale.
     click.echo(text.encode("utf-8"), nl=False)
     if config is not None:
@@ -129,10 +124,8 @@ def check(config: str | None, user: str | None, **options: Any) -> int:
 
 def _warn_of_unused_addresses(settings: Settings, config: str) -> None:
     """Warn if ``config`` is the file of the service under systemd and names addresses: systemd passes the sockets."""
-    from forkserver.front import units as files  # noqa: PLC0415 - as in `serve`
-
     named = [name for name in ("bind", "port") if getattr(settings, name) != FIELDS[name].default]
-    if named and files.passes_sockets(config):
+    if named and unit_files.passes_sockets(config):
         remedy = "systemd passes the sockets of forkserver.socket; change those with `systemctl edit forkserver.socket`"
         warn(f"{escape(config)}: not used by the service: {' and '.join(named)}: {remedy}")
 
@@ -141,11 +134,9 @@ def _warn_of_unused_addresses(settings: Settings, config: str) -> None:
 @click.option("--prefix", metavar="DIR", default="/", help="directory that stands for /  [default: /]")
 def units(prefix: str) -> int:
     """Write units for systemd, that run this installation, and a configuration file if there is none."""
-    from forkserver.front import units as files  # noqa: PLC0415 - as in `serve`
-
-    for line in files.write(prefix):
+    for line in unit_files.write(prefix):
         click.echo(line)
-    for line in files.warnings():
+    for line in unit_files.warnings():
         warn(line)
     return 0
 

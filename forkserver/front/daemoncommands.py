@@ -1,25 +1,25 @@
-"""The commands to a daemon: ``start``, ``stop``, ``restart``, ``status``, ``reload``, ``reopen``. Runs in the front."""
+"""The commands to a daemon: ``start``, ``stop``, ``restart``, ``status``, ``reload``, ``reopen``.
+
+Runs in the operator's command.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from forkserver.errors import OperatorError
 from forkserver.front import daemoncontrol, daemonuser, pidfile
-from forkserver.front.daemoncontrol import DaemonState, StartOutcome, StartResult
+from forkserver.front.daemoncontrol import DaemonState, StartOutcome
 from forkserver.front.daemonoptions import DaemonOptions
+from forkserver.front.daemonuser import DaemonUser
 from forkserver.front.options import CommandWithoutArguments, given, settings_options
 from forkserver.front.terminal import complain, escape, warn
+from forkserver.settings import Settings
 from forkserver.supervisor import logsocket, operator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from forkserver.front.daemonuser import DaemonUser
-    from forkserver.settings import Settings
 
 RELOAD_TIMEOUT_S = 60.0
 SYSTEMD = "/run/systemd/system"
@@ -57,9 +57,9 @@ def _start_options(command: Callable[..., int]) -> Callable[..., int]:
 @_start_options
 def start(pid_file: str, **options: Any) -> int:
     """Start a daemon, for hosts without systemd; returns when it serves."""
-    daemon = _to_daemon_options(options)
+    daemon = _to_daemon_options(**options)
     settings, user = _check(daemon)
-    return _report_start(daemoncontrol.start(os.path.abspath(pid_file), daemon), daemon, settings, user)
+    return _start(os.path.abspath(pid_file), daemon, settings, user)
 
 
 @click.command()
@@ -67,11 +67,10 @@ def start(pid_file: str, **options: Any) -> int:
 @_timeout_option
 def stop(pid_file: str, timeout: float | None) -> int:
     """Stop the daemon; returns when it has ended."""
-    died = daemoncontrol.status(pid_file).state is DaemonState.DEAD
     pid = daemoncontrol.stop(pid_file, timeout)
     if pid is not None:
         return _say(f"stopped, PID {pid}")
-    if not died:
+    if pidfile.written(pid_file) is None:
         return _say("not running")
     pidfile.remove_stale(pid_file)
     removed = "could not be removed" if os.path.exists(pid_file) else "is removed"
@@ -83,15 +82,11 @@ def stop(pid_file: str, timeout: float | None) -> int:
 @_timeout_option
 def restart(pid_file: str, timeout: float | None, **options: Any) -> int:
     """Check the settings, stop the daemon if it runs, start it."""
-    daemon = _to_daemon_options(options)
+    daemon = _to_daemon_options(**options)
     settings, user = _check(daemon)
     pid_path = os.path.abspath(pid_file)
     stopped = daemoncontrol.stop(pid_path, timeout)
-    result = daemoncontrol.start(pid_path, daemon)
-    if result.outcome is StartOutcome.FAILED and stopped is not None:
-        complaint = f"{result.complaint}; PID {stopped}, which served before, is stopped"
-        result = result._replace(complaint=complaint)
-    return _report_start(result, daemon, settings, user)
+    return _start(pid_path, daemon, settings, user, stopped)
 
 
 @click.command()
@@ -147,16 +142,16 @@ def _systemctl_hint(verb: str, path: str) -> str:
     return f"of the service under systemd use `systemctl {verb} forkserver`"
 
 
-def _to_daemon_options(options: dict[str, Any]) -> DaemonOptions:
-    config, log_path = (options.pop(name) for name in ("config", "log_file"))
-    user, group, syslog = (options.pop(name) for name in ("user", "group", "syslog"))
-    if syslog and log_path is not None:
+def _to_daemon_options(
+    *, config: str | None, log_file: str | None, syslog: bool, user: str | None, group: str | None, **settings: Any
+) -> DaemonOptions:
+    if syslog and log_file is not None:
         raise click.UsageError("--syslog and --log-file exclude each other; leave one out", click.get_current_context())
     return DaemonOptions(
         config=None if config is None else os.path.abspath(config),
-        settings=given(options),
+        settings=given(settings),
         directory=os.getcwd(),
-        log_path=None if log_path is None else os.path.abspath(log_path),
+        log_path=None if log_file is None else os.path.abspath(log_file),
         syslog=syslog,
         user=user,
         group=group,
@@ -166,7 +161,8 @@ def _to_daemon_options(options: dict[str, Any]) -> DaemonOptions:
 def _check(daemon: DaemonOptions) -> tuple[Settings, DaemonUser | None]:
     """Return settings and user of the daemon. Raises OperatorError if they are wrong or ``--syslog`` has no logger.
 
-    ``restart`` stops nothing then. It cannot try the addresses and files, which the running daemon holds.
+    After an error ``restart`` stops nothing. Addresses, PID file and log file are not checked: the running daemon has
+    them.
     """
     settings = daemon.load()
     user = daemonuser.find(daemon.user, daemon.group)
@@ -177,9 +173,14 @@ def _check(daemon: DaemonOptions) -> tuple[Settings, DaemonUser | None]:
     return settings, user
 
 
-def _report_start(result: StartResult, daemon: DaemonOptions, settings: Settings, user: DaemonUser | None) -> int:
+def _start(
+    pid_path: str, daemon: DaemonOptions, settings: Settings, user: DaemonUser | None, stopped: int | None = None
+) -> int:
+    """Start the daemon, report the result, and return the exit status. ``stopped`` is the PID of the daemon before."""
+    result = daemoncontrol.start(pid_path, daemon)
     if result.outcome is StartOutcome.FAILED:
-        complain(result.complaint)
+        served = "" if stopped is None else f"; PID {stopped}, which served before, is stopped"
+        complain(f"{result.complaint}{served}")
         return result.exit_status
     if result.outcome is StartOutcome.ALREADY_RUNNING:
         return _say(f"already running as PID {result.pid}")

@@ -1,4 +1,4 @@
-"""Start, stop and query the classic daemon, from the operator's command. Runs in the front.
+"""Start, stop and query the classic daemon. Runs in the operator's command.
 
 ``daemonize`` is the program that becomes the daemon.
 """
@@ -12,22 +12,19 @@ import select
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from forkserver.errors import EX_BUG, OperatorError
 from forkserver.front import pidfile
+from forkserver.front.daemonoptions import DaemonOptions
 from forkserver.supervisor import operator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from forkserver.front.daemonoptions import DaemonOptions
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "daemonize.py")
 _STATUS_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 15.0
 """How long the server may take after the second SIGTERM: five seconds, and as many again where masters do not obey."""
-# Variables of a service manager are for its service, and not for a daemon that leaves the service.
+# A service manager's variables are meant for its service, not for a daemon that leaves the service.
 _MANAGER_VARIABLES = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
 
 
@@ -40,7 +37,10 @@ class StartOutcome(enum.Enum):
 
 
 class StartResult(NamedTuple):
-    """The result of a start. ``addresses`` is of a daemon that was started, ``complaint`` of a failure."""
+    """The result of a start.
+
+    ``addresses`` are those of a daemon that was started. ``exit_status`` and ``complaint`` belong to a failure.
+    """
 
     outcome: StartOutcome
     pid: int = 0
@@ -59,7 +59,10 @@ class DaemonState(enum.IntEnum):
 
 
 class DaemonStatus(NamedTuple):
-    """The state of a daemon, the PID of one that runs or died, and what one that runs says about itself."""
+    """The state of a daemon.
+
+    ``pid`` is the PID of a daemon that runs or has died. ``report`` is the status line of a daemon that runs.
+    """
 
     state: DaemonState
     pid: int = 0
@@ -78,7 +81,8 @@ def start(pid_path: str, options: DaemonOptions) -> StartResult:
     with open(read_fd, encoding="utf-8", errors="surrogateescape") as pipe:
         pid = 0
         try:
-            with _interrupts_held():  # until the PID of the daemon is known, which Ctrl-C would have to end
+            # Ctrl-C must end a daemon that is starting, and for that its PID must be known.
+            with _interrupts_held():
                 try:
                     _launch(pid_path, options, write_fd)
                 finally:
@@ -140,16 +144,17 @@ def stop(path: str, timeout_s: float | None) -> int | None:
     pid = pidfile.holder(path)
     if pid is None:
         return None
-    with contextlib.ExitStack() as stack:
-        try:
-            pid_fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return pid  # it ended just now
-        stack.callback(os.close, pid_fd)
+    try:
+        pid_fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return pid  # it ended just now
+    try:
         # The PID may have been reused before it was opened. The descriptor stands for the server if the server still
         # holds the lock.
         if pidfile.holder(path) == pid:
             _end(pid, pid_fd, timeout_s)
+    finally:
+        os.close(pid_fd)
     pidfile.remove_stale(path)
     return pid
 
@@ -168,7 +173,7 @@ def _end(pid: int, pid_fd: int, timeout_s: float | None) -> None:
 
 
 def status(path: str) -> DaemonStatus:
-    """Return whether the daemon runs, and what it says about itself. Raises OperatorError."""
+    """Return the state of the daemon. Raises OperatorError."""
     pid = pidfile.holder(path)
     if pid is not None:
         return DaemonStatus(DaemonState.RUNNING, pid, _report_of(pid))

@@ -20,7 +20,7 @@ import fcntl
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING
+import syslog
 
 if not __package__:
     # Run by its path, so nothing else tells Python where the package is.
@@ -30,22 +30,18 @@ import daemon  # type: ignore[import-untyped] # it has no annotations
 
 from forkserver import logline
 from forkserver.errors import EX_BUG, EX_CONFIG, OperatorError
-from forkserver.front import daemonoptions, daemonuser, logfile, pidfile, terminal
+from forkserver.front import daemonuser, logfile, pidfile, terminal
+from forkserver.front.daemonoptions import DaemonOptions
+from forkserver.front.daemonuser import DaemonUser
 from forkserver.kernel import oomscore
+from forkserver.settings import Settings
 from forkserver.supervisor import address, listener, logsocket, supervise
+from forkserver.supervisor.listener import Listeners
 
-if TYPE_CHECKING:
-    from forkserver.front.daemonoptions import DaemonOptions
-    from forkserver.front.daemonuser import DaemonUser
-    from forkserver.settings import Settings
-    from forkserver.supervisor.listener import Listeners
-
-_CRITICAL, _ERROR = 2, 3
-"""Priorities of syslog(3)."""
 _FIRST_PASSED_FD = 3
 _FD_FLOOR = 128
-"""Descriptors that stay open are at least this, above the sockets that are passed on as LISTEN_FDS, from 3 on, of which
-there are at most control.MAX_LISTENERS."""
+"""The lowest number of a descriptor that stays open. Below are the sockets that are passed on as LISTEN_FDS: at most
+control.MAX_LISTENERS, from 3 on."""
 
 
 class StartPipe:
@@ -63,10 +59,13 @@ class StartPipe:
 
 
 def main(start_fd: int, pid_path: str) -> int:
-    """Run a daemon with the options on standard input; return its exit status. ``start_fd`` is the pipe's."""
+    """Run a daemon with the options on standard input; return its exit status.
+
+    ``start_fd`` is the descriptor of the pipe to the command, ``pid_path`` the path of the PID file.
+    """
     pipe = StartPipe(start_fd)
     try:
-        return _run(daemonoptions.decode(sys.stdin.buffer.read()), pid_path, pipe)
+        return _run(DaemonOptions.decode(sys.stdin.buffer.read()), pid_path, pipe)
     except pidfile.RunningError as error:
         pipe.send("running", str(error.pid))
         return 0
@@ -152,7 +151,7 @@ def _fail(pipe: StartPipe, status: int, complaint: str) -> int:
 
 def _as_logged(status: int, complaint: str) -> bytes:
     if logline.is_datagram_socket(2):
-        return logline.syslog_complaint(complaint, _CRITICAL if status == EX_BUG else _ERROR)
+        return logline.syslog_complaint(complaint, syslog.LOG_CRIT if status == EX_BUG else syslog.LOG_ERR)
     return f"forkserver: {complaint}\n".encode("utf-8", "surrogateescape")
 
 

@@ -1,18 +1,16 @@
-"""Options of a daemon. The command sends them to the daemon, which keeps them for reloads.
+"""The options of a daemon. ``forkserver start`` sends them to the daemon, which keeps them for reloads.
 
-Runs in the front and in the daemon.
+Runs in the operator's command and in the supervisor.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from forkserver.errors import OperatorError
 from forkserver.front import configfile
-
-if TYPE_CHECKING:
-    from forkserver.settings import Settings
+from forkserver.settings import Settings
 
 
 class DaemonOptions(NamedTuple):
@@ -40,7 +38,7 @@ class DaemonOptions(NamedTuple):
         """Return the form that ``decode`` reads."""
         return json.dumps(self._asdict()).encode("ascii")
 
-
-def decode(data: bytes) -> DaemonOptions:
-    """Undo ``DaemonOptions.encode``."""
-    return DaemonOptions(**json.loads(data))
+    @classmethod
+    def decode(cls, data: bytes) -> DaemonOptions:
+        """Undo ``encode``."""
+        return cls(**json.loads(data))

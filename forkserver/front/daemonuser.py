@@ -1,6 +1,6 @@
 """The user that the daemon runs as: look the user up, check what the user may do, become the user.
 
-Runs in the front and in the daemon.
+Runs in the operator's command and in the supervisor.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import grp
 import os
 import pwd
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from forkserver.errors import OperatorError
 from forkserver.front.terminal import escape
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INSTALL_ELSEWHERE = (
@@ -25,14 +23,13 @@ _INSTALL_ELSEWHERE = (
 )
 
 
-class DaemonUser:
+class DaemonUser(NamedTuple):
     """A user to become: ``name`` for messages, ``uid``, ``gid`` and all ``groups``."""
 
-    def __init__(self, name: str, uid: int, gid: int, groups: list[int]) -> None:
-        self.name = name
-        self.uid = uid
-        self.gid = gid
-        self.groups = groups
+    name: str
+    uid: int
+    gid: int
+    groups: list[int]
 
     def become(self) -> None:
         """Drop from root to this user for good: set the real, effective and saved IDs.

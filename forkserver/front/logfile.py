@@ -1,17 +1,13 @@
-"""The log file of the classic daemon. Runs in the daemon."""
+"""Open and reopen the log file of the classic daemon. Runs in the supervisor."""
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
-from typing import TYPE_CHECKING
 
 from forkserver.errors import OperatorError
+from forkserver.front.daemonuser import DaemonUser
 from forkserver.front.terminal import escape
-
-if TYPE_CHECKING:
-    from forkserver.front.daemonuser import DaemonUser
 
 _STDERR_FD = 2
 
@@ -42,11 +38,10 @@ def _open(path: str, user: DaemonUser | None, complaint: str, remedy: str) -> in
         else:
             if user:
                 os.fchown(fd, user.uid, user.gid)
-        state = os.fstat(fd)
     except OSError as error:
         reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise OperatorError(f"--log-file: {escape(path)}: {complaint}: {reason}; {remedy}") from error
-    if not stat.S_ISREG(state.st_mode):
+    if not os.path.isfile(fd):
         os.close(fd)
         raise OperatorError(f"--log-file: {escape(path)}: {complaint}: it is not a regular file; {remedy}")
     os.set_blocking(fd, True)

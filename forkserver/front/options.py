@@ -1,18 +1,16 @@
-"""The options that several ``forkserver`` commands have in common. Runs in the front."""
+"""The options that several ``forkserver`` commands have in common. Runs in the operator's command."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from forkserver.front.terminal import escape
 from forkserver.settings import FIELDS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Command = Callable[..., int]
+Command = Callable[..., int]
 
 _NAMES = (
     "root",

@@ -1,4 +1,6 @@
-"""The PID file: locked as long as the server lives, with the PID inside for people. Runs in front and supervisor.
+"""The PID file: locked as long as the server lives, with the PID inside for people.
+
+Runs in the operator's command and in the supervisor.
 
 The lock counts, never the number in the file. The lock ends with the process that holds it, and the kernel tells which
 process that is (F_GETLK, fcntl(2)), so a reused PID is never taken for the server's.
@@ -36,22 +38,26 @@ class RunningError(Exception):
         self.pid = pid
 
 
-def holder(path: str) -> int | None:
+def holder(path: str, kind_asked: int = fcntl.F_RDLCK) -> int | None:
     """Return the PID of the server that holds the file's lock, or None. Raises OperatorError.
 
-    The holder itself must not call this: it would lose the lock.
+    With F_WRLCK, return the PID of any process that holds a lock. The holder itself must not call this: it would lose
+    the lock.
     """
     fd = _open_to_look(path)
     if fd is None:
         return None
     try:
-        return _holder(path, fd)
+        return _holder(path, fd, kind_asked)
     finally:
         os.close(fd)
 
 
 def written(path: str) -> int | None:
-    """Return the PID in the file, which another process may have by now; None: no file, or no number in it."""
+    """Return the PID in the file, which another process may have by now, or None without a file or a number.
+
+    Raises OperatorError if the file cannot be read.
+    """
     fd = _open_to_look(path)
     if fd is None:
         return None
@@ -70,16 +76,16 @@ def hold(path: str, fd_floor: int) -> int:
     """
     for _ in range(_ATTEMPTS):
         fd = _open_to_hold(path, fd_floor)
+        taken = False
         try:
-            if _take(path, fd):
-                return fd
+            taken = _take(path, fd)
         except OSError as error:
-            os.close(fd)
             raise _error(path, f"cannot write it: {error.strerror}", "name another file") from error
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
+        finally:
+            if not taken:
+                os.close(fd)
+        if taken:
+            return fd
     raise _error(path, _explain_lock(path), "remove the file, or name another")
 
 
@@ -127,16 +133,14 @@ def _open_to_hold(path: str, fd_floor: int) -> int:
     fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, fd_floor)
     os.close(low)
     state = os.fstat(fd)
-    complaint = ""
-    if not stat.S_ISREG(state.st_mode):
-        complaint, remedy = "is not a regular file", "name another file"
-    elif state.st_uid not in (0, os.geteuid()):
-        complaint = f"belongs to another user, UID {state.st_uid}, who could lock it"
-        remedy = "remove it, or name another file"
-    if complaint:
-        os.close(fd)
-        raise _error(path, complaint, remedy)
-    return fd
+    is_file = stat.S_ISREG(state.st_mode)
+    if is_file and state.st_uid in (0, os.geteuid()):
+        return fd
+    os.close(fd)
+    if not is_file:
+        raise _error(path, "is not a regular file", "name another file")
+    complaint = f"belongs to another user, UID {state.st_uid}, who could lock it"
+    raise _error(path, complaint, "remove it, or name another file")
 
 
 def _take(path: str, fd: int) -> bool:
@@ -145,7 +149,7 @@ def _take(path: str, fd: int) -> bool:
     False: the file was removed before it was locked, or its holder ended just now. Raises RunningError.
     """
     if not _lock(fd):
-        pid = _holder(path, fd)
+        pid = _holder(path, fd, fcntl.F_RDLCK)
         if pid is not None:
             raise RunningError(pid)
         return False
@@ -161,28 +165,22 @@ def _take(path: str, fd: int) -> bool:
 def _lock(fd: int) -> bool:
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, by fcntl(2)
+        return False
     return True
 
 
 def _explain_lock(path: str) -> str:
     """Say why the file cannot be locked although no server holds it."""
-    fd = _open_to_look(path)
-    if fd is not None:
-        try:
-            pid = _holder(path, fd, fcntl.F_WRLCK)
-        finally:
-            os.close(fd)
-        if pid is not None:
-            return f"PID {pid}, which is no server, has locked it"
-    return "another process keeps locking or removing it"
+    pid = holder(path, fcntl.F_WRLCK)
+    if pid is None:
+        return "another process keeps locking or removing it"
+    return f"PID {pid}, which is no server, has locked it"
 
 
-def _holder(path: str, fd: int, kind_asked: int = fcntl.F_RDLCK) -> int | None:
-    # Ask as a reader would: only a write lock blocks a reader, and that takes the right to write the file.
+def _holder(path: str, fd: int, kind_asked: int) -> int | None:
+    # F_RDLCK asks as a reader would. Only a write lock blocks a reader, and only a process that may write the file can
+    # take a write lock.
     asked = struct.pack(_FLOCK, kind_asked, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, asked))
     if kind == fcntl.F_UNLCK:

@@ -1,4 +1,4 @@
-"""Lines for the operator's terminal. Runs in the front and in the daemon."""
+"""Write lines to the operator's terminal. Runs in the operator's command and in the supervisor."""
 
 from __future__ import annotations
 

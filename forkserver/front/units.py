@@ -1,4 +1,4 @@
-"""Write the systemd units of ``forkserver units``, with the paths of this installation. Runs in the front."""
+"""Write the systemd units, with the paths of this installation. Runs in the operator's command."""
 
 from __future__ import annotations
 
@@ -34,22 +34,18 @@ def write(prefix: str) -> list[str]:
     scripts = sysconfig.get_path("scripts")
     if not _PLAIN.match(scripts):
         raise OperatorError(f"{scripts!r}: a unit cannot name this path plainly; install beneath /opt")
+    lines = []
     before = os.umask(0o022)  # the service's user must be able to enter the new directories
     try:
-        return _write_all(prefix, scripts)
+        for name, place in _PLACES.items():
+            target = os.path.join(prefix, place, name)
+            if place == _CONFIGURATION and os.path.exists(target):
+                lines.append(f"{target}: left as it is")
+            else:
+                _write(target, _read(name).replace(_SHIPPED_BIN, scripts))
+                lines.append(f"{target}: written")
     finally:
         os.umask(before)
-
-
-def _write_all(prefix: str, scripts: str) -> list[str]:
-    lines = []
-    for name, place in _PLACES.items():
-        target = os.path.join(prefix, place, name)
-        if place == _CONFIGURATION and os.path.exists(target):
-            lines.append(f"{target}: left as it is")
-            continue
-        _write(target, _read(name).replace(_SHIPPED_BIN, scripts))
-        lines.append(f"{target}: written")
     return lines
 
 

@@ -1,4 +1,7 @@
-"""Parse the text of a listening address. Runs in the supervisor and the front; opens and resolves nothing."""
+"""Parse the text of a listening address; open and resolve nothing.
+
+Runs in the operator's command and in the supervisor.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import select
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 
 import forkserver
 from forkserver.errors import OperatorError, name_exit
@@ -17,14 +18,9 @@ from forkserver.ipc import control
 from forkserver.protocol.printable import escape_unprintable
 from forkserver.settings import Settings
 from forkserver.supervisor import logoutput
+from forkserver.supervisor.listener import Listeners
 from forkserver.supervisor.sharedtables import SharedTable
 from forkserver.supervisor.systemd import TABLE_PREFIX
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from forkserver.supervisor.listener import Listeners
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(forkserver.__file__)), "master", "__main__.py")
 COMMAND: tuple[str, ...] = (sys.executable, "-I", "-S", "-E", _PROGRAM)
@@ -59,13 +55,13 @@ class Generation:
         self.unsent_peers: set[str] = set()
         """Peers whose connections with the other masters have changed since this master was told."""
         self.table: SharedTable | None = None
-        """The shared table, once the master has sent it. Whoever handles the master's end closes it."""
+        """The shared table, once the master has sent it. ``OrphanTables`` closes it after the master's end."""
         self.log_id = logoutput.identify()
         """The file to which this master and its children write their log."""
         self.complaint = ""
         """Why the master could not start, in its own words."""
         self.bad_message = ""
-        """A message that no master sends. Nothing more is read from this master."""
+        """A message that no sound master sends. Nothing more is read from this master."""
         self._missed_heartbeats = 0
         self._abandoned = False
         self._retirement_confirmed = False

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+from collections.abc import Callable, Iterable
 
 from forkserver.errors import OperatorError, name_end
 from forkserver.ipc import control
 from forkserver.ipc.account import Life, account_of_cut
 from forkserver.ipc.backoff import Backoff
 from forkserver.ipc.slots import DRAINING, STOPPING
-from forkserver.supervisor import listener, logoutput, orphans, peertotals
+from forkserver.logline import Log
+from forkserver.settings import Settings
+from forkserver.supervisor import listener, logoutput, orphans
 from forkserver.supervisor.generation import Generation
+from forkserver.supervisor.listener import Listeners
 from forkserver.supervisor.sharedtables import OrphanTables
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import select
-    from collections.abc import Callable
-
-    from forkserver.logline import Log
-    from forkserver.settings import Settings
-    from forkserver.supervisor.listener import Listeners
-
-    Finish = Callable[[OperatorError | None], None]
+Finish = Callable[[OperatorError | None], None]
 
 MAX_FAILED_STARTS = 10
-"""In a row, over some twenty seconds. After that the supervisor ends, so that its starter learns of the failure."""
+"""Starts that fail in a row, over some twenty seconds, before the supervisor ends, so that its starter learns of it."""
 _SOUND_AFTER_S = 10.0
-"""The death of a master that ran for so long starts a new row of failures, without delay."""
+"""A master that ran for so long has worked: its death begins a new row of failures, without delay."""
 
 
 class Generations:
@@ -45,8 +41,8 @@ class Generations:
         self._log = log
         self._generations: list[Generation] = []
         self._candidate: Generation | None = None
-        self._finish: Finish | None = None
-        """Is called when the reload under way has succeeded or failed."""
+        self._finish: Finish
+        """What the reload of the candidate calls when it has succeeded or failed."""
         self._to_finish: list[Finish] = []
         """Reloads whose master is ready, but the old masters have not yet confirmed that they accept no more."""
         self._count = 0
@@ -114,9 +110,19 @@ class Generations:
                 self._take_over(generation)
 
     def send_messages(self) -> None:
-        """Send the masters what is due; finish the reloads after which the old masters accept no more."""
-        confirmed = peertotals.send_totals(self._generations, self._children)
-        while confirmed and self._to_finish:
+        """Send the masters what is due; finish the reloads after which the old masters accept no more.
+
+        The limits are the server's, so the connections and children of all other masters count against the limits of
+        the master that accepts. Orphans count as children, but for no peer.
+        """
+        # A new master accepts only once it has all counts.
+        all_known = all(generation.counts_known for generation in self._generations)
+        for generation in self._generations:
+            generation.flush()
+            if all_known and generation.ready and not generation.retiring:
+                generation.send_totals(self._children - generation.children, self._connections)
+        # When all counts are known, the retiring masters have accepted their last connection.
+        while all_known and self._to_finish:
             self._to_finish.pop()(None)
 
     def check_heartbeats(self, now: float) -> None:
@@ -196,7 +202,7 @@ class Generations:
 
     @property
     def tables(self) -> dict[str, int]:
-        """Name and descriptor of each shared table that tells of a process that may live."""
+        """Name and descriptor of each shared table whose master or children may live."""
         tables = [generation.table for generation in self._generations if generation.table]
         return {table.name: table.fd for table in [*tables, *self._orphan_tables.tables]}
 
@@ -253,8 +259,7 @@ class Generations:
             self._log.form = logoutput.choose_form(self.settings.log_format)
             self._candidate = None
             self.start_at = None  # the candidate also replaces a master that died during the reload
-            if self._finish:
-                self._to_finish.append(self._finish)
+            self._to_finish.append(self._finish)
         self._log.event(
             "ready",
             address=self.addresses,
@@ -269,20 +274,29 @@ class Generations:
         if self._candidate:
             listener.close_all_but(self._candidate.listeners, self._listeners)
             self._candidate = None
-            if self._finish:
-                self._finish(OperatorError(complaint))
+            self._finish(OperatorError(complaint))
 
     def _read_from(self, generation: Generation) -> bool:
         became_ready, changed = generation.read_messages()
-        peertotals.mark_changed(self._generations, changed)
+        self._mark_changed(changed)
         return became_ready
+
+    def _mark_changed(self, peers: Iterable[str]) -> None:
+        """Mark the counts of ``peers`` as changed, so that the next ``send_messages`` sends them."""
+        for generation in self._generations:
+            if not generation.retiring:
+                generation.unsent_peers.update(peers)
+
+    def _connections(self, peer: str) -> int:
+        """Return the connections of ``peer`` with retiring masters, which alone report their counts per peer."""
+        return sum(generation.peers.get(peer, 0) for generation in self._generations)
 
     def _remove(self, generation: Generation) -> None:
         """Remove a dead master; its children become orphans."""
         self._read_from(generation)  # the last messages; "ready" has no effect any more
         self._generations.remove(generation)
         self._served_before += generation.served
-        peertotals.mark_changed(self._generations, generation.peers)
+        self._mark_changed(generation.peers)
         generation.close()
         if generation.table:
             left = orphans.children_among(generation.table.pids(), generation.pid)

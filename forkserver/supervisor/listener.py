@@ -1,4 +1,4 @@
-"""The listeners: bind them, or adopt them from the service manager. Runs in the supervisor.
+"""Bind listeners, or adopt them from the service manager. Runs in the supervisor.
 
 Listeners outlive every master: a connection that arrives while there is no master waits in the backlog.
 """
@@ -14,10 +14,8 @@ from forkserver.kernel import linger
 from forkserver.settings import FIELDS, Settings
 from forkserver.supervisor import address
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]  # as getaddrinfo(3) gives it
-    Listeners = dict[tuple[int, Place], socket.socket]
+Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]  # as getaddrinfo(3) gives it
+Listeners = dict[tuple[int, Place], socket.socket]
 
 BACKLOG = 4096
 """The kernel lowers it to net.core.somaxconn, listen(2)."""
@@ -70,7 +68,12 @@ def adopt(passed: list[socket.socket]) -> Listeners:
     if len(passed) > MAX_LISTENERS:
         raise OperatorError(f"LISTEN_FDS: {len(passed)} sockets are more than {MAX_LISTENERS}; pass fewer")
     for listener in passed:
-        _check(listener)
+        is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM
+        if not is_tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OperatorError(
+                f"descriptor {listener.fileno()} passed by the service manager is no listening TCP socket: "
+                "the socket unit needs ListenStream= with a port, and Accept=no"
+            )
     return {(listener.family, listener.getsockname()): listener for listener in passed}
 
 
@@ -99,15 +102,6 @@ def unused_addresses(settings: Settings, adopted: Listeners) -> str:
 
 def _join(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _check(listener: socket.socket) -> None:
-    listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM or not listening:
-        raise OperatorError(
-            f"descriptor {listener.fileno()} passed by the service manager is no listening TCP socket: "
-            "the socket unit needs ListenStream= with a port, and Accept=no"
-        )
 
 
 def describe(listener: socket.socket) -> str:

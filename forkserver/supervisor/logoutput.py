@@ -1,6 +1,6 @@
 """Find out whether standard error is the journal, a logger's socket or a file, and choose the form of the log.
 
-Runs in the supervisor. Masters and children do not read the environment: their settings have the form that was chosen.
+Runs in the supervisor. Masters and children do not read the environment: their settings hold the chosen form.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ def choose_form(log_format: str) -> str:
     """Return the form of the log's lines: ``auto`` becomes ``journal``, ``syslog`` or ``plain``."""
     if log_format != "auto":
         return log_format
-    if _is_journal():
+    # systemd.exec(5). The variable alone proves nothing: a program inherits it even if its standard error is
+    # redirected to a file or a pipe.
+    device, inode = identify()
+    if os.environ.get("JOURNAL_STREAM") == f"{device}:{inode}":
         return "journal"
     return "syslog" if logline.is_datagram_socket(_STDERR_FD) else "plain"
 
@@ -32,10 +35,3 @@ def identify() -> tuple[int, int]:
     """Return device and inode of standard error: the log of this process and of all processes that it starts now."""
     status = os.fstat(_STDERR_FD)
     return status.st_dev, status.st_ino
-
-
-def _is_journal() -> bool:
-    # systemd.exec(5). The variable alone proves nothing: a program inherits it even if its standard error is
-    # redirected to a file or a pipe.
-    device, inode = identify()
-    return os.environ.get("JOURNAL_STREAM", "") == f"{device}:{inode}"

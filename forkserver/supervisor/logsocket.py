@@ -1,4 +1,6 @@
-"""The socket to the system's logger, syslog(3), if standard error is one. Runs in the supervisor.
+"""Connect standard error to the system's logger, syslog(3), and connect it again after the logger was restarted.
+
+Runs in the operator's command, which only tries to connect, and in the supervisor.
 
 When a logger ends, the socket becomes unconnected, and writes fail with ECONNREFUSED or ENOTCONN. Masters and children
 cannot connect it, but they inherited the same socket: the supervisor connects it again for all of them.
@@ -49,9 +51,9 @@ class LogSocket:
         logger.detach()
 
     def reconnect(self) -> None:
-        """Connect the socket again, even if it still is connected: only a lost line would show that it is not.
+        """Connect the socket again, without blocking.
 
-        Never blocks.
+        A socket that is still connected is connected again, too: only a lost line would show that it is not.
         """
         if self._path:
             logger = socket.socket(fileno=_STDERR_FD)

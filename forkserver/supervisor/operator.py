@@ -1,4 +1,6 @@
-"""The operator's channel, for ``forkserver reload``, ``reopen`` and ``status``. Runs in supervisor and front.
+"""The operator's channel, for ``forkserver reload``, ``reopen`` and ``status``.
+
+Runs in the operator's command and in the supervisor.
 
 A request is one word: ``reload``, ``reopen`` or ``status``. The answer is ``done``, or ``failed`` and a complaint. A
 text may follow ``done``: a warning about a reload that succeeded, or the status.
@@ -10,29 +12,23 @@ the name before the server does. Then the server has no channel, and ``ask`` not
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import struct
+from collections.abc import Callable
 
 from forkserver.errors import OperatorError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class Answer(Protocol):
-        """Answer one request, with an error or with a text, which may be empty."""
-
-        def __call__(self, error: OperatorError | None, text: str = "") -> None:
-            """Send the answer; do nothing if the operator no longer waits."""
-
+Answer = Callable[[OperatorError | str], None]
+"""Answers one request: with a text, which may be empty, or with an error if the request has failed."""
 
 RELOAD = b"reload"
 REOPEN = b"reopen"
 STATUS = b"status"
 _DONE = b"done"
-_FAILED = b"failed "
+_FAILED = b"failed"
 _MAX_PACKET_BYTES = 4096
 _MAX_CONNECTIONS = 8
 _BACKLOG = 128
@@ -134,12 +130,13 @@ def ask(pid: int, word: bytes, timeout_s: float) -> str:
             raise OperatorError(f"the server, PID {pid}, gave no answer in {timeout_s:g} s; see its log") from error
         except OSError as error:
             raise OperatorError(f"cannot ask the server, PID {pid}: {error.strerror}; see its log") from error
-    if answer.startswith(_FAILED):
-        raise OperatorError(answer.removeprefix(_FAILED).decode("utf-8", "replace"))
-    done, _, text = answer.partition(b" ")
-    if done != _DONE:
+    word, _, data = answer.partition(b" ")
+    text = data.decode("utf-8", "replace")
+    if word == _FAILED:
+        raise OperatorError(text)
+    if word != _DONE:
         raise OperatorError(f"the server, PID {pid}, did not answer; only root and its own user may ask")
-    return text.decode("utf-8", "replace")
+    return text
 
 
 def _check_listener(channel: socket.socket, pid: int) -> None:
@@ -177,15 +174,11 @@ def _explain_refusal(pid: int) -> str:
 
 
 def _answer_to(channel: socket.socket) -> Answer:
-    def answer(error: OperatorError | None, text: str = "") -> None:
-        if error:
-            packet = _FAILED + str(error).encode("utf-8", "surrogateescape")
-        else:
-            packet = _DONE + (b" " + text.encode("utf-8", "surrogateescape") if text else b"")
-        with channel:
-            try:
-                channel.send(packet[:_MAX_PACKET_BYTES])
-            except OSError:
-                pass  # the operator did not wait
+    def answer(result: OperatorError | str) -> None:
+        text = str(result).encode("utf-8", "surrogateescape")
+        word = _FAILED if isinstance(result, OperatorError) else _DONE
+        packet = word + b" " + text if text else word
+        with channel, contextlib.suppress(OSError):  # the operator may not have waited
+            channel.send(packet[:_MAX_PACKET_BYTES])
 
     return answer

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import resource
-    from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 
 def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:
@@ -21,15 +18,13 @@ def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:
     A dead master must stay: its status belongs to the ``subprocess`` object that started it. So the loop looks with
     WNOWAIT first, and ends at a master, which ``Generations.reap`` takes.
     """
-    reaped: list[tuple[int, int, resource.struct_rusage]] = []
-    while True:
-        try:
-            seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return reaped
-        if seen is None or seen.si_pid in masters:
-            return reaped
-        reaped.append(os.wait4(seen.si_pid, 0))
+    reaped = []
+    with contextlib.suppress(ChildProcessError):  # there are no children
+        while seen := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if seen.si_pid in masters:
+                break
+            reaped.append(os.wait4(seen.si_pid, 0))
+    return reaped
 
 
 def stopped() -> Iterator[int]:
@@ -47,12 +42,10 @@ def children_among(pids: Iterable[int], session: int) -> set[int]:
     """
     found = set()
     for pid in pids:
-        try:
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if os.getsid(pid) == session:
                 found.add(pid)
-        except (ChildProcessError, ProcessLookupError):
-            pass
     return found
 
 

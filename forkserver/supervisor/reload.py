@@ -1,29 +1,24 @@
-"""Reloads of the settings and reopenings of the log, one after the other. Runs in the supervisor."""
+"""Reload the settings and reopen the log, one request after the other. Runs in the supervisor."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from forkserver.errors import OperatorError
+from forkserver.logline import Log
+from forkserver.settings import Settings
 from forkserver.supervisor import listener
-from forkserver.supervisor.operator import RELOAD, REOPEN, STATUS
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from forkserver.logline import Log
-    from forkserver.settings import Settings
-    from forkserver.supervisor.generations import Generations
-    from forkserver.supervisor.listener import Listeners
-    from forkserver.supervisor.operator import Answer
-    from forkserver.supervisor.systemd import Notifier
+from forkserver.supervisor.generations import Generations
+from forkserver.supervisor.listener import Listeners
+from forkserver.supervisor.operator import RELOAD, REOPEN, STATUS, Answer
+from forkserver.supervisor.systemd import Notifier
 
 _MAX_REQUESTS = 64
 
 
-def ignore_result(error: OperatorError | None, text: str = "") -> None:
-    """Take the answer to a request that came as a signal, so that nobody waits for the answer."""
+def ignore_result(result: OperatorError | str) -> None:
+    """Ignore the result of a request for whose answer nobody waits, such as a signal."""
 
 
 class ReloadQueue:
@@ -52,35 +47,34 @@ class ReloadQueue:
         self._log = log
         self._notifier = notifier
         self._adopted = adopted
-        self._requests: list[tuple[bytes, Answer]] = []
+        self._answers: dict[bytes, list[Answer]] = {RELOAD: [], REOPEN: []}
+        """The functions that answer the waiting requests, by the word of the request."""
 
     def handle(self, word: bytes, answer: Answer) -> None:
-        """Answer an operator's request, now or when it is done."""
-        if word in (RELOAD, REOPEN):
-            self.add(word, answer)
-        elif word == STATUS:
-            answer(None, self._masters.status)
-        else:
+        """Answer a request, now or when it is done. ``RELOAD`` and ``REOPEN`` wait for ``start_next``."""
+        if word == STATUS:
+            answer(self._masters.status)
+        elif word not in self._answers:
             answer(OperatorError("only `reload`, `reopen` and `status` can be asked for"))
-
-    def add(self, word: bytes, answer: Answer) -> None:
-        """Queue a ``RELOAD`` or a ``REOPEN``."""
-        if len(self._requests) < _MAX_REQUESTS:
-            self._requests.append((word, answer))
-        else:
+        elif sum(map(len, self._answers.values())) == _MAX_REQUESTS:
             answer(OperatorError(f"{_MAX_REQUESTS} requests wait for a reload already; try again when it has ended"))
+        else:
+            self._answers[word].append(answer)
 
     def start_next(self) -> None:
         """Start what is queued, unless a reload is under way. A reload also reopens the log, so it goes first."""
-        if not self._requests or self._masters.reloading:
+        word = RELOAD if self._answers[RELOAD] else REOPEN
+        answers = self._answers[word]
+        if not answers or self._masters.reloading:
             return
-        word = RELOAD if any(word == RELOAD for word, _ in self._requests) else REOPEN
-        answers = [answer for each, answer in self._requests if each == word]
-        self._requests = [request for request in self._requests if request[0] != word]
-        if word == RELOAD:
-            self._start_reload(answers)
-        else:
-            self._start_reopening(answers)
+        self._answers[word] = []
+
+        def answer_all(result: OperatorError | str) -> None:
+            for answer in answers:
+                answer(result)
+
+        start = self._start_reload if word == RELOAD else self._start_reopening
+        start(answer_all)
 
     def warn_of_unused_addresses(self, settings: Settings) -> str:
         """Log a warning if the settings name addresses that are not used; return the warning, or an empty text."""
@@ -89,26 +83,25 @@ class ReloadQueue:
             self._log.event("warning", reason=warning)
         return warning
 
-    def _start_reload(self, answers: list[Answer]) -> None:
+    def _start_reload(self, answer: Answer) -> None:
         """Reopen the log, read the settings and start a master with them."""
 
         def finish(error: OperatorError | None) -> None:
-            warning = complaint
+            warning = ""
             if error:
                 self._log.event("reload-failed", reason=str(error))
                 if complaint:
                     error = OperatorError(f"{error}; {complaint}")
                 elif self._masters.log_is_old:
                     # The old settings stay in force, but their master must write to the new file.
-                    self.add(REOPEN, ignore_result)
+                    self.handle(REOPEN, ignore_result)
             else:
                 unused = self.warn_of_unused_addresses(self._masters.settings)
                 warning = "; ".join([each for each in (complaint, unused) if each])
             # Send the status before the answers: an operator who has the answer may look at the status at once.
             self._notifier.status(self._masters.status, time.monotonic(), at_once=True)
             self._notifier.ready()
-            for answer in answers:
-                answer(error, warning)
+            answer(error or warning)
 
         complaint = self._renew_log()
         self._notifier.reloading()
@@ -117,33 +110,29 @@ class ReloadQueue:
         except OperatorError as error:
             finish(error)
 
-    def _start_reopening(self, answers: list[Answer]) -> None:
+    def _start_reopening(self, answer: Answer) -> None:
         """Reopen the log file. If the path names another file now, start a master that writes to the new one.
 
         Masters and children cannot open files; they inherit the log. The settings in force stay.
         """
 
         def finish(error: OperatorError | None) -> None:
-            for answer in answers:
-                answer(error)
-
-        def finish_start(error: OperatorError | None) -> None:
             if error:
                 self._log.event("warning", reason=f"new connections are still logged in the old file: {error}")
-            finish(error)
+            answer(error or "")
 
         if self._reopen_log is None:
-            finish(OperatorError("this server has no log file to reopen; start it with --log-file"))
+            answer(OperatorError("this server has no log file to reopen; start it with --log-file"))
         elif complaint := self._renew_log():
-            finish(OperatorError(complaint))
+            answer(OperatorError(complaint))
         elif self._masters.shutting_down or not self._masters.log_is_old:
-            finish(None)
+            answer("")
         else:
             try:
                 # adopted=True keeps the sockets in use.
-                self._masters.reload(self._masters.settings, adopted=True, finish=finish_start)
+                self._masters.reload(self._masters.settings, adopted=True, finish=finish)
             except OperatorError as error:
-                finish_start(error)
+                finish(error)
 
     def _renew_log(self) -> str:
         """Reopen the log if it is a file. If that fails, log the complaint and return it."""

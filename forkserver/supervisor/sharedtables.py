@@ -12,17 +12,13 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from collections.abc import Iterable, Iterator
 
 from forkserver.ipc import slots
 from forkserver.ipc.account import Life, account_of_cut
+from forkserver.ipc.slots import Slot
+from forkserver.logline import Log
 from forkserver.settings import MAX_CHILDREN
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from forkserver.ipc.slots import Slot
-    from forkserver.logline import Log
 
 _BLOCK_BYTES = 65536
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -89,47 +85,43 @@ class OrphanTables:
     """The tables of dead masters, each kept until the last orphan of its master is reaped."""
 
     def __init__(self) -> None:
-        self._table_of: dict[int, SharedTable] = {}
-        self._served_of: dict[int, int] = {}
-        self._waiting: dict[SharedTable, set[int]] = {}
+        self._orphans: dict[int, tuple[SharedTable, int]] = {}
+        """By PID: the table of the orphan's master, and how many connections of the orphan the master counted."""
 
     @property
     def tables(self) -> list[SharedTable]:
         """The tables that are kept."""
-        return list(self._waiting)
+        return list({table for table, _ in self._orphans.values()})
 
     @property
     def pids(self) -> set[int]:
         """The orphans that are not yet reaped."""
-        return set(self._table_of)
+        return set(self._orphans)
 
     def add(self, table: SharedTable, pids: set[int]) -> None:
         """Keep the table of a dead master that left the orphans ``pids``; close the table if there are none."""
         if not pids:
             table.close()
             return
-        self._waiting[table] = set(pids)
-        self._table_of.update(dict.fromkeys(pids, table))
+        self._orphans.update(dict.fromkeys(pids, (table, 0)))
         # The master counted the connections that its children finished before it died.
-        self._served_of.update({pid: slot.connections_over for pid, (_, slot) in table.find(pids).items()})
+        for pid, (_, slot) in table.find(pids).items():
+            self._orphans[pid] = table, slot.connections_over
 
     def remove(self, pid: int) -> tuple[Slot | None, int]:
         """Forget an orphan that was reaped; return its row, and how many connections its master did not count.
 
         The row is None if nothing is known of the orphan.
         """
-        table = self._table_of.pop(pid, None)
-        if table is None:
+        if pid not in self._orphans:
             return None, 0
-        found = table.find({pid}).get(pid)
-        counted = self._served_of.pop(pid, 0)
-        if found:
-            table.free(found[0])
-        self._waiting[table].discard(pid)
-        if not self._waiting[table]:
-            del self._waiting[table]
+        table, counted = self._orphans.pop(pid)
+        index, slot = table.find({pid}).get(pid, (0, None))
+        if slot:
+            table.free(index)
+        if all(kept is not table for kept, _ in self._orphans.values()):
             table.close()
-        return (found[1], max(0, found[1].connections - counted)) if found else (None, 0)
+        return slot, max(0, slot.connections - counted) if slot else 0
 
 
 def log_cut_connections(tables: Iterable[tuple[str, int]], log: Log) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor's loop: signals, messages and deaths of masters, operators' requests, timers. Runs in the supervisor.
+"""The loop: signals, messages and deaths of masters, operators' requests, timers. Runs in the supervisor.
 
 The supervisor owns what outlives a master: sockets and settings. It never accepts and never reads a client's byte.
 """
@@ -9,23 +9,19 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 
 from forkserver.ipc import control
 from forkserver.ipc.signals import SignalPipe
 from forkserver.kernel import prctl
 from forkserver.logline import LOOP_PATIENCE_S, Log
+from forkserver.settings import Settings
 from forkserver.supervisor import listener, logoutput, sharedtables, systemd
 from forkserver.supervisor.generations import Generations
 from forkserver.supervisor.logsocket import LogSocket
 from forkserver.supervisor.operator import RELOAD, REOPEN, OperatorSocket
 from forkserver.supervisor.reload import ReloadQueue, ignore_result
-from forkserver.supervisor.shutdown import STOP_S, Shutdown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from forkserver.settings import Settings
+from forkserver.supervisor.shutdown import Shutdown
 
 _HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -93,7 +89,7 @@ class Supervisor:
         # The process that started this one may have blocked signals, and masters and children inherit the mask.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._next_heartbeat = 0.0
-        self._shutdown = Shutdown(masters)
+        self._shutdown = Shutdown(masters, log, notifier)
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status. Raises OperatorError if masters cannot start."""
@@ -127,19 +123,11 @@ class Supervisor:
 
     def _handle_signal(self, number: int, now: float) -> None:
         if number == signal.SIGHUP:
-            self._reloads.add(RELOAD, ignore_result)
+            self._reloads.handle(RELOAD, ignore_result)
         elif number == signal.SIGUSR1:
-            self._reloads.add(REOPEN, ignore_result)
+            self._reloads.handle(REOPEN, ignore_result)
         elif number != signal.SIGCHLD:  # SIGCHLD only wakes the loop, which reaps in every turn
-            self._shut_down(signal.Signals(number).name, now)
-
-    def _shut_down(self, reason: str, now: float) -> None:
-        drain_s = self._masters.settings.drain_s
-        if not self._masters.shutting_down:
-            self._log.event("drain", reason=reason, drain_s=f"{drain_s:.1f}")
-            self._notifier.stopping()
-            self._notifier.extend_timeout(drain_s + 2 * STOP_S)
-        self._shutdown.begin(now, drain_s)
+            self._shutdown.begin(signal.Signals(number).name, now)
 
     def _run_timers(self, now: float) -> None:
         if now >= self._next_heartbeat:

@@ -6,14 +6,10 @@ import array
 import collections
 import os
 import socket
-import stat
 import time
+from collections.abc import Iterable, Sequence
 
 from forkserver.errors import OperatorError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 TABLE_PREFIX = "table-"
 """Prefix of the names under which the manager stores the shared tables."""
@@ -43,7 +39,7 @@ def passed_descriptors() -> tuple[list[socket.socket], list[tuple[str, int]]]:
         name = names[number] if number < len(names) else ""
         try:
             os.set_inheritable(fd, False)
-            if name.startswith(TABLE_PREFIX) and stat.S_ISREG(os.fstat(fd).st_mode):
+            if name.startswith(TABLE_PREFIX) and os.path.isfile(fd):
                 tables.append((name, fd))
             else:
                 sockets.append(socket.socket(fileno=fd))
