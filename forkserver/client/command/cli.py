@@ -12,9 +12,8 @@ import click
 
 from forkserver import __version__
 from forkserver.client.command import config, interrupt, parameters
-from forkserver.client.command.combination import check_combination
 from forkserver.client.command.options import Options
-from forkserver.client.command.report import Report, complain
+from forkserver.client.command.report import Report, complain, flush
 from forkserver.client.command.run import Run
 from forkserver.client.display import escape
 from forkserver.client.local.output import check_output, output_complaints
@@ -62,7 +61,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_complete_name)
+@click.argument("names", metavar="[NAME]...", nargs=-1, type=os.fsencode, shell_complete=_complete_name)
 @click.option(
     "-s",
     "--server",
@@ -79,7 +78,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     "-o",
     "--output",
     metavar="FILE",
-    callback=parameters.destination,
+    type=parameters.destination,
     shell_complete=_complete_path,
     help="Local name of the one file fetched; - for standard output.",
 )
@@ -87,12 +86,12 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     "-d",
     "--directory",
     metavar="DIR",
-    callback=parameters.path,
+    type=os.fsencode,
     shell_complete=_complete_path,
     default=".",
     help="Where to put files, instead of here.",
 )
-@click.option("--stat", "stat", is_flag=True, help="Tell about files and directories; fetch nothing.")
+@click.option("--stat", is_flag=True, help="Tell about files and directories; fetch nothing.")
 @click.option("--list", "list_", is_flag=True, help="List directories, / if none is named; fetch nothing.")
 @click.option("-r", "--recursive", is_flag=True, help="Directories, with everything beneath.")
 @click.option(
@@ -108,26 +107,24 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     "--limit-rate",
     "rate",
     metavar="RATE",
-    callback=parameters.rate,
+    type=parameters.rate,
     help="Most bytes a second to receive, as 500K or 2M.",
 )
 @click.option(
     "-i",
     "--names-from",
-    "names_from",
     metavar="FILE",
-    callback=parameters.path,
+    type=os.fsencode,
     shell_complete=_complete_path,
     help="Read more names from FILE, one a line; - for standard input.",
 )
 @click.option(
     "--paths/--no-paths",
-    "paths",
     default=None,
     show_default="--paths for names of -i, --no-paths for others",
     help="Whether a name becomes the local path as a whole, or only its last part.",
 )
-@click.option("-0", "--null", "null", is_flag=True, help="Names in that file end in a NUL, not at the end of a line.")
+@click.option("-0", "--null", is_flag=True, help="Names in that file end in a NUL, not at the end of a line.")
 @click.option("-n", "--dry-run", "dry", is_flag=True, help="Only tell what would be fetched, and deleted.")
 @click.option(
     "--delete", is_flag=True, help="With -r: delete here what the server does not have. Needs the next, or -n."
@@ -137,14 +134,14 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     "--include",
     metavar="PATTERN",
     multiple=True,
-    callback=parameters.patterns,
+    type=os.fsencode,
     help="Of a tree, only files like this; more than once.",
 )
 @click.option(
     "--exclude",
     metavar="PATTERN",
     multiple=True,
-    callback=parameters.patterns,
+    type=os.fsencode,
     help="Of a tree, nothing like this; more than once.",
 )
 @click.option(
@@ -157,14 +154,14 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     parameters.CHECKSUM,
     "expected",
     metavar="[=sha256:HEX]",
-    callback=parameters.checksum,
+    type=parameters.checksum,
     shell_complete=_complete_name,  # what follows a lone --checksum is a name
     help="Alone the same as -c; with a digest: what the one file fetched must have.",
 )
 @click.option(
     "--manifest",
     metavar="FILE",
-    callback=parameters.destination,
+    type=parameters.destination,
     shell_complete=_complete_path,
     help="Write a list of what is fetched, for sha256sum -c; - for standard output.",
 )
@@ -172,7 +169,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     "--verify",
     "listed",
     metavar="FILE",
-    callback=parameters.path,
+    type=os.fsencode,
     shell_complete=_complete_path,
     help="Compare local files with such a list, - for standard input; fetch nothing.",
 )
@@ -223,13 +220,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
 )
 @click.version_option(__version__, prog_name="fsget", message="%(prog)s %(version)s")
 def command(
-    *,
-    names: tuple[str, ...],
-    stat: bool,
-    list_: bool,
-    null: bool,
-    confirm_delete: bool,
-    **values: Any,
+    *, names: tuple[bytes, ...], stat: bool, list_: bool, **values: Any
 ) -> tuple[Options, list[Location] | None, Iterable[list[Location | Unusable]]]:
     """Fetch files from a forkserver, verified, each whole or not at all.
 
@@ -242,28 +233,18 @@ def command(
     if len(actions) > 1:
         raise click.UsageError(f"--{actions[0]} and --{actions[1]} exclude each other")
     options = Options(action=actions[0] if actions else "fetch", **values)
-    if null and options.names_from is None:
-        raise click.UsageError("--null goes with --names-from")
-    if options.delete and not (confirm_delete or options.dry):
-        raise click.UsageError(
-            "--delete removes local files that the server does not have: "
-            "add --dry-run to see which, --confirm-delete to do it"
-        )
-    if confirm_delete and not options.delete:
-        raise click.UsageError("--confirm-delete goes with --delete")
-    check_combination(options, names)
+    options.check(names)
     if verify:
         return options, [], ()
     locations = _locations(options, names)
-    if locations is not None and options.names_from is not None:
-        from forkserver.client.command.namelist import named_in  # noqa: PLC0415 - most runs read none
+    if locations is None or options.names_from is None:
+        return options, locations, ()
+    from forkserver.client.command.namelist import named_in  # noqa: PLC0415 - most runs read none
 
-        more = named_in(options.names_from, b"\0" if null else b"\n", options, locations)
-        return options, locations, more
-    return options, locations, ()
+    return options, locations, named_in(options.names_from, options, locations)
 
 
-def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | None:
+def _locations(options: Options, names: tuple[bytes, ...]) -> list[Location] | None:
     """Return what ``names`` stand for, or None to ask a person. Check all names before anything is done."""
     if options.names_from is not None and not names:
         return []
@@ -277,7 +258,7 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
         return None
     locations = []
     taken: dict[bytes, bytes] = {}
-    for name in map(os.fsencode, names):
+    for name in names:
         try:
             location = parse_location(name, *options.servers)._replace(whole=bool(options.paths))
             local = options.own_name(location)
@@ -299,9 +280,7 @@ def main() -> NoReturn:
     killed_by = None
     try:
         status: int = _main()
-        with output_complaints():
-            if sys.stdout is not None:
-                sys.stdout.flush()
+        flush()
     except Interrupted as interruption:
         interrupt.ignore()
         killed_by = interruption.signal_number
@@ -313,7 +292,9 @@ def main() -> NoReturn:
         complain(str(failure))
         status = failure.exit_status
     except Exception as error:  # noqa: BLE001 - the outermost frame: here a bug becomes a line and a status
-        _confess(error)
+        if os.environ.get("FSGET_DEBUG"):
+            sys.__excepthook__(type(error), error, error.__traceback__)
+        complain(f"internal error: {type(error).__name__}: {escape(str(error))}")
         status = Exit.BUG
     _let_go_of_output()
     if killed_by is not None:
@@ -363,14 +344,6 @@ def _act(options: Options, locations: list[Location] | None, more: Iterable[list
 
     with manifest(options.manifest, options.directory, options.file_durable) as note:
         return Run(options, report, note).names(locations, more)
-
-
-def _confess(error: Exception) -> None:
-    if os.environ.get("FSGET_DEBUG"):
-        import traceback  # noqa: PLC0415 - only debugging needs it
-
-        traceback.print_exception(error)
-    complain(f"internal error: {type(error).__name__}: {escape(str(error))}")
 
 
 def _let_go_of_output() -> None:

@@ -1,4 +1,7 @@
-"""Parse and check values of options: callbacks of click, which raise BadParameter. Runs in the client."""
+"""Parse and check values of options for click. Runs in the client.
+
+Every function raises BadParameter for a value that is wrong.
+"""
 
 from __future__ import annotations
 
@@ -55,10 +58,8 @@ def _server(value: str) -> Address:
         raise click.BadParameter(f"'{escape(value)}': {error}") from error
 
 
-def rate(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+def rate(value: str) -> int:
     """Return bytes a second."""
-    if value is None:
-        return None
     found = _RATE.fullmatch(value)
     bytes_a_second = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
     if bytes_a_second < MIN_RATE:
@@ -74,25 +75,15 @@ def timeout(_context: click.Context, _option: click.Parameter, value: float) -> 
     return value
 
 
-def checksum(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+def checksum(value: str) -> str:
     """Return 64 hexadecimal digits."""
     try:
-        return None if value is None else checksums.parse(value)
+        return checksums.parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
 
-def path(_context: click.Context, _option: click.Parameter, value: str | None) -> bytes | None:
-    """Return the bytes that were on the command line."""
-    return None if value is None else os.fsencode(value)
-
-
-def destination(context: click.Context, option: click.Parameter, value: str | None) -> bytes | None:
+def destination(value: str) -> bytes:
     """Return the bytes of a path, or ``-`` for any name of standard output, which is a link and would be replaced."""
-    written = path(context, option, value)
-    return b"-" if written in _STANDARD_OUTPUT else written
-
-
-def patterns(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Return the patterns as bytes."""
-    return tuple(map(os.fsencode, values))
+    path = os.fsencode(value)
+    return b"-" if path in _STANDARD_OUTPUT else path

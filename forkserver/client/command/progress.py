@@ -1,14 +1,14 @@
-"""Show how far a transfer is, and which servers are asked again, in the status line. Runs in the client."""
+"""Show in the status line how far a transfer is. Runs in the client."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import TYPE_CHECKING
 
 from forkserver.client.command.cells import cells, shorten
-from forkserver.client.display import amount, counted, escape, processes, rate
-from forkserver.client.events import Failed, Fetched, Planned, Progress, RetryEnded, Retrying, Useless
+from forkserver.client.command.statusline import FIRST_AFTER_S
+from forkserver.client.display import amount, escape, processes, rate
+from forkserver.client.events import Failed, Fetched, Planned, Progress, Useless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from forkserver.client.outcome import Served
     from forkserver.client.remote.address import Location
 
-FIRST_AFTER_S = 1.0
 EVERY_S = 0.1
 _NAME_CELLS = 30
 """The most that a name in a tree takes: the bar must not jump with each name."""
@@ -123,11 +122,9 @@ class ProgressBar:
         name = shorten(name, max(rest, 0), self._line.ellipsis)
         bar_cells = rest - cells(name) - len(_BETWEEN + "[]")
         if self._size is not None and bar_cells >= _LEAST_BAR_CELLS:
-            parts.insert(0, f"[{self._bar(bar_cells)}]")
+            done = "#" * int(bar_cells * self._share)
+            parts.insert(0, f"[{done:-<{bar_cells}}]")
         return _BETWEEN.join([name, *parts] if name else parts)
-
-    def _bar(self, bar_cells: int) -> str:
-        return ("#" * int(bar_cells * self._share)).ljust(bar_cells, "-")
 
     @property
     def _share(self) -> float:
@@ -219,44 +216,3 @@ class TreeProgress:
     def finish(self) -> None:
         """Begin a fresh line."""
         self._bar.finish()
-
-
-class RetryNotices:
-    """Shows which server a connection asks again, when the retries take longer than a second in all."""
-
-    def __init__(self, line: StatusLine) -> None:
-        self._line = line
-
-    def __call__(self, event: Event) -> None:
-        """Show the notice of a retry, or take the notice away when the server has answered or is given up."""
-        if isinstance(event, Retrying):
-            if self._line.watched:
-                self._line.notify(event.session, RetryNotice(event, self._line))
-        elif isinstance(event, RetryEnded):
-            self._line.withdraw(event.session)
-
-
-class RetryNotice:
-    """The notice of one retry. It counts down until the server is asked, and stays until the server has answered."""
-
-    def __init__(self, retry: Retrying, line: StatusLine) -> None:
-        now = line.clock()
-        self._retry = retry
-        self._line = line
-        self.asks_at = now + retry.wait_s
-        # A notice that will be shown at all is shown from the beginning of its wait.
-        short_s = FIRST_AFTER_S - retry.lasting_s
-        self.due = now if retry.wait_s >= short_s else now + short_s
-
-    def text(self, room: int, now: float, others: int) -> str:
-        """Return the line, in at most ``room`` cells. ``others`` is how many other connections wait."""
-        retry = self._retry
-        left_s = math.ceil(self.asks_at - now)
-        soon = f" in {left_s} s" if left_s > 0 else ""
-        whole = f"fsget: {self._line.printable(retry.text_with(soon))}"
-        rest = f"; {counted(others, 'other connection')} {'waits' if others == 1 else 'wait'}" if others else ""
-        asking = f"asking again{soon}"
-        for text in (whole + rest, whole, f"{asking} ({retry.number} of {retry.most})" if retry.number else asking):
-            if cells(text) <= room:
-                return text
-        return shorten(asking, room, self._line.ellipsis)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from forkserver.client.api import Client
 from forkserver.client.command.onefile import fetch_one
-from forkserver.client.command.progress import FileProgress, RetryNotices, TreeProgress
-from forkserver.client.command.report import Report, complain
+from forkserver.client.command.progress import FileProgress, TreeProgress
+from forkserver.client.command.report import Report, complain, flush
 from forkserver.client.command.statusline import StatusLine
 from forkserver.client.display import escape
 from forkserver.client.fetch.counts import Counts
@@ -50,7 +50,7 @@ class Run:
         self._names: Names | None = None
         watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
         self._line = StatusLine(sys.stderr if watched else None)
-        self._always: list[OnEvent] = [RetryNotices(self._line), *([note] if note else [])]
+        self._always: list[OnEvent] = [self._line, note] if note else [self._line]
         self._consumers = self._always
         self._suggester: Suggester | None = None
         self._named_counts: Counts | None = None
@@ -146,7 +146,7 @@ class Run:
                 client.session.renew()
                 for entry in entries(client.session, location.name, recursive=self._options.recursive):
                     self._report.entry(location, entry, answered_by(client.session))
-                self._report.flush()
+                flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
             if failure.word == Word.NOT_FOUND and is_pattern(location.name):
