@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import sys
@@ -56,6 +57,11 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
         context.exit()
 
 
+_path_option = functools.partial(click.option, metavar="FILE", type=os.fsencode, shell_complete=_complete_path)
+"""An option whose value is a local path."""
+_patterns_option = functools.partial(click.option, metavar="PATTERN", type=os.fsencode, multiple=True)
+
+
 @click.command(
     cls=parameters.Command,
     epilog=_EPILOG,
@@ -74,23 +80,13 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     callback=parameters.servers,
     help="Server to ask, also [IPV6]:PORT; several that have the same files: where one fails, the next goes on.",
 )
-@click.option(
+@_path_option(
     "-o",
     "--output",
-    metavar="FILE",
     type=parameters.destination,
-    shell_complete=_complete_path,
     help="Local name of the one file fetched; - for standard output.",
 )
-@click.option(
-    "-d",
-    "--directory",
-    metavar="DIR",
-    type=os.fsencode,
-    shell_complete=_complete_path,
-    default=".",
-    help="Where to put files, instead of here.",
-)
+@_path_option("-d", "--directory", metavar="DIR", default=".", help="Where to put files, instead of here.")
 @click.option("--stat", is_flag=True, help="Tell about files and directories; fetch nothing.")
 @click.option("--list", "list_", is_flag=True, help="List directories, / if none is named; fetch nothing.")
 @click.option("-r", "--recursive", is_flag=True, help="Directories, with everything beneath.")
@@ -110,14 +106,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     type=parameters.rate,
     help="Most bytes a second to receive, as 500K or 2M.",
 )
-@click.option(
-    "-i",
-    "--names-from",
-    metavar="FILE",
-    type=os.fsencode,
-    shell_complete=_complete_path,
-    help="Read more names from FILE, one a line; - for standard input.",
-)
+@_path_option("-i", "--names-from", help="Read more names from FILE, one a line; - for standard input.")
 @click.option(
     "--paths/--no-paths",
     default=None,
@@ -130,20 +119,8 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     "--delete", is_flag=True, help="With -r: delete here what the server does not have. Needs the next, or -n."
 )
 @click.option("--confirm-delete", is_flag=True, help="That --delete is really meant.")
-@click.option(
-    "--include",
-    metavar="PATTERN",
-    multiple=True,
-    type=os.fsencode,
-    help="Of a tree, only files like this; more than once.",
-)
-@click.option(
-    "--exclude",
-    metavar="PATTERN",
-    multiple=True,
-    type=os.fsencode,
-    help="Of a tree, nothing like this; more than once.",
-)
+@_patterns_option("--include", help="Of a tree, only files like this; more than once.")
+@_patterns_option("--exclude", help="Of a tree, nothing like this; more than once.")
 @click.option(
     "-c",
     "by_content",
@@ -158,21 +135,12 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     shell_complete=_complete_name,  # what follows a lone --checksum is a name
     help="Alone the same as -c; with a digest: what the one file fetched must have.",
 )
-@click.option(
+@_path_option(
     "--manifest",
-    metavar="FILE",
     type=parameters.destination,
-    shell_complete=_complete_path,
     help="Write a list of what is fetched, for sha256sum -c; - for standard output.",
 )
-@click.option(
-    "--verify",
-    "listed",
-    metavar="FILE",
-    type=os.fsencode,
-    shell_complete=_complete_path,
-    help="Compare local files with such a list, - for standard input; fetch nothing.",
-)
+@_path_option("--verify", "listed", help="Compare local files with such a list, - for standard input; fetch nothing.")
 @click.option(
     "--fsync",
     "durable",
@@ -201,13 +169,12 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     show_default=True,
     help="How often to ask a busy server again.",
 )
-@click.option(
+@_path_option(
     "--config",
-    metavar="FILE",
+    type=str,
     is_eager=True,
     expose_value=False,
     callback=config.apply,
-    shell_complete=_complete_path,
     help='TOML file with defaults, as server = "HOST:PORT".  [default: ~/.config/fsget.toml]',
 )
 @click.option(
