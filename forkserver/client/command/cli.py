@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from forkserver.client.command.namelist import Unusable
 
 COMPLETE_VARIABLE = "_FSGET_COMPLETE"
-"""Set by a shell that asks for completions."""
+"""The environment variable that a shell sets when it asks for completions."""
 _EPILOG = "\b\nExit status; of several failures the one with the highest number:\n" + "\n".join(
     f"{status.value:>5}  {meaning}" for status, meaning in MEANINGS.items()
 )
@@ -212,7 +212,10 @@ def command(
 
 
 def _locations(options: Options, names: tuple[bytes, ...]) -> list[Location] | None:
-    """Return what ``names`` stand for, or None to ask a person. Check all names before anything is done."""
+    """Return the location of each name, or None if a person is to be asked for names.
+
+    Raises UsageError if any name is wrong, before anything is fetched.
+    """
     if options.names_from is not None and not names:
         return []
     if not names:
@@ -231,10 +234,11 @@ def _locations(options: Options, names: tuple[bytes, ...]) -> list[Location] | N
             local = options.own_name(location)
         except ValueError as error:
             raise click.UsageError(f"{escape(name)}: {error}" if name else str(error)) from error
-        if local is not None and (other := taken.setdefault(local, name)) is not name:
-            raise click.UsageError(
-                f"{escape(name)} and {escape(other)} would become the same local file or directory; fetch one only"
-            )
+        if local in taken:
+            shown = f"{escape(name)} and {escape(taken[local])}"
+            raise click.UsageError(f"{shown} would become the same local file or directory; fetch one only")
+        if local is not None:
+            taken[local] = name
         locations.append(location)
     return locations
 
@@ -263,7 +267,7 @@ def main() -> NoReturn:
             sys.__excepthook__(type(error), error, error.__traceback__)
         complain(f"internal error: {type(error).__name__}: {escape(str(error))}")
         status = Exit.BUG
-    _let_go_of_output()
+    _discard_output()
     if killed_by is not None:
         interrupt.die(killed_by)
         status = 128 + killed_by
@@ -296,7 +300,7 @@ def _main() -> int:
 
 
 def _act(options: Options, locations: list[Location] | None, more: Iterable[list[Location | Unusable]]) -> Exit:
-    # A content or a list takes standard output; results go to standard error then.
+    # If a content or a list takes standard output, results go to standard error.
     to_stderr = b"-" in (options.output, options.manifest)
     report = Report(as_json=options.as_json, quiet=options.quiet, to_stderr=to_stderr)
     if options.listed is not None:
@@ -313,8 +317,8 @@ def _act(options: Options, locations: list[Location] | None, more: Iterable[list
         return Run(options, report, note).names(locations, more)
 
 
-def _let_go_of_output() -> None:
-    """Discard output that cannot be flushed: the interpreter would complain about it at its end."""
+def _discard_output() -> None:
+    """Discard output that cannot be flushed. Otherwise the interpreter complains about that output at its end."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

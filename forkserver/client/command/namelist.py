@@ -22,9 +22,9 @@ _BLOCK_BYTES = 1 << 16
 
 
 class Unusable(NamedTuple):
-    """An entry of a list that is no name, or collides with another name: ``reason`` says why.
+    """An entry of a list that is no name, or collides with another name.
 
-    ``where`` names the list and the place in the list.
+    ``where`` names the list and the place in the list. ``reason`` is a clause for people.
     """
 
     shown: bytes
@@ -59,6 +59,7 @@ def named_in(path: bytes, options: Options, others: Iterable[Location]) -> Itera
 
 
 def _claim(location: Location, options: Options, taken: Names) -> None:
+    """Add the local name of ``location`` to ``taken``. Raises ValueError if another location has taken that name."""
     local = options.own_name(location)
     owner = (location.servers, location.name)
     if local is not None and not taken.claim(local, owner, is_directory=options.recursive):

@@ -1,4 +1,4 @@
-"""The command line of ``fsget``, parsed and checked. Runs in the client."""
+"""Hold the options of the command line of ``fsget``, and check their combination. Runs in the client."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class Options(NamedTuple):
     ``action`` is ``fetch``, ``stat``, ``list`` or ``verify``. ``output`` is the path of the one file fetched; None
     stands for the file's own name in ``directory``. ``connections`` connections fetch a tree or a large file, all
     together at most ``rate`` bytes a second. ``include`` and ``exclude`` choose files of a tree. ``dry``: only tell
-    what would be done. ``delete``: delete what the server does not have. ``durable``: None stands for DIR, and for NONE
-    in trees. ``by_content``: compare local files by content. ``expected`` is the SHA-256 of the one file fetched, in
-    hexadecimal digits. ``manifest`` is the list to write, ``listed`` the list to verify, ``names_from`` a list of more
-    names. ``paths``: whether a name becomes the local path as a whole; None: only names of ``names_from`` do.
+    what would be done. ``delete``: delete local files that the server does not have. ``durable``: None stands for DIR,
+    and for NONE in trees. ``by_content``: compare local files by content. ``expected`` is the SHA-256 of the one file
+    fetched, in hexadecimal digits. ``manifest`` is the list to write, ``listed`` the list to verify, ``names_from`` a
+    list of more names, which end in NUL if ``null``. ``paths``: whether a name becomes the local path as a whole; None:
+    only names of ``names_from`` do.
     """
 
     action: str
@@ -113,6 +114,6 @@ class Options(NamedTuple):
         return Durable.DIR if self.durable is None else self.durable
 
     def wishes(self, *, whole_digest: bool = False) -> Wishes:
-        """Return what is wanted of every file. ``whole_digest``: the digest of the whole, also without a list."""
+        """Return the wishes for every file. ``whole_digest``: the digest of the whole file, also without a list."""
         listed = self.manifest is not None
         return Wishes(self.expected, whole_digest or listed, self.by_content or listed)

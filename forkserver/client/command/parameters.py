@@ -31,7 +31,7 @@ CHECKSUM = "--checksum"
 class Command(click.Command):
     """A command whose option ``--checksum`` may have a value, as options of GNU programs may.
 
-    ``--checksum=VALUE`` has one. A lone ``--checksum`` stands for ``-c``, unless the next word can only be its value.
+    ``--checksum=VALUE`` has a value. A lone ``--checksum`` stands for ``-c``, unless the next word can only be a value.
     """
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
@@ -59,7 +59,7 @@ def _server(value: str) -> Address:
 
 
 def rate(value: str) -> int:
-    """Return bytes a second."""
+    """Return bytes a second. ``value`` is a number, with K, M or G behind it for KiB, MiB or GiB."""
     found = _RATE.fullmatch(value)
     bytes_a_second = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
     if bytes_a_second < MIN_RATE:
@@ -68,7 +68,7 @@ def rate(value: str) -> int:
 
 
 def timeout(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    """Return seconds."""
+    """Return ``value``, in seconds."""
     # This comparison refuses NaN, too.
     if not 0 < value <= MAX_TIMEOUT_S:
         raise click.BadParameter(f"must be more than 0 and at most {MAX_TIMEOUT_S} seconds")
@@ -76,7 +76,7 @@ def timeout(_context: click.Context, _option: click.Parameter, value: float) -> 
 
 
 def checksum(value: str) -> str:
-    """Return 64 hexadecimal digits."""
+    """Return the 64 hexadecimal digits of ``sha256:HEX`` or ``HEX``, in lower case."""
     try:
         return checksums.parse(value)
     except ValueError as error:
@@ -84,6 +84,6 @@ def checksum(value: str) -> str:
 
 
 def destination(value: str) -> bytes:
-    """Return the bytes of a path, or ``-`` for any name of standard output, which is a link and would be replaced."""
+    """Return a path as bytes. Any name of standard output becomes ``-``: a new file would replace that name, a link."""
     path = os.fsencode(value)
     return b"-" if path in _STANDARD_OUTPUT else path

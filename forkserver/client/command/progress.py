@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EVERY_S = 0.1
 _NAME_CELLS = 30
-"""The most that a name in a tree takes: the bar must not jump with each name."""
+"""Most cells of a name in a tree. The bar must not jump with each name."""
 _MOST_NAME_CELLS = 1000
 _LEAST_BAR_CELLS = 10
 _MOST_PIDS = 2
@@ -32,7 +32,7 @@ class Speed:
 
     WINDOW_S = 5.0
     GAP_S = 2.5
-    """So long between two samples, the process was stopped or the machine suspended."""
+    """If two samples are further apart than this, the process was stopped or the machine suspended."""
     LEAST_S = 0.5
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class Speed:
 
 
 class ProgressBar:
-    """The bar of a transfer. Shows nothing of a transfer that ends within a second after ``started``.
+    """The bar of a transfer. Show nothing of a transfer that ends within a second after ``started``.
 
-    ``serving`` returns the processes that serve it.
+    ``serving`` returns the processes that serve the transfer.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class ProgressBar:
         self._size: int | None = None
 
     def update(self, here: int, size: int | None, kept: int = 0, name: bytes | None = None) -> None:
-        """``here`` of ``size`` bytes are here, ``kept`` of them from before. ``size`` is not 0; None: not known yet.
+        """Show that ``here`` of ``size`` bytes are here, and that ``kept`` of these were here before.
 
-        ``name``: of several files, the one that something came of.
+        ``size`` is not 0. If ``size`` is None, it is not known yet. ``name`` is the one of several files that grew.
         """
         self._here, self._size, self._kept = here, size, kept
         if name is not None:
@@ -131,7 +131,7 @@ class ProgressBar:
         return min(self._here / self._size, 1.0) if self._size else 0.0
 
     def _facts(self) -> list[str]:
-        """Return what stands behind the bar, the most important first."""
+        """Return the texts behind the bar, the most important first. An empty text is left out."""
         speed = self._speed.per_second()
         fast = "" if speed is None else rate(speed)
         if self._size is None:
@@ -180,7 +180,7 @@ class FileProgress:
 
 
 class TreeProgress:
-    """Shows the bar of the tree at ``location``, with the name of the file that something came of."""
+    """Shows the bar of the tree at ``location``, with the name of the file that grew last."""
 
     def __init__(self, line: StatusLine, serving: Callable[[], list[Served]], location: Location) -> None:
         self._bar = ProgressBar(location.shown, line, serving)
@@ -188,7 +188,7 @@ class TreeProgress:
         self._written = location.written
         self._here = self._kept = self._size = 0
         self._begun: dict[bytes, tuple[int, int]] = {}
-        """Of files that are not complete: how much is here, and was before."""
+        """For each file that is not complete: how many bytes are here, and how many were here before."""
 
     def __call__(self, event: Event) -> None:
         """Show ``event``."""

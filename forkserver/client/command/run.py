@@ -1,4 +1,4 @@
-"""One run of ``fsget``: do what is asked of each name, or ask a person for names. Runs in the client."""
+"""Fetch, describe or list each name, or ask a person for names: one run of ``fsget``. Runs in the client."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ PROMPT = "Name of a file on the server: "
 
 
 class Run:
-    """One run. Events of the clients go to ``_consumers``, which change from name to name.
+    """One run. The events of all clients go to ``_consumers``, which change from name to name.
 
-    ``note`` is a consumer that lists the files that are here.
+    ``note`` is a further consumer, which lists the files that were fetched.
     """
 
     def __init__(self, options: Options, report: Report, note: OnEvent | None = None) -> None:
@@ -59,7 +59,7 @@ class Run:
         self._disk_full = False
 
     def names(self, locations: list[Location], more: Iterable[list[Location | Unusable]] = ()) -> Exit:
-        """Do every name, whatever becomes of those before. Return the exit status of the worst.
+        """Fetch, describe or list every name, also after a failure. Return the exit status of the worst failure.
 
         The names of each list in ``more`` are fetched together.
         """
@@ -119,9 +119,8 @@ class Run:
         options = self._options
         if not isinstance(location, Location) or options.action != "fetch" or options.may_be_many(location):
             return ()
-        if location.is_directory:  # it has no local name, and is refused by itself
-            return ()
-        return location.servers
+        # The name of a directory gives no local name, and is refused by itself.
+        return () if location.is_directory else location.servers
 
     def _group(self, servers: tuple[Address, ...], group: Iterable[Location | Unusable]) -> None:
         if servers:
@@ -180,7 +179,7 @@ class Run:
         self._report.fetched(location, receipt, place)
 
     def _fetch_named(self, servers: tuple[Address, ...], locations: list[Location]) -> None:
-        """Fetch files by their names, all together."""
+        """Fetch ``locations``, all on ``servers``, together."""
         from forkserver.client.command.namedreport import NamedReport  # noqa: PLC0415 - most runs have one name
 
         options = self._options
@@ -263,7 +262,7 @@ class Run:
 
     @contextlib.contextmanager
     def _listening(self, *consumers: OnEvent) -> Iterator[None]:
-        """Pass all events to ``consumers``, too."""
+        """Return a context in which all events go to ``consumers``, too."""
         self._consumers = [*self._always, *consumers]
         try:
             yield

@@ -1,4 +1,4 @@
-"""Report what becomes of a tree: every failure, and one line in the end. Runs in the client."""
+"""Report the fetch of a tree: every failure, and one line in the end. Runs in the client."""
 
 from __future__ import annotations
 
