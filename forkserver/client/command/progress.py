@@ -55,7 +55,7 @@ class Speed:
 
 
 class ProgressBar:
-    """The bar of a transfer. Show nothing of a transfer that ends within a second after ``started``.
+    """The bar of a transfer. The bar shows nothing if the transfer ends within a second after ``started``.
 
     ``serving`` returns the processes that serve the transfer.
     """
@@ -81,7 +81,7 @@ class ProgressBar:
     def update(self, here: int, size: int | None, kept: int = 0, name: bytes | None = None) -> None:
         """Show that ``here`` of ``size`` bytes are here, and that ``kept`` of these were here before.
 
-        ``size`` is not 0. If ``size`` is None, it is not known yet. ``name`` is the one of several files that grew.
+        ``size`` is not 0, and None while the size is not known. ``name`` is the one of several files that grew.
         """
         self._here, self._size, self._kept = here, size, kept
         if name is not None:

@@ -56,6 +56,7 @@ class Run:
         self._named_counts: Counts | None = None
         """Counts of all files that were asked for by name and fetched together."""
         self._swept: set[bytes] = set()
+        """The directories from which this run has removed leftovers."""
         self._disk_full = False
 
     def names(self, locations: list[Location], more: Iterable[list[Location | Unusable]] = ()) -> Exit:

@@ -80,7 +80,7 @@ class RetryNotice:
 
 
 class StatusLine:
-    """The status line of a run. Any thread may call any method. A call takes an event, and shows the events of retries.
+    """The status line of a run, and a consumer of the events of retries. Any thread may call any method.
 
     The line shows the bar as long as any connection receives something. If none does and servers are asked again, the
     line shows the notice of the connection that asks first.
