@@ -10,7 +10,7 @@ from typing import TextIO
 import pytest
 
 from forkserver.client.command.cells import cells, shorten
-from forkserver.client.command.progress import ProgressBar, RetryNotices, Speed
+from forkserver.client.command.progress import ProgressBar, Speed
 from forkserver.client.command.report import complain
 from forkserver.client.command.statusline import StatusLine
 from forkserver.client.events import RetryEnded, Retrying
@@ -159,12 +159,11 @@ def test_a_line_never_reaches_the_last_column(columns, name, monkeypatch):
     progress = ProgressBar(
         os.fsencode(name), line, lambda: [Served(4711, "1.0"), Served(4712, "1.0"), Served(4713, "1.0")]
     )
-    notices = RetryNotices(line)
     for second in range(8):
         clock.now = second
         progress.update(second * 1_000_000, None if second < 4 else 9_000_000, name=os.fsencode(name))
     clock.now = 20.0
-    notices(retry(7, 1.9, 30.0))
+    line(retry(7, 1.9, 30.0))
     drawn = re.split(r"\r|\x1b\[K|\n", terminal.getvalue())
     assert len(drawn) > 12
     assert all(cells(text) <= columns - 3 for text in drawn)
@@ -217,12 +216,11 @@ def retry(number: int, wait_s: float, lasting_s: float, session: int = 0) -> Ret
 def told_at(*moments: float, wait_s: float = 0.0) -> str:
     terminal = Terminal()
     line, clock = status_line(terminal)
-    notices = RetryNotices(line)
     for number, moment in enumerate(moments, 1):
         clock.now = moment
-        notices(retry(number, wait_s, moment))
-    notices(RetryEnded(0))
-    notices(RetryEnded(0))
+        line(retry(number, wait_s, moment))
+    line(RetryEnded(0))
+    line(RetryEnded(0))
     return terminal.getvalue()
 
 
@@ -238,21 +236,20 @@ def test_a_server_busy_for_longer_is_one_line_that_is_taken_away():
 def test_a_wait_is_told_before_it_and_counted_down_until_the_answer():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    notices = RetryNotices(line)
-    notices(retry(6, 1.8, 4.0))
+    line(retry(6, 1.8, 4.0))
     for now in (0.5, 1.0, 1.5, 2.0):
         clock.now = now
         line.tick()
     seconds = re.findall(r"asking again( in \d s)? \(6 of 10\)", terminal.getvalue())
     assert seconds == [" in 2 s", " in 1 s", ""]
-    notices(RetryEnded(0))
+    line(RetryEnded(0))
     assert terminal.getvalue().endswith("\r\x1b[K")
 
 
 def test_an_answer_that_does_not_come_is_told_after_a_second_although_the_wait_was_short():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    RetryNotices(line)(retry(1, 0.1, 0.0))
+    line(retry(1, 0.1, 0.0))
     clock.now = 0.9
     line.tick()
     assert terminal.getvalue() == ""
@@ -264,7 +261,7 @@ def test_an_answer_that_does_not_come_is_told_after_a_second_although_the_wait_w
 def test_the_bar_gives_way_to_the_notice_while_nothing_comes_and_is_shown_again_after_it():
     terminal = Terminal()
     line, clock = status_line(terminal)
-    progress, notices = ProgressBar(b"f", line), RetryNotices(line)
+    progress = ProgressBar(b"f", line)
 
     def last() -> str:
         return terminal.getvalue().rpartition("\r")[2]
@@ -272,18 +269,18 @@ def test_the_bar_gives_way_to_the_notice_while_nothing_comes_and_is_shown_again_
     for second in range(3):
         clock.now = second
         progress.update(second, 4)
-    notices(retry(2, 3.0, 5.0, session=1))
+    line(retry(2, 3.0, 5.0, session=1))
     assert last().startswith("f  [")  # another connection may still get something
     clock.now = 2.6
     line.tick()
     assert last() == "fsget: h:1 is busy, asking again in 3 s (2 of 10)\x1b[K"
-    notices(retry(3, 1.0, 5.0, session=2))
+    line(retry(3, 1.0, 5.0, session=2))
     assert last() == "fsget: h:1 is busy, asking again in 1 s (3 of 10); 1 other connection waits\x1b[K"
     clock.now = 2.7
     progress.update(3, 4)
     assert last().startswith("f  [")
-    notices(RetryEnded(1))
-    notices(RetryEnded(2))
+    line(RetryEnded(1))
+    line(RetryEnded(2))
     progress.finish()
     assert last().startswith("f  [")
     assert last().endswith("\n")
@@ -296,7 +293,7 @@ def test_what_a_connection_waited_for_is_not_told_once_the_others_have_fetched_t
     for second in range(3):
         clock.now = second
         progress.update(second, 4)
-    RetryNotices(line)(retry(2, 1.0, 5.0))
+    line(retry(2, 1.0, 5.0))
     progress.update(4, 4)
     progress.finish()
     clock.now = 60.0
@@ -308,8 +305,7 @@ def test_what_a_connection_waited_for_is_not_told_once_the_others_have_fetched_t
 def test_other_lines_do_not_meet_the_status_line(capfd):
     with open(1, "w", encoding="utf-8", closefd=False) as terminal:
         line, _ = status_line(terminal)
-        notices = RetryNotices(line)
-        notices(retry(6, 0.0, 4.0))
+        line(retry(6, 0.0, 4.0))
         complain("something else")
         line.close()
     assert capfd.readouterr().out == "\rfsget: h:1 is busy, asking again (6 of 10)\x1b[K\r\x1b[K"
@@ -317,9 +313,8 @@ def test_other_lines_do_not_meet_the_status_line(capfd):
 
 def test_without_a_terminal_waiting_is_silent():
     line = StatusLine(None)
-    notices = RetryNotices(line)
-    notices(retry(6, 0.0, 4.0))
-    notices(RetryEnded(0))
+    line(retry(6, 0.0, 4.0))
+    line(RetryEnded(0))
     progress = ProgressBar(b"f", line)
     progress.update(1, 2)
     progress.finish()

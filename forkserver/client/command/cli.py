@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import sys
@@ -12,9 +13,8 @@ import click
 
 from forkserver import __version__
 from forkserver.client.command import config, interrupt, parameters
-from forkserver.client.command.combination import check_combination
 from forkserver.client.command.options import Options
-from forkserver.client.command.report import Report, complain
+from forkserver.client.command.report import Report, complain, flush
 from forkserver.client.command.run import Run
 from forkserver.client.display import escape
 from forkserver.client.local.output import check_output, output_complaints
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from forkserver.client.command.namelist import Unusable
 
 COMPLETE_VARIABLE = "_FSGET_COMPLETE"
-"""Set by a shell that asks for completions."""
+"""The environment variable that a shell sets when it asks for completions."""
 _EPILOG = "\b\nExit status; of several failures the one with the highest number:\n" + "\n".join(
     f"{status.value:>5}  {meaning}" for status, meaning in MEANINGS.items()
 )
@@ -57,12 +57,17 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
         context.exit()
 
 
+_path_option = functools.partial(click.option, metavar="FILE", type=os.fsencode, shell_complete=_complete_path)
+"""An option whose value is a local path."""
+_patterns_option = functools.partial(click.option, metavar="PATTERN", type=os.fsencode, multiple=True)
+
+
 @click.command(
     cls=parameters.Command,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_complete_name)
+@click.argument("names", metavar="[NAME]...", nargs=-1, type=os.fsencode, shell_complete=_complete_name)
 @click.option(
     "-s",
     "--server",
@@ -75,24 +80,14 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     callback=parameters.servers,
     help="Server to ask, also [IPV6]:PORT; several that have the same files: where one fails, the next goes on.",
 )
-@click.option(
+@_path_option(
     "-o",
     "--output",
-    metavar="FILE",
-    callback=parameters.destination,
-    shell_complete=_complete_path,
+    type=parameters.destination,
     help="Local name of the one file fetched; - for standard output.",
 )
-@click.option(
-    "-d",
-    "--directory",
-    metavar="DIR",
-    callback=parameters.path,
-    shell_complete=_complete_path,
-    default=".",
-    help="Where to put files, instead of here.",
-)
-@click.option("--stat", "stat", is_flag=True, help="Tell about files and directories; fetch nothing.")
+@_path_option("-d", "--directory", metavar="DIR", default=".", help="Where to put files, instead of here.")
+@click.option("--stat", is_flag=True, help="Tell about files and directories; fetch nothing.")
 @click.option("--list", "list_", is_flag=True, help="List directories, / if none is named; fetch nothing.")
 @click.option("-r", "--recursive", is_flag=True, help="Directories, with everything beneath.")
 @click.option(
@@ -108,45 +103,24 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     "--limit-rate",
     "rate",
     metavar="RATE",
-    callback=parameters.rate,
+    type=parameters.rate,
     help="Most bytes a second to receive, as 500K or 2M.",
 )
-@click.option(
-    "-i",
-    "--names-from",
-    "names_from",
-    metavar="FILE",
-    callback=parameters.path,
-    shell_complete=_complete_path,
-    help="Read more names from FILE, one a line; - for standard input.",
-)
+@_path_option("-i", "--names-from", help="Read more names from FILE, one a line; - for standard input.")
 @click.option(
     "--paths/--no-paths",
-    "paths",
     default=None,
     show_default="--paths for names of -i, --no-paths for others",
     help="Whether a name becomes the local path as a whole, or only its last part.",
 )
-@click.option("-0", "--null", "null", is_flag=True, help="Names in that file end in a NUL, not at the end of a line.")
+@click.option("-0", "--null", is_flag=True, help="Names in that file end in a NUL, not at the end of a line.")
 @click.option("-n", "--dry-run", "dry", is_flag=True, help="Only tell what would be fetched, and deleted.")
 @click.option(
     "--delete", is_flag=True, help="With -r: delete here what the server does not have. Needs the next, or -n."
 )
 @click.option("--confirm-delete", is_flag=True, help="That --delete is really meant.")
-@click.option(
-    "--include",
-    metavar="PATTERN",
-    multiple=True,
-    callback=parameters.patterns,
-    help="Of a tree, only files like this; more than once.",
-)
-@click.option(
-    "--exclude",
-    metavar="PATTERN",
-    multiple=True,
-    callback=parameters.patterns,
-    help="Of a tree, nothing like this; more than once.",
-)
+@_patterns_option("--include", help="Of a tree, only files like this; more than once.")
+@_patterns_option("--exclude", help="Of a tree, nothing like this; more than once.")
 @click.option(
     "-c",
     "by_content",
@@ -157,25 +131,16 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     parameters.CHECKSUM,
     "expected",
     metavar="[=sha256:HEX]",
-    callback=parameters.checksum,
+    type=parameters.checksum,
     shell_complete=_complete_name,  # what follows a lone --checksum is a name
     help="Alone the same as -c; with a digest: what the one file fetched must have.",
 )
-@click.option(
+@_path_option(
     "--manifest",
-    metavar="FILE",
-    callback=parameters.destination,
-    shell_complete=_complete_path,
+    type=parameters.destination,
     help="Write a list of what is fetched, for sha256sum -c; - for standard output.",
 )
-@click.option(
-    "--verify",
-    "listed",
-    metavar="FILE",
-    callback=parameters.path,
-    shell_complete=_complete_path,
-    help="Compare local files with such a list, - for standard input; fetch nothing.",
-)
+@_path_option("--verify", "listed", help="Compare local files with such a list, - for standard input; fetch nothing.")
 @click.option(
     "--fsync",
     "durable",
@@ -204,13 +169,12 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
     show_default=True,
     help="How often to ask a busy server again.",
 )
-@click.option(
+@_path_option(
     "--config",
-    metavar="FILE",
+    type=str,
     is_eager=True,
     expose_value=False,
     callback=config.apply,
-    shell_complete=_complete_path,
     help='TOML file with defaults, as server = "HOST:PORT".  [default: ~/.config/fsget.toml]',
 )
 @click.option(
@@ -223,13 +187,7 @@ def _show_script(context: click.Context, _option: click.Parameter, shell: str | 
 )
 @click.version_option(__version__, prog_name="fsget", message="%(prog)s %(version)s")
 def command(
-    *,
-    names: tuple[str, ...],
-    stat: bool,
-    list_: bool,
-    null: bool,
-    confirm_delete: bool,
-    **values: Any,
+    *, names: tuple[bytes, ...], stat: bool, list_: bool, **values: Any
 ) -> tuple[Options, list[Location] | None, Iterable[list[Location | Unusable]]]:
     """Fetch files from a forkserver, verified, each whole or not at all.
 
@@ -242,29 +200,22 @@ def command(
     if len(actions) > 1:
         raise click.UsageError(f"--{actions[0]} and --{actions[1]} exclude each other")
     options = Options(action=actions[0] if actions else "fetch", **values)
-    if null and options.names_from is None:
-        raise click.UsageError("--null goes with --names-from")
-    if options.delete and not (confirm_delete or options.dry):
-        raise click.UsageError(
-            "--delete removes local files that the server does not have: "
-            "add --dry-run to see which, --confirm-delete to do it"
-        )
-    if confirm_delete and not options.delete:
-        raise click.UsageError("--confirm-delete goes with --delete")
-    check_combination(options, names)
+    options.check(names)
     if verify:
         return options, [], ()
     locations = _locations(options, names)
-    if locations is not None and options.names_from is not None:
-        from forkserver.client.command.namelist import named_in  # noqa: PLC0415 - most runs read none
+    if locations is None or options.names_from is None:
+        return options, locations, ()
+    from forkserver.client.command.namelist import named_in  # noqa: PLC0415 - most runs read none
 
-        more = named_in(options.names_from, b"\0" if null else b"\n", options, locations)
-        return options, locations, more
-    return options, locations, ()
+    return options, locations, named_in(options.names_from, options, locations)
 
 
-def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | None:
-    """Return what ``names`` stand for, or None to ask a person. Check all names before anything is done."""
+def _locations(options: Options, names: tuple[bytes, ...]) -> list[Location] | None:
+    """Return the location of each name, or None if a person is to be asked for names.
+
+    Raises UsageError if any name is wrong, before anything is fetched.
+    """
     if options.names_from is not None and not names:
         return []
     if not names:
@@ -277,16 +228,17 @@ def _locations(options: Options, names: tuple[str, ...]) -> list[Location] | Non
         return None
     locations = []
     taken: dict[bytes, bytes] = {}
-    for name in map(os.fsencode, names):
+    for name in names:
         try:
             location = parse_location(name, *options.servers)._replace(whole=bool(options.paths))
             local = options.own_name(location)
         except ValueError as error:
             raise click.UsageError(f"{escape(name)}: {error}" if name else str(error)) from error
-        if local is not None and (other := taken.setdefault(local, name)) is not name:
-            raise click.UsageError(
-                f"{escape(name)} and {escape(other)} would become the same local file or directory; fetch one only"
-            )
+        if local in taken:
+            shown = f"{escape(name)} and {escape(taken[local])}"
+            raise click.UsageError(f"{shown} would become the same local file or directory; fetch one only")
+        if local is not None:
+            taken[local] = name
         locations.append(location)
     return locations
 
@@ -299,9 +251,7 @@ def main() -> NoReturn:
     killed_by = None
     try:
         status: int = _main()
-        with output_complaints():
-            if sys.stdout is not None:
-                sys.stdout.flush()
+        flush()
     except Interrupted as interruption:
         interrupt.ignore()
         killed_by = interruption.signal_number
@@ -313,9 +263,11 @@ def main() -> NoReturn:
         complain(str(failure))
         status = failure.exit_status
     except Exception as error:  # noqa: BLE001 - the outermost frame: here a bug becomes a line and a status
-        _confess(error)
+        if os.environ.get("FSGET_DEBUG"):
+            sys.__excepthook__(type(error), error, error.__traceback__)
+        complain(f"internal error: {type(error).__name__}: {escape(str(error))}")
         status = Exit.BUG
-    _let_go_of_output()
+    _discard_output()
     if killed_by is not None:
         interrupt.die(killed_by)
         status = 128 + killed_by
@@ -348,7 +300,7 @@ def _main() -> int:
 
 
 def _act(options: Options, locations: list[Location] | None, more: Iterable[list[Location | Unusable]]) -> Exit:
-    # A content or a list takes standard output; results go to standard error then.
+    # If a content or a list takes standard output, results go to standard error.
     to_stderr = b"-" in (options.output, options.manifest)
     report = Report(as_json=options.as_json, quiet=options.quiet, to_stderr=to_stderr)
     if options.listed is not None:
@@ -365,16 +317,8 @@ def _act(options: Options, locations: list[Location] | None, more: Iterable[list
         return Run(options, report, note).names(locations, more)
 
 
-def _confess(error: Exception) -> None:
-    if os.environ.get("FSGET_DEBUG"):
-        import traceback  # noqa: PLC0415 - only debugging needs it
-
-        traceback.print_exception(error)
-    complain(f"internal error: {type(error).__name__}: {escape(str(error))}")
-
-
-def _let_go_of_output() -> None:
-    """Discard output that cannot be flushed: the interpreter would complain about it at its end."""
+def _discard_output() -> None:
+    """Discard output that cannot be flushed. Otherwise the interpreter complains about that output at its end."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 WITHIN_S = 1.0
 MOST_NAMES = 10_000
-"""If more names fit, none is offered: a part of them could seem to be all."""
+"""If more names fit, no name is offered: a part of the names could seem to be all names."""
 
 
 class _Bash(BashComplete):
-    """Answers ``shells/fsget.bash``, which sends the line up to the cursor in COMP_WORDS and ``$2`` in COMP_CWORD.
+    """Answer ``shells/fsget.bash``, which sends the line up to the cursor in COMP_WORDS and ``$2`` in COMP_CWORD.
 
     Bash must not split the line, because bash also splits at colons and equals signs. ``$2`` is what bash replaces:
     the text behind the last of these. Values are quoted here: with ``-o filenames`` bash would quote them, but would
@@ -104,7 +104,10 @@ def _offered(entry: Listed) -> str:
 
 
 def _is_safe(name: str, *, first: bool, begun: str) -> bool:
-    """Return whether a shell and a reader take ``name`` for what it is. ``first``: the name begins the word."""
+    """Return whether neither a shell nor a reader mistakes ``name`` for something else.
+
+    ``first``: the name begins the word. ``begun`` is the part of the name that the user has typed.
+    """
     if name.startswith(".") and not begun:
         return False
     # A dash would begin an option, a tilde a home directory.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import click
 
 from forkserver.client.display import escape
 from forkserver.client.outcome import Exit, Failure, Word
-
-if TYPE_CHECKING:
-    import click
 
 KEYS: dict[str, tuple[str, tuple[type, ...]]] = {
     "server": ("a string, or a list of strings", (str, list)),
@@ -48,18 +47,12 @@ def apply(context: click.Context, _option: click.Parameter, named: str | None) -
         if type(value) not in types or (list in types and not (each and all(type(one) is str for one in each))):
             raise _failure(path, f"{key}: must be {expected}; mend it, or take it out")
         value = each if options[key].multiple else value  # noqa: PLW2901 - as click wants it
-        _check(path, key, options[key], context, value)
+        try:
+            options[key].process_value(context, value)
+        except click.BadParameter as error:
+            raise _failure(path, f"{key}: {error.message}; mend it, or take it out") from error
         defaults[str(options[key].name)] = value
     context.default_map = defaults
-
-
-def _check(path: str, key: str, option: click.Parameter, context: click.Context, value: object) -> None:
-    from click import BadParameter  # noqa: PLC0415 - loaded already
-
-    try:
-        option.process_value(context, value)
-    except BadParameter as error:
-        raise _failure(path, f"{key}: {error.message}; mend it, or take it out") from error
 
 
 def _read(path: str, *, optional: bool) -> bytes:

@@ -54,7 +54,7 @@ def manifest(path: bytes, directory: bytes, durable: Durable) -> Iterator[OnEven
 
 
 class _GrowingList:
-    """A list that does not have its name yet."""
+    """A list in a temporary file in the directory of ``path``. The list gets its name when it is complete."""
 
     def __init__(self, directory_fd: int, path: bytes, directory: bytes) -> None:
         self._directory_fd = directory_fd
@@ -71,7 +71,7 @@ class _GrowingList:
                     self._fd = -1
 
     def __call__(self, event: Event) -> None:
-        """Add a file that was fetched. A failure of the list is not one of the file, so ``complete`` raises it."""
+        """Add a file that was fetched. A failure of the list is no failure of the file, so ``complete`` raises it."""
         if not isinstance(event, Fetched):
             return
         if self._is_place_of(event.path):

@@ -1,4 +1,4 @@
-"""Report what becomes of files that were asked for by name, and are fetched together. Runs in the client."""
+"""Report results of files that were asked for by name and are fetched together. Runs in the client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NamedReport:
         self._report = report
         self._directory = directory
         self._untold: dict[bytes, dict[bytes, Location]] = {}
-        """By name and spelling."""
+        """The locations that are not reported yet, by name and spelling."""
         for location in locations:
             self._untold.setdefault(location.name, {}).setdefault(location.shown, location)
         self._started = time.monotonic()
@@ -62,7 +62,7 @@ class NamedReport:
                 self._report.useless(event)
 
     def _spellings(self, name: bytes) -> list[Location]:
-        """Return the spellings of a name that is now told."""
+        """Return the spellings of ``name``. Forget the spellings: each is reported once."""
         return list(self._untold.pop(name).values())
 
     def _fail(self, spellings: list[Location], failure: Failure) -> None:
@@ -73,10 +73,10 @@ class NamedReport:
             self._report.failed(location.shown, failure, time.monotonic() - self._started)
 
     def rest(self, failure: Failure) -> Iterator[Event]:
-        """Yield the events of the files that were not tried any more because of ``failure``.
+        """Yield an event for each file that was not tried because of ``failure``.
 
-        A disk that takes nothing more, or a server that does not answer, fails the first of these files, and the others
-        are left out.
+        If the disk takes nothing more, or the server does not answer, the first of these files fails, and the others
+        are left out. After any other failure, all of these files fail.
         """
         ends_all = failure.exit_status in (Exit.LOCAL_DISK, Exit.UNREACHABLE)
         for number, name in enumerate(list(self._untold)):
@@ -84,7 +84,7 @@ class NamedReport:
 
 
 def finish(report: Report, counts: Counts, *, dry: bool) -> None:
-    """Report to people what was not told of single files."""
+    """Report to people the sum of a dry run, and the number of files that were left out."""
     if dry and (counts.planned_files or counts.unchanged):
         report.concluded(plan_in_words(counts))
     if counts.left_out:

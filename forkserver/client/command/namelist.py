@@ -22,9 +22,9 @@ _BLOCK_BYTES = 1 << 16
 
 
 class Unusable(NamedTuple):
-    """An entry of a list that is no name, or collides with another name: ``reason`` says why.
+    """An entry of a list that is no name, or collides with another name.
 
-    ``where`` names the list and the place in the list.
+    ``where`` names the list and the place in the list. ``reason`` is a clause for people.
     """
 
     shown: bytes
@@ -32,10 +32,8 @@ class Unusable(NamedTuple):
     reason: str
 
 
-def named_in(
-    path: bytes, end: bytes, options: Options, others: Iterable[Location]
-) -> Iterator[list[Location | Unusable]]:
-    """Yield the names in the file at ``path``, ``-`` for standard input; each ends in the byte ``end``.
+def named_in(path: bytes, options: Options, others: Iterable[Location]) -> Iterator[list[Location | Unusable]]:
+    """Yield the names in the file at ``path``, ``-`` for standard input; each ends in a line feed or NUL.
 
     Yield all names that are available at a time, because another program may still be writing the list. Skip empty
     names. A name that would become the local file of another name, in the list or among ``others``, is unusable. Raises
@@ -46,7 +44,7 @@ def named_in(
         _claim(location, options, taken)
     shown = "standard input" if path == b"-" else escape(path)
     number = 0
-    for names in _names(path, end, shown):
+    for names in _names(path, b"\0" if options.null else b"\n", shown):
         some: list[Location | Unusable] = []
         for name in names:
             number += 1
@@ -61,6 +59,7 @@ def named_in(
 
 
 def _claim(location: Location, options: Options, taken: Names) -> None:
+    """Add the local name of ``location`` to ``taken``. Raises ValueError if another location has taken that name."""
     local = options.own_name(location)
     owner = (location.servers, location.name)
     if local is not None and not taken.claim(local, owner, is_directory=options.recursive):
@@ -88,12 +87,9 @@ def _names(path: bytes, end: bytes, shown: str) -> Iterator[list[bytes]]:
         raise Failure(Exit.USAGE, Word.USAGE, f"{shown}: cannot be read: {error.strerror}") from error
 
 
-@contextlib.contextmanager
-def _opened(path: bytes) -> Iterator[BinaryIO]:
+def _opened(path: bytes) -> contextlib.AbstractContextManager[BinaryIO]:
     if path != b"-":
-        with open(path, "rb") as file:
-            yield file
-    elif sys.stdin is None:
+        return open(path, "rb")
+    if sys.stdin is None:
         raise Failure(Exit.USAGE, Word.USAGE, "standard input is closed")
-    else:
-        yield sys.stdin.buffer
+    return contextlib.nullcontext(sys.stdin.buffer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ from forkserver.client.outcome import Failure, Interrupted, Word
 from forkserver.client.remote.address import local_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from forkserver.client.api import Client
     from forkserver.client.command.options import Options
     from forkserver.client.events import OnEvent
@@ -40,28 +37,24 @@ def fetch_one(client: Client, location: Location, options: Options, on_event: On
         with Stream(path) as stream:
             return _pass_on(stream, client, location, wishes), path
     remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
-    with local_file(path, remedy, options.file_durable) as target, _telling_what_is_kept(location, target, path):
-        receipt = client.fetch_into(target, location.name, wishes)
+    with local_file(path, remedy, options.file_durable) as target:
+        receipt = _to_place(target, path, client, location, wishes)
     on_event(Fetched(location.name, name, receipt))
     return receipt, location.elsewhere(path)
 
 
-@contextlib.contextmanager
-def _telling_what_is_kept(location: Location, target: LocalFile, path: bytes) -> Iterator[None]:
+def _to_place(target: LocalFile, path: bytes, client: Client, location: Location, wishes: Wishes) -> Receipt:
     try:
-        yield
+        return client.fetch_into(target, location.name, wishes)
     except Failure as failure:
-        if target.kept:
-            failure.reason += f"; {_kept(target)}"
-        elif failure.word == Word.NOT_FOUND:
+        if failure.word == Word.NOT_FOUND and not target.kept:
             from forkserver.client.local.leftovers import note_about_part  # noqa: PLC0415 - most names are found
 
             failure.reason += note_about_part(path)
+        failure.reason += _note_about_kept(target)
         raise
     except Interrupted as interruption:
-        interruption.notice = f"{escape(location.shown)}: interrupted"
-        if target.kept:
-            interruption.notice += f"; {_kept(target)}"
+        interruption.notice = f"{escape(location.shown)}: interrupted{_note_about_kept(target)}"
         raise
 
 
@@ -74,6 +67,9 @@ def _pass_on(target: PassingOn, client: Client, location: Location, wishes: Wish
         raise
 
 
-def _kept(target: LocalFile) -> str:
+def _note_about_kept(target: LocalFile) -> str:
+    """Return a clause that tells how much the next run will find; empty if that is nothing."""
+    if not target.kept:
+        return ""
     are = "is" if target.kept == 1 else "are"
-    return f"{counted(target.kept, 'byte')} of it {are} kept, and the same command goes on from there"
+    return f"; {counted(target.kept, 'byte')} of it {are} kept, and the same command goes on from there"

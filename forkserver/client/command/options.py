@@ -1,8 +1,10 @@
-"""The command line of ``fsget``, parsed and checked. Runs in the client."""
+"""Hold the options of the command line of ``fsget``, and check their combination. Runs in the client."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+import click
 
 from forkserver.client.fetch.job import Wishes
 from forkserver.client.fetch.pattern import fixed_part, is_pattern
@@ -16,14 +18,15 @@ class Options(NamedTuple):
     ``action`` is ``fetch``, ``stat``, ``list`` or ``verify``. ``output`` is the path of the one file fetched; None
     stands for the file's own name in ``directory``. ``connections`` connections fetch a tree or a large file, all
     together at most ``rate`` bytes a second. ``include`` and ``exclude`` choose files of a tree. ``dry``: only tell
-    what would be done. ``delete``: delete what the server does not have. ``durable``: None stands for DIR, and for NONE
-    in trees. ``by_content``: compare local files by content. ``expected`` is the SHA-256 of the one file fetched, in
-    hexadecimal digits. ``manifest`` is the list to write, ``listed`` the list to verify, ``names_from`` a list of more
-    names. ``paths``: whether a name becomes the local path as a whole; None: only names of ``names_from`` do.
+    what would be done. ``delete``: delete local files that the server does not have. ``durable``: None stands for DIR,
+    and for NONE in trees. ``by_content``: compare local files by content. ``expected`` is the SHA-256 of the one file
+    fetched, in hexadecimal digits. ``manifest`` is the list to write, ``listed`` the list to verify, ``names_from`` a
+    list of more names, which end in NUL if ``null``. ``paths``: whether a name becomes the local path as a whole; None:
+    only names of ``names_from`` do.
     """
 
-    servers: tuple[Address, ...]
     action: str
+    servers: tuple[Address, ...]
     recursive: bool
     output: bytes | None
     directory: bytes
@@ -31,20 +34,55 @@ class Options(NamedTuple):
     quiet: bool
     timeout_s: float
     retries: int
-    verbose: bool = False
-    connections: int = 1
-    rate: int | None = None
-    dry: bool = False
-    delete: bool = False
-    include: tuple[bytes, ...] = ()
-    exclude: tuple[bytes, ...] = ()
-    durable: Durable | None = None
-    by_content: bool = False
-    expected: str | None = None
-    manifest: bytes | None = None
-    listed: bytes | None = None
-    names_from: bytes | None = None
-    paths: bool | None = None
+    verbose: bool
+    connections: int
+    rate: int | None
+    dry: bool
+    delete: bool
+    confirm_delete: bool
+    include: tuple[bytes, ...]
+    exclude: tuple[bytes, ...]
+    durable: Durable | None
+    by_content: bool
+    expected: str | None
+    manifest: bytes | None
+    listed: bytes | None
+    names_from: bytes | None
+    null: bool
+    paths: bool | None
+
+    def check(self, names: tuple[bytes, ...]) -> None:
+        """Raise UsageError for options that do not go together, or not with ``names``."""
+        action, is_fetch, more = self.action, self.action == "fetch", self.names_from
+        has_output, has_digest = self.output is not None, self.expected is not None
+        wrong = {
+            "--null goes with --names-from": self.null and more is None,
+            "--delete removes local files that the server does not have: add --dry-run to see which, "
+            "--confirm-delete to do it": self.delete and not (self.confirm_delete or self.dry),
+            "--confirm-delete goes with --delete": self.confirm_delete and not self.delete,
+            "--dry-run goes with fetching under the files' own names, without a --manifest": self.dry
+            and (not is_fetch or has_output or self.manifest is not None),
+            "--delete goes with --recursive and a NAME, and without --names-from": self.delete
+            and not (is_fetch and self.recursive and names and more is None),
+            f"--include and --exclude are for fetching, and not for --{action}": (self.include or self.exclude)
+            and not is_fetch,
+            "--names-from does not go with --verify, --output and --checksum=sha256:HEX": more is not None
+            and (action == "verify" or has_output or has_digest),
+            "--paths and --no-paths go with fetching, and without --output and --checksum": self.paths is not None
+            and (not is_fetch or has_output or has_digest),
+            f"--recursive does not go with --{action}": self.recursive and action in ("stat", "verify"),
+            "--output is for one file; where a tree goes, --directory says": has_output and self.recursive,
+            "--output goes with fetching exactly one NAME": has_output and (not is_fetch or len(names) != 1),
+            "--checksum (-c) goes with fetching; --verify compares with a list": self.by_content and not is_fetch,
+            "--checksum goes with fetching exactly one NAME; several are for --verify": has_digest
+            and (not is_fetch or len(names) != 1 or self.recursive),
+            "--manifest goes with fetching at least one NAME into a file": self.manifest is not None
+            and (not is_fetch or not (names or more) or self.output == b"-"),
+            "--verify takes no NAME: the list has those of local files": action == "verify" and names,
+        }
+        for complaint, does_hold in wrong.items():
+            if does_hold:
+                raise click.UsageError(complaint)
 
     def may_be_many(self, location: Location) -> bool:
         """Return whether ``location`` may stand for more than one file."""
@@ -76,6 +114,6 @@ class Options(NamedTuple):
         return Durable.DIR if self.durable is None else self.durable
 
     def wishes(self, *, whole_digest: bool = False) -> Wishes:
-        """Return what is wanted of every file. ``whole_digest``: the digest of the whole, also without a list."""
+        """Return the wishes for every file. ``whole_digest``: the digest of the whole file, also without a list."""
         listed = self.manifest is not None
         return Wishes(self.expected, whole_digest or listed, self.by_content or listed)

@@ -1,4 +1,7 @@
-"""Parse and check values of options: callbacks of click, which raise BadParameter. Runs in the client."""
+"""Parse and check values of options for click. Runs in the client.
+
+Every function raises BadParameter for a value that is wrong.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ CHECKSUM = "--checksum"
 class Command(click.Command):
     """A command whose option ``--checksum`` may have a value, as options of GNU programs may.
 
-    ``--checksum=VALUE`` has one. A lone ``--checksum`` stands for ``-c``, unless the next word can only be its value.
+    ``--checksum=VALUE`` has a value. A lone ``--checksum`` stands for ``-c``, unless the next word can only be a value.
     """
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
@@ -55,10 +58,8 @@ def _server(value: str) -> Address:
         raise click.BadParameter(f"'{escape(value)}': {error}") from error
 
 
-def rate(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
-    """Return bytes a second."""
-    if value is None:
-        return None
+def rate(value: str) -> int:
+    """Return bytes a second. ``value`` is a number, with K, M or G behind it for KiB, MiB or GiB."""
     found = _RATE.fullmatch(value)
     bytes_a_second = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
     if bytes_a_second < MIN_RATE:
@@ -67,32 +68,22 @@ def rate(_context: click.Context, _option: click.Parameter, value: str | None) -
 
 
 def timeout(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    """Return seconds."""
+    """Return ``value``, in seconds."""
     # This comparison refuses NaN, too.
     if not 0 < value <= MAX_TIMEOUT_S:
         raise click.BadParameter(f"must be more than 0 and at most {MAX_TIMEOUT_S} seconds")
     return value
 
 
-def checksum(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Return 64 hexadecimal digits."""
+def checksum(value: str) -> str:
+    """Return the 64 hexadecimal digits of ``sha256:HEX`` or ``HEX``, in lower case."""
     try:
-        return None if value is None else checksums.parse(value)
+        return checksums.parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
 
-def path(_context: click.Context, _option: click.Parameter, value: str | None) -> bytes | None:
-    """Return the bytes that were on the command line."""
-    return None if value is None else os.fsencode(value)
-
-
-def destination(context: click.Context, option: click.Parameter, value: str | None) -> bytes | None:
-    """Return the bytes of a path, or ``-`` for any name of standard output, which is a link and would be replaced."""
-    written = path(context, option, value)
-    return b"-" if written in _STANDARD_OUTPUT else written
-
-
-def patterns(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Return the patterns as bytes."""
-    return tuple(map(os.fsencode, values))
+def destination(value: str) -> bytes:
+    """Return a path as bytes. Any name of standard output becomes ``-``: a new file would replace that name, a link."""
+    path = os.fsencode(value)
+    return b"-" if path in _STANDARD_OUTPUT else path

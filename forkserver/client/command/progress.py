@@ -1,14 +1,14 @@
-"""Show how far a transfer is, and which servers are asked again, in the status line. Runs in the client."""
+"""Show in the status line how far a transfer is. Runs in the client."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import TYPE_CHECKING
 
 from forkserver.client.command.cells import cells, shorten
-from forkserver.client.display import amount, counted, escape, processes, rate
-from forkserver.client.events import Failed, Fetched, Planned, Progress, RetryEnded, Retrying, Useless
+from forkserver.client.command.statusline import FIRST_AFTER_S
+from forkserver.client.display import amount, escape, processes, rate
+from forkserver.client.events import Failed, Fetched, Planned, Progress, Useless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from forkserver.client.outcome import Served
     from forkserver.client.remote.address import Location
 
-FIRST_AFTER_S = 1.0
 EVERY_S = 0.1
 _NAME_CELLS = 30
-"""The most that a name in a tree takes: the bar must not jump with each name."""
+"""Most cells of a name in a tree. The bar must not jump with each name."""
 _MOST_NAME_CELLS = 1000
 _LEAST_BAR_CELLS = 10
 _MOST_PIDS = 2
@@ -33,7 +32,7 @@ class Speed:
 
     WINDOW_S = 5.0
     GAP_S = 2.5
-    """So long between two samples, the process was stopped or the machine suspended."""
+    """If two samples are further apart than this, the process was stopped or the machine suspended."""
     LEAST_S = 0.5
 
     def __init__(self) -> None:
@@ -56,9 +55,9 @@ class Speed:
 
 
 class ProgressBar:
-    """The bar of a transfer. Shows nothing of a transfer that ends within a second after ``started``.
+    """The bar of a transfer. The bar shows nothing if the transfer ends within a second after ``started``.
 
-    ``serving`` returns the processes that serve it.
+    ``serving`` returns the processes that serve the transfer.
     """
 
     def __init__(
@@ -80,9 +79,9 @@ class ProgressBar:
         self._size: int | None = None
 
     def update(self, here: int, size: int | None, kept: int = 0, name: bytes | None = None) -> None:
-        """``here`` of ``size`` bytes are here, ``kept`` of them from before. ``size`` is not 0; None: not known yet.
+        """Show that ``here`` of ``size`` bytes are here, and that ``kept`` of these were here before.
 
-        ``name``: of several files, the one that something came of.
+        ``size`` is not 0, and None while the size is not known. ``name`` is the one of several files that grew.
         """
         self._here, self._size, self._kept = here, size, kept
         if name is not None:
@@ -123,18 +122,16 @@ class ProgressBar:
         name = shorten(name, max(rest, 0), self._line.ellipsis)
         bar_cells = rest - cells(name) - len(_BETWEEN + "[]")
         if self._size is not None and bar_cells >= _LEAST_BAR_CELLS:
-            parts.insert(0, f"[{self._bar(bar_cells)}]")
+            done = "#" * int(bar_cells * self._share)
+            parts.insert(0, f"[{done:-<{bar_cells}}]")
         return _BETWEEN.join([name, *parts] if name else parts)
-
-    def _bar(self, bar_cells: int) -> str:
-        return ("#" * int(bar_cells * self._share)).ljust(bar_cells, "-")
 
     @property
     def _share(self) -> float:
         return min(self._here / self._size, 1.0) if self._size else 0.0
 
     def _facts(self) -> list[str]:
-        """Return what stands behind the bar, the most important first."""
+        """Return the texts behind the bar, the most important first. An empty text is left out."""
         speed = self._speed.per_second()
         fast = "" if speed is None else rate(speed)
         if self._size is None:
@@ -183,7 +180,7 @@ class FileProgress:
 
 
 class TreeProgress:
-    """Shows the bar of the tree at ``location``, with the name of the file that something came of."""
+    """Shows the bar of the tree at ``location``, with the name of the file that grew last."""
 
     def __init__(self, line: StatusLine, serving: Callable[[], list[Served]], location: Location) -> None:
         self._bar = ProgressBar(location.shown, line, serving)
@@ -191,7 +188,7 @@ class TreeProgress:
         self._written = location.written
         self._here = self._kept = self._size = 0
         self._begun: dict[bytes, tuple[int, int]] = {}
-        """Of files that are not complete: how much is here, and was before."""
+        """For each file that is not complete: how many bytes are here, and how many were here before."""
 
     def __call__(self, event: Event) -> None:
         """Show ``event``."""
@@ -219,44 +216,3 @@ class TreeProgress:
     def finish(self) -> None:
         """Begin a fresh line."""
         self._bar.finish()
-
-
-class RetryNotices:
-    """Shows which server a connection asks again, when the retries take longer than a second in all."""
-
-    def __init__(self, line: StatusLine) -> None:
-        self._line = line
-
-    def __call__(self, event: Event) -> None:
-        """Show the notice of a retry, or take the notice away when the server has answered or is given up."""
-        if isinstance(event, Retrying):
-            if self._line.watched:
-                self._line.notify(event.session, RetryNotice(event, self._line))
-        elif isinstance(event, RetryEnded):
-            self._line.withdraw(event.session)
-
-
-class RetryNotice:
-    """The notice of one retry. It counts down until the server is asked, and stays until the server has answered."""
-
-    def __init__(self, retry: Retrying, line: StatusLine) -> None:
-        now = line.clock()
-        self._retry = retry
-        self._line = line
-        self.asks_at = now + retry.wait_s
-        # A notice that will be shown at all is shown from the beginning of its wait.
-        short_s = FIRST_AFTER_S - retry.lasting_s
-        self.due = now if retry.wait_s >= short_s else now + short_s
-
-    def text(self, room: int, now: float, others: int) -> str:
-        """Return the line, in at most ``room`` cells. ``others`` is how many other connections wait."""
-        retry = self._retry
-        left_s = math.ceil(self.asks_at - now)
-        soon = f" in {left_s} s" if left_s > 0 else ""
-        whole = f"fsget: {self._line.printable(retry.text_with(soon))}"
-        rest = f"; {counted(others, 'other connection')} {'waits' if others == 1 else 'wait'}" if others else ""
-        asking = f"asking again{soon}"
-        for text in (whole + rest, whole, f"{asking} ({retry.number} of {retry.most})" if retry.number else asking):
-            if cells(text) <= room:
-                return text
-        return shorten(asking, room, self._line.ellipsis)

@@ -31,6 +31,13 @@ def complain(text: str) -> None:
             sys.stderr.flush()
 
 
+def flush() -> None:
+    """Write out the lines that standard output buffers. Raises Failure."""
+    with output_complaints():
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
 class Report:
     """Writes results to standard output and failures to standard error. ``worst`` is the worst exit status.
 
@@ -50,43 +57,31 @@ class Report:
         ``place`` is where the file is, or None if it has its own name in this directory. ``path``, of a file that came
         together with others, is relative to the target directory.
         """
-        if self._as_json:
-            facts = _told(receipt) if path is None else {"path": display.decode(path), **_told(receipt)}
-            self._object(location.shown, _last(receipt), "unchanged" if receipt.unchanged else "ok", facts)
-        elif not self._quiet:
-            went = f" -> {display.escape(place)}" if place is not None else ""
-            self._line(f"{display.escape(location.shown)}{went}: {_in_words(receipt)}")
-        self.flush()
+        self._fetched_object(location.shown, receipt, path)
+        went = f" -> {display.escape(place)}" if place is not None else ""
+        self._for_people(f"{display.escape(location.shown)}{went}: {_in_words(receipt)}")
+        flush()
 
     def fetched_of_tree(self, event: Fetched, *, verbose: bool) -> None:
         """Report one file of a tree: to people only if ``verbose``."""
-        if self._as_json:
-            receipt = event.receipt
-            facts = {"path": display.decode(event.path), **_told(receipt)}
-            self._object(event.name, _last(receipt), "unchanged" if receipt.unchanged else "ok", facts)
-        elif verbose and not self._quiet:
-            self._line(f"{display.escape(event.path)}: {_in_words(event.receipt)}")
+        self._fetched_object(event.name, event.receipt, event.path)
+        if verbose:
+            self._for_people(f"{display.escape(event.path)}: {_in_words(event.receipt)}")
 
     def planned(self, name: bytes, path: bytes, size: int) -> None:
         """Report a file that a dry run would fetch."""
-        if self._as_json:
-            self._object(name, None, "would-fetch", {"path": display.decode(path), "size": size})
-        elif not self._quiet:
-            self._line(f"{display.escape(path)}: {display.counted(size, 'byte')}, would be fetched")
+        self._object(name, None, "would-fetch", {"path": display.decode(path), "size": size})
+        self._for_people(f"{display.escape(path)}: {display.counted(size, 'byte')}, would be fetched")
 
     def deleted(self, path: bytes, *, dry: bool) -> None:
-        """Report something that was deleted here because the server does not have it, or in a dry run would be."""
-        if self._as_json:
-            self._object(path, None, "would-delete" if dry else "deleted", {"path": display.decode(path)})
-        elif not self._quiet:
-            self._line(
-                f"{display.escape(path)}: {'would be deleted' if dry else 'deleted'}, the server does not have it"
-            )
+        """Report a local path that was deleted, or would be in a dry run, because the server does not have it."""
+        self._object(path, None, "would-delete" if dry else "deleted", {"path": display.decode(path)})
+        did = "would be deleted" if dry else "deleted"
+        self._for_people(f"{display.escape(path)}: {did}, the server does not have it")
 
     def useless(self, event: Useless) -> None:
         """Report a local part of a file that the server does not have any more."""
-        if self._as_json:
-            self._object(event.path, None, "useless", {"path": display.decode(event.path), "size": event.size})
+        self._object(event.path, None, "useless", {"path": display.decode(event.path), "size": event.size})
         self.note(
             f"{display.escape(event.path)}: {display.count(event.size)} bytes that came of "
             f"{display.escape(event.source)}, which the server does not have any more; "
@@ -98,22 +93,14 @@ class Report:
         if not (self._as_json or self._quiet):
             complain(text)
 
-    def summary(self, location: Location, text: str) -> None:
-        """Report a whole tree to people in one line."""
-        if not (self._as_json or self._quiet):
-            self._line(f"{display.escape(location.shown)}: {text}")
-        self.flush()
-
     def verified(self, name: bytes, digest: str, seconds: float) -> None:
         """Report to programs a local file that is right. ``digest`` is ``sha256:`` and hexadecimal digits."""
-        if self._as_json:
-            self._object(name, None, "ok", {"digest": digest, "seconds": round(seconds, 6)})
+        self._object(name, None, "ok", {"digest": digest, "seconds": round(seconds, 6)})
 
     def concluded(self, text: str) -> None:
-        """Write the conclusion of a run, in one line for people."""
-        if not (self._as_json or self._quiet):
-            self._line(text)
-        self.flush()
+        """Write the conclusion of a run or of a tree, in one line for people."""
+        self._for_people(text)
+        flush()
 
     def described(self, location: Location, data: Metadata, served: Served) -> None:
         """Report the metadata of one name."""
@@ -126,7 +113,7 @@ class Report:
                 f"{display.escape(location.shown)}: {size}, modified {display.local_time(data.mtime)}, "
                 f"{data.permissions}, {etag}served by PID {served.pid}"
             )
-        self.flush()
+        flush()
 
     def entry(self, location: Location, entry: Listed, served: Served) -> None:
         """Report an entry of the listing of ``location``. People read its name in the form they wrote ``location`` in.
@@ -154,32 +141,43 @@ class Report:
         ``where`` is the place of the name in a list.
         """
         self.worst = max(self.worst, failure.exit_status)
-        self.flush()
+        flush()
         shown = name if shown is None else shown
         complain(f"{where}{display.escape(shown[:_MOST_SHOWN_BYTES] if where else shown)}: {failure}")
-        if self._as_json:
-            self._object(name, failure.served, failure.word, {"seconds": round(seconds, 6), "message": failure.reason})
-            self.flush()
+        self._object(name, failure.served, failure.word, {"seconds": round(seconds, 6), "message": failure.reason})
+        flush()
 
     def closed(self, shown: bytes, failure: Failure) -> None:
         """Report to people a local directory that nothing can be written into. ``left_out`` reports to programs."""
         self.worst = max(self.worst, failure.exit_status)
-        self.flush()
+        flush()
         complain(f"{display.escape(shown)}: {failure}; what belongs there is left out")
 
     def left_out(self, shown: bytes, failure: Failure, facts: dict[str, object]) -> None:
         """Report to programs a name that was not fetched for a reason that people have read."""
         self.worst = max(self.worst, failure.exit_status)
-        if self._as_json:
-            self._object(shown, None, failure.word, {"seconds": 0, **facts, "message": failure.reason})
+        self._object(shown, None, failure.word, {"seconds": 0, **facts, "message": failure.reason})
 
-    def flush(self) -> None:
-        """Write out buffered lines."""
-        with output_complaints():
-            if sys.stdout is not None:
-                sys.stdout.flush()
+    def _fetched_object(self, name: bytes, receipt: Receipt, path: bytes | None) -> None:
+        if not self._as_json:  # a tree can have very many files: do not collect facts that nobody reads
+            return
+        facts: dict[str, object] = {} if path is None else {"path": display.decode(path)}
+        facts |= {
+            "size": receipt.size,
+            "received": receipt.received,
+            "kept": receipt.kept,
+            "digest": receipt.digest,
+            "seconds": round(receipt.seconds, 6),
+            "pids": [served.pid for served in receipt.served],
+            "servers": list(dict.fromkeys(served.server for served in receipt.served)),
+        }
+        last = receipt.served[-1] if receipt.served else None
+        self._object(name, last, "unchanged" if receipt.unchanged else "ok", facts)
 
     def _object(self, shown: bytes, served: Served | None, status: str, facts: dict[str, object]) -> None:
+        """Write a JSON object for programs."""
+        if not self._as_json:
+            return
         import json  # noqa: PLC0415 - people do without it
 
         head: dict[str, object] = {"name": display.decode(shown), "status": status}
@@ -187,6 +185,11 @@ class Report:
             head |= {"pid": served.pid, "start": served.start}
         # DEL is the one control character that JSON leaves as it is.
         self._line(json.dumps(head | facts).replace("\x7f", "\\u007f"))
+
+    def _for_people(self, text: str) -> None:
+        """Write a line about success for people."""
+        if not (self._as_json or self._quiet):
+            self._line(text)
 
     def _line(self, text: str) -> None:
         with output_complaints():
@@ -196,22 +199,6 @@ class Report:
             if stream is not None:
                 with statusline.aside():
                     stream.write(text + "\n")
-
-
-def _last(receipt: Receipt) -> Served | None:
-    return receipt.served[-1] if receipt.served else None
-
-
-def _told(receipt: Receipt) -> dict[str, object]:
-    return {
-        "size": receipt.size,
-        "received": receipt.received,
-        "kept": receipt.kept,
-        "digest": receipt.digest,
-        "seconds": round(receipt.seconds, 6),
-        "pids": [served.pid for served in receipt.served],
-        "servers": list(dict.fromkeys(served.server for served in receipt.served)),
-    }
 
 
 def _in_words(receipt: Receipt) -> str:

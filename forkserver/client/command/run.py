@@ -1,4 +1,4 @@
-"""One run of ``fsget``: do what is asked of each name, or ask a person for names. Runs in the client."""
+"""Fetch, describe or list each name, or ask a person for names: one run of ``fsget``. Runs in the client."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from forkserver.client.api import Client
 from forkserver.client.command.onefile import fetch_one
-from forkserver.client.command.progress import FileProgress, RetryNotices, TreeProgress
-from forkserver.client.command.report import Report, complain
+from forkserver.client.command.progress import FileProgress, TreeProgress
+from forkserver.client.command.report import Report, complain, flush
 from forkserver.client.command.statusline import StatusLine
 from forkserver.client.display import escape
 from forkserver.client.fetch.counts import Counts
@@ -37,9 +37,9 @@ PROMPT = "Name of a file on the server: "
 
 
 class Run:
-    """One run. Events of the clients go to ``_consumers``, which change from name to name.
+    """One run. The events of all clients go to ``_consumers``, which change from name to name.
 
-    ``note`` is a consumer that lists the files that are here.
+    ``note`` is a further consumer, which lists the files that were fetched.
     """
 
     def __init__(self, options: Options, report: Report, note: OnEvent | None = None) -> None:
@@ -50,16 +50,17 @@ class Run:
         self._names: Names | None = None
         watched = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
         self._line = StatusLine(sys.stderr if watched else None)
-        self._always: list[OnEvent] = [RetryNotices(self._line), *([note] if note else [])]
+        self._always: list[OnEvent] = [self._line, note] if note else [self._line]
         self._consumers = self._always
         self._suggester: Suggester | None = None
         self._named_counts: Counts | None = None
         """Counts of all files that were asked for by name and fetched together."""
         self._swept: set[bytes] = set()
+        """The directories from which this run has removed leftovers."""
         self._disk_full = False
 
     def names(self, locations: list[Location], more: Iterable[list[Location | Unusable]] = ()) -> Exit:
-        """Do every name, whatever becomes of those before. Return the exit status of the worst.
+        """Fetch, describe or list every name, also after a failure. Return the exit status of the worst failure.
 
         The names of each list in ``more`` are fetched together.
         """
@@ -119,9 +120,8 @@ class Run:
         options = self._options
         if not isinstance(location, Location) or options.action != "fetch" or options.may_be_many(location):
             return ()
-        if location.is_directory:  # it has no local name, and is refused by itself
-            return ()
-        return location.servers
+        # The name of a directory gives no local name, and is refused by itself.
+        return () if location.is_directory else location.servers
 
     def _group(self, servers: tuple[Address, ...], group: Iterable[Location | Unusable]) -> None:
         if servers:
@@ -146,7 +146,7 @@ class Run:
                 client.session.renew()
                 for entry in entries(client.session, location.name, recursive=self._options.recursive):
                     self._report.entry(location, entry, answered_by(client.session))
-                self._report.flush()
+                flush()
         except Failure as failure:
             self._report.failed(location.shown, failure, time.monotonic() - started)
             if failure.word == Word.NOT_FOUND and is_pattern(location.name):
@@ -180,7 +180,7 @@ class Run:
         self._report.fetched(location, receipt, place)
 
     def _fetch_named(self, servers: tuple[Address, ...], locations: list[Location]) -> None:
-        """Fetch files by their names, all together."""
+        """Fetch ``locations``, all on ``servers``, together."""
         from forkserver.client.command.namedreport import NamedReport  # noqa: PLC0415 - most runs have one name
 
         options = self._options
@@ -263,7 +263,7 @@ class Run:
 
     @contextlib.contextmanager
     def _listening(self, *consumers: OnEvent) -> Iterator[None]:
-        """Pass all events to ``consumers``, too."""
+        """Return a context in which all events go to ``consumers``, too."""
         self._consumers = [*self._always, *consumers]
         try:
             yield

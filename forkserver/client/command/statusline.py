@@ -1,4 +1,4 @@
-"""Rewrite the last line of the terminal in place: progress, or what a run waits for. Runs in the client.
+"""Rewrite the last line of the terminal: how far a transfer is, or which server is asked again. Runs in the client.
 
 Any thread draws the line when it has news. A separate thread draws the line several times a second, too, so that a
 notice counts down and a stalled transfer gets slower while nothing else happens.
@@ -10,14 +10,23 @@ or killed leaves nothing that the shell would have to repair.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from forkserver.client.command.cells import cells, shorten
+from forkserver.client.display import counted
+from forkserver.client.events import RetryEnded, Retrying
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from forkserver.client.events import Event
+
+FIRST_AFTER_S = 1.0
+"""The line shows nothing of a transfer, and of retries, that take less than these seconds."""
 TICK_S = 0.25
 _AGAIN_S = 1.0
 """After so long the same text is written again: a shell may have overwritten the text."""
@@ -41,20 +50,37 @@ class Bar(Protocol):
         """Return the line, in at most ``room`` cells, or None while there is nothing to show."""
 
 
-class Notice(Protocol):
-    """A notice that a connection asks a server again."""
+class RetryNotice:
+    """The notice that a connection asks a server again. It counts down, and stays until the server has answered.
 
-    due: float
-    """When the notice is shown: a short wait is not shown."""
-    asks_at: float
-    """When the server is asked."""
+    ``due`` is when the notice is shown, and ``asks_at`` when the server is asked.
+    """
+
+    def __init__(self, retry: Retrying, line: StatusLine) -> None:
+        now = line.clock()
+        self._retry = retry
+        self._line = line
+        self.asks_at = now + retry.wait_s
+        # A notice that will be shown at all is shown from the beginning of its wait.
+        short_s = FIRST_AFTER_S - retry.lasting_s
+        self.due = now if retry.wait_s >= short_s else now + short_s
 
     def text(self, room: int, now: float, others: int) -> str:
         """Return the line, in at most ``room`` cells. ``others`` is how many other connections wait."""
+        retry = self._retry
+        left_s = math.ceil(self.asks_at - now)
+        soon = f" in {left_s} s" if left_s > 0 else ""
+        whole = f"fsget: {self._line.printable(retry.text_with(soon))}"
+        rest = f"; {counted(others, 'other connection')} {'waits' if others == 1 else 'wait'}" if others else ""
+        asking = f"asking again{soon}"
+        for text in (whole + rest, whole, f"{asking} ({retry.number} of {retry.most})" if retry.number else asking):
+            if cells(text) <= room:
+                return text
+        return shorten(asking, room, self._line.ellipsis)
 
 
 class StatusLine:
-    """The status line of a run. All methods may be called by any thread.
+    """The status line of a run, and a consumer of the events of retries. Any thread may call any method.
 
     The line shows the bar as long as any connection receives something. If none does and servers are asked again, the
     line shows the notice of the connection that asks first.
@@ -74,7 +100,7 @@ class StatusLine:
         self._over = threading.Event()
         self._lock = threading.RLock()
         self._bar: Bar | None = None
-        self._notices: dict[object, Notice] = {}
+        self._notices: dict[int, RetryNotice] = {}
         self._shown = ""
         self._shown_at = 0.0
         self.ellipsis = "…" if self.printable("…") == "…" else "..."
@@ -89,11 +115,10 @@ class StatusLine:
         return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def draw(self, bar: Bar) -> None:
-        """Make ``bar`` the bar of the line, and draw the line."""
-        if self._terminal is not None:
-            with self._lock:
-                self._bar = bar
-                self._go_on()
+        """Make ``bar`` the bar of the line, and draw the line, which must be ``watched``."""
+        with self._lock:
+            self._bar = bar
+            self._go_on()
 
     def finish(self, bar: Bar) -> None:
         """Leave ``bar`` on the screen as it is now, and begin a fresh line: the transfer has ended, well or not."""
@@ -110,18 +135,16 @@ class StatusLine:
                 self._write("\n")
                 self._shown = ""
 
-    def notify(self, who: object, notice: Notice) -> None:
-        """Show ``notice`` instead of an earlier notice of the connection ``who``."""
-        if self._terminal is not None:
+    def __call__(self, event: Event) -> None:
+        """Show the notice of a retry, or remove the notice when the server has answered or is given up."""
+        if isinstance(event, Retrying) and self.watched:
             with self._lock:
-                self._notices[who] = notice
+                self._notices[event.session] = RetryNotice(event, self)
                 self._go_on()
-
-    def withdraw(self, who: object) -> None:
-        """Remove the notice of the connection ``who``, which does not wait any more."""
-        with self._lock:
-            if self._notices.pop(who, None) is not None:
-                self._draw()
+        elif isinstance(event, RetryEnded):
+            with self._lock:
+                if self._notices.pop(event.session, None) is not None:
+                    self._draw()
 
     def close(self) -> None:
         """Remove the line, and end the drawing thread. The line may be used again."""

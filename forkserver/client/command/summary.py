@@ -13,7 +13,7 @@ _MOST_PIDS = 4
 
 
 def tree_in_words(counts: Counts, seconds: float) -> str:
-    """Return what became of a tree, which took ``seconds``."""
+    """Return a line about the fetch of a tree, which took ``seconds``."""
     parts = [counted(counts.files, "file"), counted(counts.size, "byte")]
     if counts.unchanged:
         some = counts.unchanged < counts.files
@@ -37,7 +37,7 @@ def tree_in_words(counts: Counts, seconds: float) -> str:
 
 
 def plan_in_words(counts: Counts, failed: int = 0) -> str:
-    """Return what a dry run has found. ``failed`` is the number of failures to mention."""
+    """Return a line about what a dry run would do. ``failed`` is the number of failures to mention."""
     files, size = counted(counts.planned_files, "file"), counted(counts.planned_size, "byte")
     parts = [f"{files} with {size} would be fetched"]
     if counts.unchanged:
@@ -50,5 +50,5 @@ def plan_in_words(counts: Counts, failed: int = 0) -> str:
 
 
 def left_out_in_words(shown: str) -> str:
-    """Return that files, whose number ``shown`` tells, were not tried because others had failed."""
+    """Return a clause about files that were not tried because others had failed. ``shown`` is their number."""
     return f"{shown} not tried, for the same reason"

@@ -1,8 +1,9 @@
-"""Report what becomes of a tree: every failure, and one line in the end. Runs in the client."""
+"""Report the fetch of a tree: every failure, and one line in the end. Runs in the client."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from forkserver.client.command.summary import plan_in_words, tree_in_words
@@ -31,7 +32,7 @@ class TreeReport:
         self._started = time.monotonic()
         self._closed: dict[bytes, Failed] = {}
         """Local directories that nothing can be written into."""
-        self._left_out: dict[bytes, int] = {}
+        self._left_out: Counter[bytes] = Counter()
         """How many files are left out of each of these directories."""
 
     def __call__(self, event: Event) -> None:
@@ -43,9 +44,8 @@ class TreeReport:
                 self._report.failed(name, failure, time.monotonic() - self._started, self._location.written(name))
             case Failed(name, failure, bytes() as directory):
                 self._closed[directory] = event
-                self._left_out[directory] = 0
                 self._report.closed(name if directory else self._location.shown, failure)
-            case LeftOut(directory=directory) if directory is not None:
+            case LeftOut(directory=bytes() as directory):
                 self._left_out[directory] += 1
             case Skipped(name) if self._verbose:
                 shown = escape(self._location.written(name))
@@ -65,4 +65,4 @@ class TreeReport:
         if done or self._counts.files:
             counts, seconds = self._counts, time.monotonic() - self._started
             text = plan_in_words(counts, counts.failed) if self._dry else tree_in_words(counts, seconds)
-            self._report.summary(self._location, text)
+            self._report.concluded(f"{escape(self._location.shown)}: {text}")

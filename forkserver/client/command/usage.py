@@ -31,7 +31,7 @@ _OF_OTHER_PROGRAMS = {
 _LETTERS_TOGETHER = 3
 """A dash and two letters are more likely two options than the name of a file."""
 _CLOSE = 0.75
-"""How alike an unknown and a suggested option are, from 0 to 1. The 0.6 of click suggests --checksum for --resume."""
+"""The least likeness of a suggested option, from 0 to 1. The 0.6 of click suggests --checksum for --resume."""
 
 
 class NoName(click.UsageError):

@@ -177,6 +177,7 @@ def test_a_list_that_is_not_there_is_told(get):
         (("--limit-rate", "5", "a"), "must be bytes a second, 1024 at least, as 500K or 2.5M"),
         (("--limit-rate", "fast", "a"), "must be bytes a second, 1024 at least, as 500K or 2.5M"),
         (("-r", "tree", "sub/../tree"), "fetch one only"),
+        (("a", "a"), "a and a would become the same local file or directory; fetch one only"),
     ],
 )
 def test_options_that_do_not_go_together_are_told(fsget, arguments, complaint):
