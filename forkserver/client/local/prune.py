@@ -69,7 +69,7 @@ class Pruning:
             stays = False
             for name in (*files, *directories):
                 path = os.path.join(inside, name)
-                if leftovers.is_leftover(name) and not _is_hidden(inside):
+                if name.startswith(partial.PREFIX) and not _is_hidden(inside):
                     if leftovers.part_of_list(name) not in files:  # a list goes with its part
                         stays = not self._delete_leftover(name, path, above_fd, kept) or stays
                     continue
