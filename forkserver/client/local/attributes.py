@@ -7,7 +7,6 @@ extended attributes no etag is known.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import stat
@@ -29,11 +28,16 @@ def give_metadata(fd: int, known: Known) -> None:
 
 def give_version(fd: int, version: Version) -> None:
     """Set the modification time of the complete file ``fd``, and note its etag. Raises OSError."""
-    with contextlib.suppress(OverflowError):  # no local file can have this time
+    # Not contextlib.suppress, which would take longer: this runs for every small file of a tree.
+    try:
         os.utime(fd, ns=(version.mtime_ns, version.mtime_ns))
+    except OverflowError:
+        pass  # no local file can have this time
     found = os.fstat(fd)
-    with contextlib.suppress(OSError):  # the file system has no such attributes
+    try:
         os.setxattr(fd, _ETAG, f"{version.etag} {found.st_size} {found.st_mtime_ns}".encode("ascii"))
+    except OSError:
+        pass  # the file system has no such attributes
 
 
 def permissions(known: Known) -> int:

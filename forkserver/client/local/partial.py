@@ -180,23 +180,20 @@ class Partial:
 
         Raises BeingFetched if another process has the lock.
         """
-        fd = os.open(self._path, _FLAGS, 0o600, dir_fd=self._directory_fd)
+        self._close()  # the file of the attempt before
+        self.fd = os.open(self._path, _FLAGS, 0o600, dir_fd=self._directory_fd)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.stat(self._path, dir_fd=self._directory_fd, follow_symlinks=False), os.fstat(fd)):
-                self.fd, fd = fd, -1
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            named = os.stat(self._path, dir_fd=self._directory_fd, follow_symlinks=False)
         except BlockingIOError:
             raise BeingFetched from None
         except FileNotFoundError:
-            pass
-        finally:
-            if fd >= 0:
-                os.close(fd)
-        return self.fd >= 0
+            return False
+        return os.path.samestat(named, os.fstat(self.fd))
 
     def _load(self) -> None:
         """Read the list of an earlier run, and take the pieces of the part that have the digests in the list."""
-        with open(os.dup(self._sums_fd), "rb") as file:
+        with open(self._sums_fd, "rb", closefd=False) as file:
             lines = file.read(_MAX_SUMS_BYTES).decode("utf-8", "replace").split("\n")
         # The last line has no line feed if its writer was killed while writing it.
         before, listed, begun = _parse(lines[:-1])

@@ -37,10 +37,10 @@ def open_place(root: bytes, made: set[bytes] | None = None) -> Place:
 class Place:
     """Opens directories beneath ``root``; a context manager. For one thread; one path is open at a time.
 
-    ``root`` must exist, and may be reached through symbolic links. The paths of directories that the place creates are
-    added to ``made``, up to 100,000 paths. Methods raise OSError, and NotADirectoryError if something else, as a
-    symbolic link, is on the path. ``filename`` of each such error is the path, beneath ``root``, of the directory that
-    cannot be entered, created, or written to.
+    ``root`` must exist, and may be reached through symbolic links. The place adds to ``made`` the paths of directories
+    that it creates, and which are therefore empty, up to 100,000 paths. Methods raise OSError; NotADirectoryError means
+    that something else, as a symbolic link, is on the path. ``filename`` of each such error is the path, beneath
+    ``root``, of the directory that cannot be entered, created, or written to.
     """
 
     def __init__(self, root: bytes, made: set[bytes] | None = None) -> None:
