@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class PassingOn:
     """A ``Target`` that passes on each piece once it is verified. If a later piece fails, the output is incomplete.
 
-    ``put`` writes a whole piece to the output. Raises Failure; ``put`` may raise more.
+    ``put`` writes a whole piece to the output, and raises Failure if that fails.
     """
 
     discarded = False
@@ -89,7 +89,7 @@ class PassingOn:
 
     def forget(self, offset: int) -> None:
         """Raise Failure: the piece at ``offset`` was passed on, and cannot be taken back."""
-        server = self._passed[offset][2][1]
+        _length, _digest, (_etag, server) = self._passed[offset]
         if server == self._origin[1]:
             reason = f"the content has changed, and from byte {offset} on the one from before was passed on"
         else:

@@ -98,7 +98,7 @@ class Partial:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if not self.kept_bytes:  # never true of a complete file, which has its name by now
+            if not self.kept_bytes:  # after ``complete`` all pieces are here, so this removes nothing
                 self.remove()
         finally:
             self._close()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def put(directory_fd: int, path: bytes, content: memoryview, known: Known, durable: Durable) -> None:
     """Write ``content`` to the file ``path``, whose directory is ``directory_fd``. Raises Failure.
 
-    Replace what is there, unless it is a directory.
+    Replace what is there, unless it is a directory. ``known`` has the permissions, time and etag of the file.
     """
     name = path.rpartition(b"/")[2]
     try:
