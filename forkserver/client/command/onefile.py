@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from forkserver.client.display import count, counted, escape
 from forkserver.client.events import Fetched
-from forkserver.client.local.output import PassingOn, StandardOutput, Stream, is_stream
+from forkserver.client.local.output import PassingOn, is_stream, open_stream, write_output
 from forkserver.client.local.target import LocalFile, local_file
 from forkserver.client.outcome import Failure, Interrupted, Word
 from forkserver.client.remote.address import local_name
@@ -30,11 +30,11 @@ def fetch_one(client: Client, location: Location, options: Options, on_event: On
     wishes = options.wishes(whole_digest=options.as_json)
     output = options.output
     if output == b"-":
-        return _pass_on(StandardOutput(), client, location, wishes), None
+        return _pass_on(PassingOn(write_output), client, location, wishes), None
     name = local_name(location) if output is None else output
     path = os.path.join(options.directory, name)
     if output is not None and is_stream(path):
-        with Stream(path) as stream:
+        with open_stream(path) as stream:
             return _pass_on(stream, client, location, wishes), path
     remedy = "" if output is None else f"use -d {escape(os.path.normpath(path))}"
     with local_file(path, remedy, options.file_durable) as target:

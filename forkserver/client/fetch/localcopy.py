@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from forkserver.client.local import validator
+from forkserver.client.local.attributes import etag_of
 from forkserver.client.local.complete import complete_file
 from forkserver.client.local.target import LocalFile
 from forkserver.client.outcome import Failure, Receipt
@@ -35,7 +35,7 @@ def find_unchanged(place: Place, item: Item, *, whole_digest: bool) -> Receipt |
         return None
     if not stat.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (item.data.size, item.data.mtime_ns):
         return None
-    if validator.read(directory_fd, name) not in (None, item.data.etag):
+    if etag_of(directory_fd, name) not in (None, item.data.etag):
         return None
     digest = None
     if whole_digest:

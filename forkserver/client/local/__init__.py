@@ -1,1 +1,1 @@
-"""What is here, and what becomes of it: files, parts of files, directories. Runs at the user's."""
+"""What the client does with local files, parts of files, and directories. Runs in the client."""

@@ -1,7 +1,7 @@
-r"""Lists of digests as sha256sum(1) writes and reads them. Runs at the user's.
+r"""Write and read lists of digests in the format of sha256sum(1). Runs in the client.
 
-A line is the digest in hexadecimal, a space, a space or an asterisk, and the name. A backslash before the digest says
-that in the name ``\\``, ``\n`` and ``\r`` stand for a backslash, a line feed and a carriage return.
+A line is the digest in hexadecimal digits, a space, a space or an asterisk, and the name. If a backslash precedes the
+digest, ``\\``, ``\n`` and ``\r`` in the name stand for a backslash, a line feed and a carriage return.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ _DIGEST = re.compile("(?:sha256:)?([0-9A-Fa-f]{64})")
 _LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *]([^\0]+)")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _CHARACTERS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
-_BLOCK_BYTES = 1 << 20
 
 
 def encode(digest: str, name: bytes) -> bytes:
-    """One line, line feed included, of ``digest``, 64 hexadecimal digits."""
+    """Return one line, with its line feed, for the file ``name``. ``digest`` has 64 hexadecimal digits."""
     escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
     mark = b"\\" if escaped != name else b""
     return mark + digest.encode("ascii") + b"  " + escaped + b"\n"
 
 
 def decode(lines: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Digest, in lower case, and name of every line. Raises ValueError with one line for people."""
+    """Yield the digest, in lower case, and the name of every line. Raises ValueError with one line for people."""
     for number, line in enumerate(lines, 1):
         line = line.removesuffix(b"\n").removesuffix(b"\r")  # noqa: PLW2901 - the same line
         if not line or line.startswith(b"#"):
@@ -41,7 +40,7 @@ def decode(lines: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def parse(text: str) -> str:
-    """The 64 hexadecimal digits, in lower case, of ``sha256:HEX`` or ``HEX``. Raises ValueError as ``decode``."""
+    """Return the 64 digits, in lower case, of ``sha256:HEX`` or ``HEX``. Raises ValueError with one line for people."""
     found = _DIGEST.fullmatch(text)
     if not found:
         raise ValueError("must be sha256: and 64 hexadecimal digits, or these alone")
@@ -49,18 +48,14 @@ def parse(text: str) -> str:
 
 
 def looks_like(text: str) -> bool:
-    """Return whether ``text`` is meant as a digest: one, or anything that begins with ``sha256:``."""
+    """Return whether ``text`` is meant as a digest: a digest, or anything that begins with ``sha256:``."""
     return text.startswith("sha256:") or _DIGEST.fullmatch(text) is not None
 
 
 def sha256_of(fd: int) -> str:
-    """The hexadecimal digest of what is in ``fd`` from where it stands. Raises OSError."""
-    hasher = hashlib.sha256()
-    block = bytearray(_BLOCK_BYTES)
-    with memoryview(block) as view, open(fd, "rb", buffering=0, closefd=False) as file:
-        while size := file.readinto(block):
-            hasher.update(view[:size])
-    return hasher.hexdigest()
+    """Return the SHA-256, in hexadecimal digits, of the file ``fd`` from its present offset on. Raises OSError."""
+    with open(fd, "rb", buffering=0, closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unescape(name: bytes, number: int) -> bytes:

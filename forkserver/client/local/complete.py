@@ -1,4 +1,4 @@
-"""A complete file that is here under its name: what of it is to be compared with the server's. Runs at the user's."""
+"""Read a complete local file, to compare its content with that of the server's file. Runs in the client."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from forkserver.client.local import validator
-from forkserver.client.local.attributes import give_metadata
-from forkserver.client.local.partial import PIECE_BYTES
+from forkserver.client.local.attributes import etag_of_open, give_metadata
+from forkserver.client.local.partial import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,26 +30,25 @@ class CompleteFile:
 
     @property
     def etag(self) -> str | None:
-        """The etag noted with the file; None: none is, or somebody has changed the file since."""
-        return validator.read_open(self._fd)
+        """The etag noted with the file. None: no etag is noted, or somebody has changed the file since."""
+        return etag_of_open(self._fd)
 
     def parts(self) -> Iterator[tuple[int, int]]:
         """Yield offset and length of each piece of the file, in order."""
-        for offset in range(0, self.size, PIECE_BYTES):
-            yield offset, min(PIECE_BYTES, self.size - offset)
+        return pieces(self.size)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset``; fewer, or none, where they cannot be read."""
+        """Return ``length`` bytes from ``offset``, or fewer bytes, or none, if the file cannot be read there."""
         try:
             return os.pread(self._fd, length, offset)
         except OSError:
             return b""
 
     def confirm(self, known: Known) -> bool:
-        """Give the file the metadata of ``known``, whose content it has. Returns whether that can be said of the file.
+        """Give the file the metadata of ``known``, whose content the file has. Return whether that succeeded.
 
-        Not where somebody has written to the file or replaced it since it was opened, nor where its metadata is not
-        ours to set: then the content is to be fetched again.
+        Return False if somebody has written to the file or replaced it since it was opened, or if the user may not set
+        its metadata. The caller must then fetch the content again.
         """
         try:
             now = os.stat(self._name, dir_fd=self._directory_fd, follow_symlinks=False)
@@ -65,7 +63,7 @@ class CompleteFile:
 
 @contextlib.contextmanager
 def complete_file(directory_fd: int, name: bytes) -> Iterator[CompleteFile | None]:
-    """Open the regular file ``name`` in ``directory_fd``; None where there is none, or it cannot be read."""
+    """Open the regular file ``name`` in ``directory_fd``. Yield None if it is missing or cannot be read."""
     fd = -1
     with contextlib.suppress(OSError):
         fd = os.open(name, _FLAGS, dir_fd=directory_fd)

@@ -1,8 +1,8 @@
-"""Map hashes to numbers in bounded memory: a large map lies in a temporary file. Runs at the user's.
+"""Map hashes to numbers in bounded memory: a large map continues in a temporary file. Runs in the client.
 
-A server chooses how many names its listing has, so what is kept of each name must not stay in memory. A small map is a
-dictionary. A larger map is an open-addressing hash table in a file without a name, in the directory for temporary
-files. A look-up there reads one window of the file, and an insertion writes one slot.
+A server chooses how many names its listing has, so memory must not grow with the names. The first keys are in a
+dictionary. All further keys are in an open-addressing hash table in a file without a name, in the directory for
+temporary files. A look-up there reads one window of the file, and an insertion writes one slot.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from forkserver.client.local.spool import no_place
 
 _MOST_IN_MEMORY = 100_000
 _SLOT = struct.Struct("=qq")
-"""A key and a value. The key 0 marks a free slot, so that the holes of a new file are free slots."""
+"""A key and a value. The key 0 marks a free slot, so the holes of a new file are free slots."""
 _WINDOW_SLOTS = 8
 _BLOCK_BYTES = 1 << 16
 _SPARSE = 4
@@ -25,7 +25,7 @@ _SPARSE = 4
 class HashTable:
     """A map that only grows, of hashes to numbers, both signed with 64 bits. The keys 0 and 1 are one key.
 
-    Up to ``most_in_memory`` keys are kept in memory. Methods raise Failure where the temporary file cannot be written
+    The first ``most_in_memory`` keys are kept in memory. Methods raise Failure if the temporary file cannot be written
     or read.
     """
 
@@ -35,19 +35,16 @@ class HashTable:
         self._table: _Table | None = None
 
     def __len__(self) -> int:
-        return self._table.count if self._table else len(self._first)
+        return len(self._first) + (self._table.count if self._table else 0)
 
     def setdefault(self, key: int, value: int) -> int:
         """Return the value of ``key``, which becomes ``value`` if the key is new."""
         key = key or 1
-        if self._table is None and (key in self._first or len(self._first) < self._most_in_memory):
+        if key in self._first or len(self._first) < self._most_in_memory:
             return self._first.setdefault(key, value)
         try:
             if self._table is None:
-                self._table = _Table(len(self._first))
-                for each in self._first.items():
-                    self._table.setdefault(*each)
-                self._first = {}
+                self._table = _Table(self._most_in_memory)
             elif self._table.is_half_full:
                 self._table = self._table.enlarged()
             return self._table.setdefault(key, value)
@@ -57,7 +54,7 @@ class HashTable:
     def get(self, key: int) -> int | None:
         """Return the value of ``key``, or None if the key is not there."""
         key = key or 1
-        if self._table is None:
+        if key in self._first or self._table is None:
             return self._first.get(key)
         try:
             return self._table.find(key)[1]
@@ -66,23 +63,23 @@ class HashTable:
 
 
 class _Table:
-    """The table in a file, made for ``keys`` keys. Methods raise OSError."""
+    """The table in a file, large enough for ``keys`` keys and more. Methods raise OSError."""
 
     def __init__(self, keys: int) -> None:
         import tempfile  # noqa: PLC0415 - most maps are small, and tempfile takes long to import
 
-        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it is kept open
+        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the table keeps the file open
         self._slots = 1 << (max(keys, _WINDOW_SLOTS) * _SPARSE - 1).bit_length()
         self.count = 0
         os.ftruncate(self._file.fileno(), self._slots * _SLOT.size)
 
     def __del__(self) -> None:
-        # A table lives as long as the listing that it is about, and ends with whatever ends that.
+        # No owner closes a table. Without this, the interpreter would warn of a file that was left open.
         self._file.close()
 
     @property
     def is_half_full(self) -> bool:
-        """Whether it is time for a larger table."""
+        """Whether the table must be replaced by a larger one."""
         return self.count * 2 >= self._slots
 
     def enlarged(self) -> _Table:

@@ -1,8 +1,9 @@
-"""What killed runs have left beside the files: found, and removed where no other run uses it. Runs at the user's.
+"""Find and remove what killed runs have left beside the files, unless another run uses it. Runs in the client.
 
 A run that ends in order removes its temporary files, and keeps parts of large files for the next run. A run that was
-killed leaves its temporary files, too. Whether a leftover is in use, its lock tells: a writer that takes long holds
-flock(2) on its temporary file or part. A small file is written without a lock, and once more if it was removed.
+killed leaves its temporary files, too. The lock of a leftover tells whether another run uses the leftover: a writer
+that takes long holds flock(2) on its temporary file or part. A small file is written without a lock, and written again
+if it was removed.
 """
 
 from __future__ import annotations
@@ -27,22 +28,17 @@ _BLOCK_BYTES = 512
 
 
 class Part(NamedTuple):
-    """A part that is in a directory: its ``name``, the name of the file that it is of, and its bytes on the disk."""
+    """A part in a directory: its ``name``, the name ``source`` of its file, and its ``size`` on the disk in bytes."""
 
     name: bytes
     source: bytes
     size: int
 
 
-def is_leftover(name: bytes) -> bool:
-    """Return whether ``name`` is one of those that fsget keeps for itself."""
-    return name.startswith(partial.PREFIX)
-
-
 def source_of(name: bytes) -> bytes | None:
-    """Return the name of the file that a part or its list, called ``name``, is of.
+    """Return the name of the file that the part, or the list of a part, called ``name`` belongs to.
 
-    None: the name does not tell. It is no part, or it has the hash of a long name in it.
+    None: ``name`` is neither, or contains the hash of a long name.
     """
     stem = name.removeprefix(partial.PREFIX)
     source, dot, kind = stem.rpartition(b".")
@@ -52,24 +48,24 @@ def source_of(name: bytes) -> bytes | None:
 
 
 def part_of_list(name: bytes) -> bytes | None:
-    """Return the name of the part that the list of digests called ``name`` is about; None: ``name`` is no such list."""
+    """Return the name of the part that the list of digests called ``name`` verifies. None: ``name`` is no such list."""
     return name.removesuffix(partial.SUMS) + partial.PART if name.endswith(partial.SUMS) else None
 
 
 def sweep(directory_fd: int) -> tuple[int, list[Part]]:
-    """Remove the temporary files of other runs from a directory that nobody writes.
+    """Remove the temporary files of other runs from a directory, unless their writers still run.
 
-    Return how many were removed, and the parts that nobody uses. Raises OSError.
+    Return how many files were removed, and the parts that no run uses. Raises OSError.
     """
     removed = 0
     parts = []
     with os.scandir(directory_fd) as entries:
-        # Nothing is removed before all are read. Most directories have none.
+        # Read all names before a file is removed. Most directories have none of these names.
         found = [entry.name for entry in entries if entry.name.startswith(_PREFIX)]
     for name in map(os.fsencode, found):
         if partial.is_temporary(name):
             removed += not partial.is_own(name) and remove(directory_fd, name)
-        elif name.endswith(partial.PART) and (source := source_of(name)) and not _is_used(directory_fd, name):
+        elif name.endswith(partial.PART) and (source := source_of(name)) and remove(directory_fd, name, dry=True):
             parts.append(Part(name, source, _size(os.stat(name, dir_fd=directory_fd, follow_symlinks=False))))
     return removed, parts
 
@@ -77,10 +73,10 @@ def sweep(directory_fd: int) -> tuple[int, list[Part]]:
 def remove(directory_fd: int, name: bytes, *, dry: bool = False) -> bool:
     """Remove a temporary file, a part with its list, or a list without a part, unless another run uses it.
 
-    Return whether it was removed, or, if ``dry``, would be. What is no regular file is left alone.
+    Return whether it was removed, or with ``dry`` whether it would be. Only a regular file is removed.
     """
     names = [name]
-    if name.endswith(partial.PART):  # the list first, as the run that made it would do
+    if name.endswith(partial.PART):  # the list first: without the part, another run may create both anew
         names.insert(0, name.removesuffix(partial.PART) + partial.SUMS)
     try:
         with _locked(directory_fd, name):
@@ -93,7 +89,7 @@ def remove(directory_fd: int, name: bytes, *, dry: bool = False) -> bool:
 
 
 def note_about_part(path: bytes) -> str:
-    """Return a clause for people that tells of the part of the file ``path`` that is here; empty if there is none."""
+    """Return a clause for people about the part of the file ``path`` that is here; empty if there is none."""
     directory, name = os.path.split(path)
     part = os.path.join(directory, partial.names_beside(name)[0])
     try:
@@ -103,18 +99,10 @@ def note_about_part(path: bytes) -> str:
     return f"; {count(size)} bytes that came of it before are in {escape(part)}, which can be removed"
 
 
-def _is_used(directory_fd: int, name: bytes) -> bool:
-    try:
-        with _locked(directory_fd, name):
-            return False
-    except OSError:
-        return True
-
-
 @contextlib.contextmanager
 def _locked(directory_fd: int, name: bytes) -> Iterator[None]:
-    """Hold the lock of a leftover. Raises OSError where that is not to be had."""
-    # A FIFO would wait for its reader. Some file systems lock only what is open for writing.
+    """Hold the lock of a leftover. Raises OSError if another process has the lock, or if it is no regular file."""
+    # Without O_NONBLOCK, opening a FIFO could wait. Some file systems lock only files that are open for writing.
     fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

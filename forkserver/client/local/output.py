@@ -1,4 +1,4 @@
-"""Outputs that are passed on and cannot be taken back: standard output, FIFOs, devices. Runs in the client."""
+"""Pass a content on to an output that cannot take it back: standard output, FIFO or device. Runs in the client."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import os
 import stat
 import sys
 from hashlib import sha256
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from forkserver.client.content import Version
-from forkserver.client.local.partial import PIECE_BYTES
+from forkserver.client.local.partial import PIECE_BYTES, pieces
 from forkserver.client.local.target import complaints, local_failure
 from forkserver.client.outcome import Exit, Failure, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from forkserver.client.content import Known
+    from forkserver.client.content import Known, Version
 
 
 class PassingOn:
-    """Passes on what is verified, piece by piece; where that cannot go on, only the exit status tells it.
+    """A ``Target`` that passes on each piece once it is verified. If a later piece fails, the output is incomplete.
 
-    The base of the outputs below, each with its own ``_put``.
+    ``put`` writes a whole piece to the output, and raises Failure if that fails.
     """
 
     discarded = False
     takes_any_order = False
 
-    def __init__(self) -> None:
+    def __init__(self, put: Callable[[memoryview], None]) -> None:
+        self._put = put
         self._piece = bytearray()
         self._hash = sha256()
         self._passed: dict[int, tuple[int, str, tuple[str, str]]] = {}
@@ -38,29 +38,28 @@ class PassingOn:
         self.here = 0
 
     def reject(self) -> None:
-        """Do nothing: what was passed on cannot be taken back."""
+        """Do nothing: the output cannot be taken back."""
 
     def location(self) -> None:
-        """Return None: standard output has no name."""
+        """Return None: the content gets no name."""
 
     def left_over(self) -> bool:
-        """Nothing can be."""
+        """Return False: an output keeps no part."""
         return False
 
     def begin(self, version: Version) -> Iterable[tuple[int, int]]:
-        """Everything is missing."""
+        """Return offset and length of every piece. An empty content has one empty piece."""
         self._origin = version.origin
-        starts = range(0, version.size, PIECE_BYTES) or [0]
-        return ((start, min(PIECE_BYTES, version.size - start)) for start in starts)
+        return pieces(version.size) if version.size else [(0, 0)]
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Keep ``data`` until the piece is verified. A piece that begins again replaces what came of it before."""
+        """Keep ``data`` until the piece is verified. A piece that begins again replaces what came before."""
         if offset % PIECE_BYTES == 0:
             self._piece.clear()
         self._piece += data
 
     def verified(self, offset: int, length: int, digest: str, version: Version) -> None:
-        """Pass the piece at ``offset`` on, unless it was passed on before."""
+        """Pass on the piece at ``offset``, unless it was passed on before. Raises Failure."""
         self._passed[offset] = length, digest, version.origin
         if offset + length <= self.here:
             return
@@ -68,12 +67,8 @@ class PassingOn:
         self._hash.update(self._piece)
         self._put(memoryview(self._piece))
 
-    def _put(self, piece: memoryview) -> None:
-        """Pass on a whole piece. Raises Failure."""
-        raise NotImplementedError
-
     def begun(self) -> tuple[()]:
-        """Nothing can be."""
+        """Return nothing: an output keeps no part."""
         return ()
 
     def joined(self, offset: int, length: int) -> str:
@@ -81,11 +76,11 @@ class PassingOn:
         raise AssertionError(f"standard output has nothing of {length} bytes at {offset}")
 
     def vouch_by(self, version: Version) -> None:
-        """Note ``version`` as the one that vouches for the pieces."""
+        """Note that the content is to become ``version``."""
         self._origin = version.origin
 
     def doubtful(self) -> list[tuple[int, int, str]]:
-        """Those of another version."""
+        """Return offset, length and digest of each piece that was passed on from another version."""
         return [
             (offset, length, digest)
             for offset, (length, digest, origin) in self._passed.items()
@@ -93,8 +88,8 @@ class PassingOn:
         ]
 
     def forget(self, offset: int) -> None:
-        """It is out, and cannot be taken back. Raises Failure."""
-        server = self._passed[offset][2][1]
+        """Raise Failure: the piece at ``offset`` was passed on, and cannot be taken back."""
+        _length, _digest, (_etag, server) = self._passed[offset]
         if server == self._origin[1]:
             reason = f"the content has changed, and from byte {offset} on the one from before was passed on"
         else:
@@ -102,57 +97,40 @@ class PassingOn:
         raise Failure(Exit.INTEGRITY, Word.CHANGED, reason)
 
     def finish(self, known: Known) -> None:
-        """Nothing to finish."""
+        """Do nothing: every piece was passed on."""
 
     def digest(self) -> str:
-        """Of all that was passed on."""
+        """Return the SHA-256, in hexadecimal digits, of everything that was passed on."""
         return self._hash.hexdigest()
 
 
-class StandardOutput(PassingOn):
-    """Standard output. A reader that has gone raises BrokenPipeError."""
+@contextlib.contextmanager
+def open_stream(path: bytes) -> Iterator[PassingOn]:
+    """Open the FIFO or character device at ``path``, and yield a target that writes to it. Raises Failure.
 
-    def _put(self, piece: memoryview) -> None:
-        with output_complaints():
-            check_output()
-            write_all(sys.stdout.fileno(), piece)
-
-
-class Stream(PassingOn):
-    """A FIFO or a character device at ``path``, as ``is_stream`` finds it. A context manager.
-
-    Entering opens it, and waits until a FIFO has a reader. Raises Failure.
+    ``is_stream`` must be true of ``path``. Opening a FIFO waits until the FIFO has a reader.
     """
+    with complaints(path):
+        # Without O_CREAT and O_TRUNC: a file that has taken the place meanwhile is not harmed.
+        fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not _takes_a_stream(os.fstat(fd).st_mode):
+            raise local_failure(path, "was replaced while it was being opened")
+        yield PassingOn(lambda piece: _write_stream(path, fd, piece))
+    finally:
+        os.close(fd)
 
-    def __init__(self, path: bytes) -> None:
-        super().__init__()
-        self._path = path
-        self._fd = -1
 
-    def __enter__(self) -> Self:
-        with complaints(self._path):
-            # Without O_CREAT and O_TRUNC: a file that has taken the place meanwhile is not harmed.
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
-        if not _takes_a_stream(os.fstat(self._fd).st_mode):
-            os.close(self._fd)
-            raise local_failure(self._path, "was replaced while it was being opened")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-    def _put(self, piece: memoryview) -> None:
+def _write_stream(path: bytes, fd: int, piece: memoryview) -> None:
+    with complaints(path):
         try:
-            with complaints(self._path):
-                write_all(self._fd, piece)
-        except Failure as failure:
-            if isinstance(failure.__cause__, BrokenPipeError):
-                raise local_failure(self._path, "its reader has gone") from failure.__cause__
-            raise
+            write_all(fd, piece)
+        except BrokenPipeError as error:
+            raise local_failure(path, "its reader has gone") from error
 
 
 def is_stream(path: bytes) -> bool:
-    """Whether ``path`` leads to a FIFO or a character device: these are written to, and not replaced."""
+    """Return whether ``path`` leads to a FIFO or a character device. These are written to, not replaced."""
     try:
         return _takes_a_stream(os.stat(path).st_mode)
     except OSError:
@@ -164,20 +142,27 @@ def _takes_a_stream(mode: int) -> bool:
 
 
 def check_output() -> None:
-    """Raise OSError if standard output was closed before we were started: descriptor 1 may be anything by now."""
+    """Raise OSError if standard output was closed before the program started: descriptor 1 may be any file by now."""
     if sys.stdout is None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 @contextlib.contextmanager
 def output_complaints() -> Iterator[None]:
-    """Turn a failure to write standard output into a Failure. BrokenPipeError passes: it wants another, silent end."""
+    """Turn an OSError about standard output into a Failure, except BrokenPipeError, which ends the run silently."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         raise Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, f"standard output: {error.strerror or error}") from error
+
+
+def write_output(data: memoryview) -> None:
+    """Write ``data`` to standard output. Raises Failure, and BrokenPipeError if the reader has gone."""
+    with output_complaints():
+        check_output()
+        write_all(sys.stdout.fileno(), data)
 
 
 def write_all(fd: int, data: memoryview) -> None:

@@ -1,18 +1,18 @@
-"""The part of an unfinished long file that one run keeps for the next, and the list that verifies its pieces.
+"""Keep the part of an unfinished long file for the next run, with the list that verifies it. Runs in the client.
 
-Runs in the client. A file longer than one piece is fetched piece by piece, each verified by a digest of its own as it
-comes. Until all pieces are there, the file lies beside its place as ``.fsget-NAME.part``. The list,
-``.fsget-NAME.sums``, says of which version of which file the part is, and has a line for each verified piece. The next
-run hashes the pieces again and compares them with these lines: a line is written after its piece, but a power failure
-keeps no order.
+A file longer than one piece is fetched piece by piece. Each piece has a digest of its own and is verified when it has
+come. Until all pieces are there, the file lies beside its place as ``.fsget-NAME.part``. The list is the file
+``.fsget-NAME.sums``. It says which version of which file the part belongs to, and has a line for each verified piece.
+The next run hashes the pieces again and compares them with these lines. A line is written after its piece, but a power
+failure may keep the line and lose the piece.
 
-The list also notes how much of the beginning of a piece was written, while the rest was still to come. Nothing vouches
-for such a beginning: the next run asks the server for its digest. So a run that is killed loses less than
-``STEP_BYTES`` of each piece on its way, of which every connection has one.
+The list also notes how much of the beginning of a piece was written, while the rest was still to come. No digest
+verifies such a beginning, so the next run asks the server for its digest. A run that is killed therefore loses less
+than ``STEP_BYTES`` of each piece on its way. Every connection has one piece on its way.
 
-Pieces may come from several servers, and from several versions of a server's file, for its validator changes with its
-permissions, too. Each line says which version, of which server, its piece was taken from: only the pieces of one and
-the same version are known to belong together. The others are in doubt until the server has given their digests, too.
+Pieces may come from several servers. They may also come from several versions of a server's file, because the etag
+changes with the permissions, too. Each line says from which version, of which server, its piece was taken. Only pieces
+of the same version are known to belong together. The others are in doubt until the server has given their digests.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 22
 """A lost connection costs half a piece on average. A request for a piece costs little compared with sending it."""
 STEP_BYTES = 1 << 19
-"""How much of a piece is written between two notes of that. The notes take less than a hundredth of the time."""
+"""How much of a piece is written between two notes in the list. The notes take less than a hundredth of the time."""
 PREFIX = b".fsget-"
-"""Of every name that is ours beside a target. No file of that name is ever fetched."""
+"""The beginning of every name that fsget uses beside a target. No file of such a name is ever fetched."""
 
 PART = b".part"
 SUMS = b".sums"
@@ -50,43 +50,40 @@ _HEADER = re.compile(r"fsget 1 piece=(\d{1,10}) size=(\d{1,19}) etag=(\S{1,128})
 _BEGUN = re.compile(r"begun (\d{1,12}) (\d{1,10})")
 _LINE = re.compile(r"(\d{1,12}) ([0-9a-f]{64}) (\S{1,128}) (\S{1,300})")
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOTHING = Version(0, "-", 0, "-")
 
 
 class Piece(NamedTuple):
-    """A verified piece: its SHA-256 in hexadecimal digits, and the ``Version.origin`` that vouches for it."""
+    """A verified piece: its SHA-256 in hexadecimal digits, and the ``Version.origin`` that the piece was taken from."""
 
     digest: str
     origin: tuple[str, str]
 
 
-_NOTHING = Version(0, "-", 0, "-")
-
-
 class BeingFetched(Exception):
-    """Another process has this very file in work."""
+    """Another process is fetching the same file."""
 
 
 class Partial:
-    """The part of ``name``, in the directory ``directory_fd``, that is here of ``version``; a context manager.
+    """The part of ``version`` of the file ``name`` in the directory ``directory_fd``; a context manager.
 
     Entering opens or creates the part. Entering discards a part of another size, with another mtime for the same etag
-    and server, or without a valid header; then ``discarded`` is true. Pieces of another version of the same size, be it
-    another server's or one of another etag, are only in doubt. Leaving keeps the part, unless ``remove`` was called or
-    the part holds nothing. Methods raise OSError; entering also BeingFetched.
+    and server, or without a valid header; then ``discarded`` is true. Pieces of another version of the same size, from
+    another server or with another etag, are only in doubt. Leaving keeps the part, unless ``remove`` was called or the
+    part holds nothing. Methods raise OSError; entering also raises BeingFetched.
     """
 
     def __init__(self, directory_fd: int, name: bytes, version: Version) -> None:
-        self.path, self._sums_path = names_beside(name)
         self.version = version
         self.discarded = False
-        self.verified_bytes = 0
-        """How much of the file is here and right."""
         self.fd = -1
+        self._path, self._sums_path = names_beside(name)
         self._directory_fd = directory_fd
         self._sums_fd = -1
         self._pieces: dict[int, Piece] = {}
+        """The verified pieces, by their offsets."""
         self._begun: dict[int, int] = {}
-        self._completed = False
+        """How many bytes of the beginning of a piece are in the file, by the offset of the piece."""
 
     def __enter__(self) -> Self:
         try:
@@ -101,10 +98,16 @@ class Partial:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if not (self._completed or self.kept_bytes):
+            if not self.kept_bytes:  # after ``complete`` all pieces are here, so this removes nothing
                 self.remove()
         finally:
             self._close()
+
+    @property
+    def verified_bytes(self) -> int:
+        """The number of bytes of verified pieces."""
+        # Copy the offsets: another thread may note a piece meanwhile.
+        return sum(map(self._length, list(self._pieces)))
 
     @property
     def kept_bytes(self) -> int:
@@ -117,42 +120,40 @@ class Partial:
         return next((offset for offset, _ in self.missing()), self.version.size)
 
     def missing(self) -> Iterator[tuple[int, int]]:
-        """Offset and length of every piece that is not here, in order."""
-        for index in range(-(-self.version.size // PIECE_BYTES)):
-            if index not in self._pieces:
-                yield index * PIECE_BYTES, self._length(index)
+        """Yield offset and length of every piece that is not verified, in order."""
+        return (piece for piece in pieces(self.version.size) if piece[0] not in self._pieces)
 
     def doubtful(self) -> Iterator[tuple[int, int, str]]:
-        """Offset, length and digest of every piece that ``version`` does not vouch for, in order."""
-        for index, piece in sorted(self._pieces.items()):
+        """Yield offset, length and digest of every piece that was taken from another version, in order."""
+        for offset, piece in sorted(self._pieces.items()):
             if piece.origin != self.version.origin:
-                yield index * PIECE_BYTES, self._length(index), piece.digest
+                yield offset, self._length(offset), piece.digest
 
     def begun(self) -> Iterator[tuple[int, int, str]]:
         """Yield offset, length and digest of every beginning of a piece that an earlier run has left, in order."""
-        for index, length in sorted(self._begun.items()):
-            data = os.pread(self.fd, length, index * PIECE_BYTES)
-            if len(data) == length < self._length(index):
-                yield index * PIECE_BYTES, length, hashlib.sha256(data).hexdigest()
+        for offset, length in sorted(self._begun.items()):
+            data = os.pread(self.fd, length, offset)
+            if len(data) == length < self._length(offset):
+                yield offset, length, hashlib.sha256(data).hexdigest()
 
     def written(self, offset: int, length: int) -> None:
-        """Note how much of a piece is in the file, now that ``length`` bytes at ``offset`` are."""
+        """Note how much of a piece is in the file, now that ``length`` bytes at ``offset`` were written."""
         index, before = divmod(offset, PIECE_BYTES)
+        start = offset - before
         here = (before + length) // STEP_BYTES * STEP_BYTES
-        if before < here < self._length(index):
-            self._begun[index] = here
+        if before < here < self._length(start):
+            self._begun[start] = here
             os.write(self._sums_fd, b"begun %d %d\n" % (index, here))
 
     def note(self, offset: int, digest: str, version: Version) -> None:
         """Record in the list that the piece at ``offset`` is verified and of ``version``."""
-        index = offset // PIECE_BYTES
-        self._add(index, Piece(digest, version.origin))
-        os.write(self._sums_fd, f"{index} {digest} {version.etag} {version.server}\n".encode())
+        self._begun.pop(offset, None)
+        self._pieces[offset] = Piece(digest, version.origin)
+        os.write(self._sums_fd, f"{offset // PIECE_BYTES} {digest} {version.etag} {version.server}\n".encode())
 
     def forget(self, offset: int) -> None:
-        """Drop the piece at ``offset`` for this run; its line stays in the list."""
-        if self._pieces.pop(offset // PIECE_BYTES, None):
-            self.verified_bytes -= self._length(offset // PIECE_BYTES)
+        """Drop the piece at ``offset`` for this run. Its line stays in the list."""
+        self._pieces.pop(offset, None)
 
     def adopt(self, version: Version) -> None:
         """Set the version that the part is to become, and write its header to the list."""
@@ -163,84 +164,64 @@ class Partial:
         """Delete the part and the list. Call this before leaving, while the lock is held."""
         self._pieces.clear()
         self._begun.clear()
-        self.verified_bytes = 0
-        for path in (self._sums_path, self.path):
+        for path in (self._sums_path, self._path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path, dir_fd=self._directory_fd)
 
-    def cut(self) -> None:
-        """Truncate the part to the size of the version."""
-        os.ftruncate(self.fd, self.version.size)
-
     def complete(self, name: bytes) -> None:
-        """Delete the list and give the part the name ``name``, once all pieces are here."""
-        # The list first: another run may begin anew as soon as the name is free, and makes its own.
+        """Delete the list and give the part the name ``name``, once all pieces are verified."""
+        # Delete the list first: once the part is renamed, another run may begin anew and create a list of its own.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._sums_path, dir_fd=self._directory_fd)
-        os.rename(self.path, name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
-        self._completed = True
+        os.rename(self._path, name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
 
     def _open_locked(self) -> bool:
         """Open and lock the part. Return whether the locked file still has the name: another run may have completed it.
 
-        Raises BeingFetched where another process has the lock.
+        Raises BeingFetched if another process has the lock.
         """
-        fd = os.open(self.path, _FLAGS, 0o600, dir_fd=self._directory_fd)
+        self._close()  # the file of the attempt before
+        self.fd = os.open(self._path, _FLAGS, 0o600, dir_fd=self._directory_fd)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.stat(self.path, dir_fd=self._directory_fd, follow_symlinks=False), os.fstat(fd)):
-                self.fd, fd = fd, -1
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            named = os.stat(self._path, dir_fd=self._directory_fd, follow_symlinks=False)
         except BlockingIOError:
             raise BeingFetched from None
         except FileNotFoundError:
-            pass
-        finally:
-            if fd >= 0:
-                os.close(fd)
-        return self.fd >= 0
+            return False
+        return os.path.samestat(named, os.fstat(self.fd))
 
     def _load(self) -> None:
         """Read the list of an earlier run, and take the pieces of the part that have the digests in the list."""
-        with open(os.dup(self._sums_fd), "rb") as file:
+        with open(self._sums_fd, "rb", closefd=False) as file:
             lines = file.read(_MAX_SUMS_BYTES).decode("utf-8", "replace").split("\n")
-        # The last line has no line feed where its writer was killed in it. Of several headers the last holds.
-        headers = [header for line in lines[:-1] if line.startswith(_MAGIC) and (header := _parse_header(line))]
-        if headers and lines[0].startswith(_MAGIC) and self._may_go_on(headers[-1]):
-            for index, piece in _parse_lines(lines[:-1]).items():
-                if self._has(index, piece.digest):
-                    self._add(index, piece)
-            self._begun = {i: length for i, length in _parse_begun(lines[:-1]).items() if i not in self._pieces}
-            if self.kept_bytes and headers[-1] != self.version:
+        # The last line has no line feed if its writer was killed while writing it.
+        before, listed, begun = _parse(lines[:-1])
+        if before and lines[0].startswith(_MAGIC) and self._may_continue(before):
+            self._pieces = {offset: piece for offset, piece in listed.items() if self._has(offset, piece.digest)}
+            self._begun = {offset: length for offset, length in begun.items() if offset not in self._pieces}
+            if self.kept_bytes and before != self.version:
                 self.adopt(self.version)
         else:
             self.discarded = bool(lines[0])
         if not self.kept_bytes:
-            self._begin_anew()
+            os.ftruncate(self.fd, 0)
+            os.ftruncate(self._sums_fd, 0)
+            os.write(self._sums_fd, _header(self.version))
 
-    def _may_go_on(self, before: Version) -> bool:
+    def _may_continue(self, before: Version) -> bool:
         # One etag of one server stands for one version. Do not trust a server that reports another mtime for the etag.
         return before == self.version or (before.size == self.version.size and before.origin != self.version.origin)
 
-    def _begin_anew(self) -> None:
-        os.ftruncate(self.fd, 0)
-        os.ftruncate(self._sums_fd, 0)
-        os.write(self._sums_fd, _header(self.version))
-
-    def _has(self, index: int, digest: str) -> bool:
-        length = self._length(index)
+    def _has(self, offset: int, digest: str) -> bool:
+        length = self._length(offset)
         if length <= 0:
             return False
-        data = os.pread(self.fd, length, index * PIECE_BYTES)
+        data = os.pread(self.fd, length, offset)
         return len(data) == length and hashlib.sha256(data).hexdigest() == digest
 
-    def _add(self, index: int, piece: Piece) -> None:
-        if index not in self._pieces:
-            self.verified_bytes += self._length(index)
-        self._begun.pop(index, None)
-        self._pieces[index] = piece
-
-    def _length(self, index: int) -> int:
-        return min(PIECE_BYTES, self.version.size - index * PIECE_BYTES)
+    def _length(self, offset: int) -> int:
+        return min(PIECE_BYTES, self.version.size - offset)
 
     def _close(self) -> None:
         for fd in (self.fd, self._sums_fd):
@@ -249,10 +230,16 @@ class Partial:
         self.fd = self._sums_fd = -1
 
 
+def pieces(size: int) -> Iterator[tuple[int, int]]:
+    """Yield offset and length of each piece of a content of ``size`` bytes, in order."""
+    for offset in range(0, size, PIECE_BYTES):
+        yield offset, min(PIECE_BYTES, size - offset)
+
+
 def find(directory_fd: int, name: bytes) -> Version | None:
-    """Return the version in the first header of the list of ``name``; None: no valid one. Raises OSError."""
+    """Return the version in the first line of the list of ``name``; None: no list, or no header. Raises OSError."""
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO would wait for its writer
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # opening a FIFO would wait for its writer
         fd = os.open(names_beside(name)[1], flags, dir_fd=directory_fd)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
@@ -263,39 +250,39 @@ def find(directory_fd: int, name: bytes) -> Version | None:
 
 
 def temporary_name() -> bytes:
-    """Return a name that nobody else has.
+    """Return a name that no other file has.
 
-    Only the process draws random bytes, for a draw for each of thousands of files would take longer than its content.
+    Random bytes are drawn once for the process: drawing them for each file would take longer than a small content.
     """
     return _OWN % next(_numbers)
 
 
 def is_temporary(name: object) -> bool:
-    """Return whether ``name`` is one of those that ``temporary_name`` gives to this process and to others."""
+    """Return whether ``name`` has the form of the names that ``temporary_name`` returns, in any process."""
     return isinstance(name, bytes) and _TEMPORARY.fullmatch(name) is not None
 
 
 def is_own(temporary: bytes) -> bool:
-    """Return whether ``temporary_name`` gave this name to this very process."""
+    """Return whether ``temporary_name`` returned the name ``temporary`` in this process."""
     return temporary.startswith(_OWN.removesuffix(b"%x"))
 
 
 def hold(fd: int) -> bool:
-    """Lock a temporary file that was just made, so that no other run takes it for the leftover of a killed run.
+    """Lock a temporary file that was just created, so that no other run takes it for the leftover of a killed run.
 
-    Return whether the file is still there: another run may have come between.
+    Return whether the file still has its name: another run may have removed it before it was locked.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False  # the other run is about to remove it
     except OSError:
-        pass  # no locks in this file system: no other run can have one, and so none removes the file
+        pass  # the file system has no locks, so no other run can lock the file to remove it
     return os.fstat(fd).st_nlink > 0
 
 
 def discard(directory_fd: int, name: bytes) -> None:
-    """Remove what an earlier run has left of ``name``, unless somebody is at it. Raises OSError."""
+    """Remove the part and the list of ``name``, unless another process uses them. Raises OSError."""
     with contextlib.suppress(BeingFetched), Partial(directory_fd, name, _NOTHING) as kept:
         kept.remove()
 
@@ -320,12 +307,20 @@ def _parse_header(line: str) -> Version | None:
     return Version(int(found[2]), found[3], int(found[4]), found[5])
 
 
-def _parse_lines(lines: list[str]) -> dict[int, Piece]:
-    """Return the pieces by their numbers; of several lines for one piece the last holds."""
-    return {int(found[1]): Piece(found[2], (found[3], found[4])) for line in lines if (found := _LINE.fullmatch(line))}
+def _parse(lines: list[str]) -> tuple[Version | None, dict[int, Piece], dict[int, int]]:
+    """Return the version in the last valid header, the pieces, and the lengths of noted beginnings of pieces.
 
-
-def _parse_begun(lines: list[str]) -> dict[int, int]:
-    """Return the length of each noted beginning of a piece, by the number of the piece."""
-    begun = ((int(found[1]), int(found[2])) for line in lines if (found := _BEGUN.fullmatch(line)))
-    return {index: length for index, length in begun if 0 < length < PIECE_BYTES}
+    Pieces and beginnings are keyed by the offset of the piece. Of several lines for one piece the last holds.
+    """
+    version: Version | None = None
+    listed: dict[int, Piece] = {}
+    begun: dict[int, int] = {}
+    for line in lines:
+        if found := _LINE.fullmatch(line):
+            listed[int(found[1]) * PIECE_BYTES] = Piece(found[2], (found[3], found[4]))
+        elif found := _BEGUN.fullmatch(line):
+            if 0 < int(found[2]) < PIECE_BYTES:
+                begun[int(found[1]) * PIECE_BYTES] = int(found[2])
+        else:
+            version = _parse_header(line) or version
+    return version, listed, begun

@@ -1,4 +1,4 @@
-"""Delete from a local tree what the server does not have. Runs at the user's."""
+"""Delete from a local tree what the server does not have. Runs in the client."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 class Pruning:
-    """How: ``wanted`` tells whether the run is about a path beneath the tree at all, and only then it is deleted.
+    """Deletes paths beneath a tree, and tells of each.
 
-    ``directories`` tells the same of a directory, or a link in its place. ``deleted`` is told of every path, and
-    ``failed`` of every one that cannot be. ``dry``: only tell.
+    ``wanted`` returns whether the run is about a path beneath the tree at all; other paths stay. ``directories``
+    returns the same for a directory, or a link to one. ``deleted`` is called for every path that is deleted, and
+    ``failed`` for every path that cannot be deleted. ``dry``: only call ``deleted``, and delete nothing.
     """
 
     def __init__(
@@ -42,21 +43,21 @@ class Pruning:
         self._dry = dry
         self._top = b""
         self._full: set[bytes] = set()
-        """Of a dry run, directories that the server does not have, and that something stays in."""
+        """In a dry run: directories that the server does not have, and that would not become empty."""
 
     def prune(self, root: bytes, top: bytes, kept: Names) -> None:
-        """Of the tree ``top``, in the directory ``root``, delete what is not among ``kept``, paths from ``root`` on.
+        """Delete everything in the tree ``top`` that is not among ``kept``. Both are relative to ``root``.
 
-        What begins with a dot is left alone, and so is a directory that is not empty then: servers do not show hidden
-        files, so that one is not listed does not mean that it is not there. No symbolic link is followed. What other
-        runs of fsget have left of files that are not kept is deleted, unless such a run still uses it.
+        Keep hidden files, whose names begin with a dot, and directories that contain something then. Servers do not
+        list hidden files, so a hidden file that is not listed may still be on the server. Follow no symbolic link.
+        Delete leftovers of other runs for files that are not kept, unless another run still uses them.
         """
         self._top = top
         try:
             with Place(root) as place:
                 self._prune(place.directory(top, create=False), kept)
         except (FileNotFoundError, NotADirectoryError):
-            return  # a dry run before the first
+            return  # a dry run may come before the first fetch, which creates the directory
         except OSError as error:
             self._failed(top, local_failure(top, reason_of(error)))
         except RecursionError:
@@ -69,7 +70,7 @@ class Pruning:
             stays = False
             for name in (*files, *directories):
                 path = os.path.join(inside, name)
-                if leftovers.is_leftover(name) and not _is_hidden(inside):
+                if name.startswith(partial.PREFIX) and not _is_hidden(inside):
                     if leftovers.part_of_list(name) not in files:  # a list goes with its part
                         stays = not self._delete_leftover(name, path, above_fd, kept) or stays
                     continue
@@ -78,12 +79,12 @@ class Pruning:
                 if path in kept or path in self._full or _is_hidden(path) or not wanted(beneath):
                     stays = True
                 else:
-                    self._delete(name, path, above_fd, is_directory=name in directories)
+                    self._delete(name, path, above_fd)
             if self._dry and stays and inside not in kept:
                 self._full.add(inside)
 
     def _delete_leftover(self, name: bytes, path: bytes, directory_fd: int, kept: Names) -> bool:
-        """Delete what a killed run has left, and what came of a file that is not kept. Return whether it is gone."""
+        """Delete a leftover of a killed run, or of a file that is not kept. Return whether the leftover is gone."""
         source = leftovers.source_of(name)
         inside = path.removesuffix(name)
         if source is not None:
@@ -91,20 +92,16 @@ class Pruning:
             if source_path in kept or not self._wanted(source_path[len(self._top) :].lstrip(b"/")):
                 return False
         elif not partial.is_temporary(name) and inside.removesuffix(b"/") in kept:
-            return False  # nobody knows of which file it is
+            return False  # the name does not tell which file the part belongs to
         if not leftovers.remove(directory_fd, name, dry=self._dry):
             return False
         self._deleted(path)
         return True
 
-    def _delete(self, name: bytes, path: bytes, directory_fd: int, *, is_directory: bool) -> None:
+    def _delete(self, name: bytes, path: bytes, directory_fd: int) -> None:
         try:
-            if self._dry:
-                pass
-            elif is_directory:
-                _remove_directory(name, directory_fd)
-            else:
-                os.unlink(name, dir_fd=directory_fd)
+            if not self._dry:
+                _remove(name, directory_fd)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -114,11 +111,11 @@ class Pruning:
         self._deleted(path)
 
 
-def _remove_directory(name: bytes, directory_fd: int) -> None:
+def _remove(name: bytes, directory_fd: int) -> None:
     try:
-        os.rmdir(name, dir_fd=directory_fd)
-    except NotADirectoryError:  # a symbolic link to one
         os.unlink(name, dir_fd=directory_fd)
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=directory_fd)
 
 
 def _is_hidden(path: bytes) -> bool:

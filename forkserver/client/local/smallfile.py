@@ -1,4 +1,4 @@
-"""A file that came all at once: written beside its place, and renamed into it. Runs at the user's."""
+"""Write a file whose whole content is in memory: beside its place, then renamed into it. Runs in the client."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from forkserver.client.local import partial, validator
-from forkserver.client.local.attributes import permissions
+from forkserver.client.local import partial
+from forkserver.client.local.attributes import give_version, permissions
 from forkserver.client.local.target import NEW, Durable, local_failure, reason_of, sync_content, sync_name
 
 if TYPE_CHECKING:
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def put(directory_fd: int, path: bytes, content: memoryview, known: Known, durable: Durable) -> None:
-    """Make it the file at ``path``, whose directory is ``directory_fd``; what is there, no directory, is replaced.
+    """Write ``content`` to the file ``path``, whose directory is ``directory_fd``. Raises Failure.
 
-    Raises Failure.
+    Replace what is there, unless it is a directory. ``known`` has the permissions, time and etag of the file.
     """
     name = path.rpartition(b"/")[2]
     try:
         try:
             _put(directory_fd, name, content, known, durable)
         except FileNotFoundError:
-            # Another run took the file for the leftover of a killed run. To hold a lock would take too long here.
+            # Another run took the file for the leftover of a killed run. To lock every small file takes too long.
             _put(directory_fd, name, content, known, durable)
     except OSError as error:
         raise local_failure(path, reason_of(error), error) from error
@@ -37,11 +37,7 @@ def _put(directory_fd: int, name: bytes, content: memoryview, known: Known, dura
         fd = os.open(temporary, NEW, permissions(known), dir_fd=directory_fd)
         while content:
             content = content[os.write(fd, content) :]
-        try:
-            os.utime(fd, ns=(known.version.mtime_ns, known.version.mtime_ns))
-        except OverflowError:
-            pass  # a time no file can have here
-        validator.note(fd, known.version.etag)
+        give_version(fd, known.version)
         sync_content(fd, durable)
         os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
         sync_name(directory_fd, durable)

@@ -1,4 +1,4 @@
-"""A long list in bounded memory: what is beyond some thousands lies in a temporary file. Runs at the user's."""
+"""Keep a long list in bounded memory: a temporary file has all but the first 20,000 values. Runs in the client."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ _MOST_IN_MEMORY = 20_000
 
 
 class Spool(Generic[_Value]):
-    """Values in the order they were added. Raises Failure (a full disk).
+    """Values in the order in which they were added. Methods raise Failure if the disk is full.
 
-    ``pack`` makes a value of tuples, bytes, text, numbers and None of one that is to be written, and ``unpack`` undoes
-    that.
+    ``pack`` turns a value into tuples, bytes, text, numbers and None, for the file, and ``unpack`` turns these back.
     """
 
     def __init__(self, pack: Callable[[_Value], Any], unpack: Callable[[Any], _Value]) -> None:
@@ -37,9 +36,9 @@ class Spool(Generic[_Value]):
         self.clear()
 
     def clear(self) -> None:
-        """Take back all that were added."""
+        """Remove all values."""
         if self._rest is not None:
-            with contextlib.suppress(OSError):  # what is still to be written is of no use any more
+            with contextlib.suppress(OSError):  # closing writes buffered values, which nobody needs any more
                 self._rest.close()
         self._first.clear()
         self._rest = None
@@ -49,34 +48,34 @@ class Spool(Generic[_Value]):
         return len(self._first) + self._rest_count
 
     def add(self, value: _Value) -> None:
-        """Append one."""
+        """Append ``value``."""
         if len(self._first) < _MOST_IN_MEMORY:
             self._first.append(value)
             return
         try:
             if self._rest is None:
-                import tempfile  # noqa: PLC0415 - most lists are short, and it takes long
+                import tempfile  # noqa: PLC0415 - most lists are short, and tempfile takes long to import
 
-                self._rest = tempfile.TemporaryFile()  # noqa: SIM115 - it is kept open
+                self._rest = tempfile.TemporaryFile()  # noqa: SIM115 - the spool keeps the file open
             marshal.dump(self._pack(value), self._rest)
         except OSError as error:
             raise no_place(len(self), error) from error
         self._rest_count += 1
 
     def __iter__(self) -> Iterator[_Value]:
-        """All that were added, once: nothing may be added any more."""
+        """Yield all values, once. No value may be added afterwards."""
         yield from self._first
         if self._rest is not None:
             try:
-                self._rest.seek(0)  # writes what was not yet written
+                self._rest.seek(0)  # writes buffered values, too
             except OSError as error:
                 raise no_place(len(self), error) from error
             for _ in range(self._rest_count):
-                yield self._unpack(marshal.load(self._rest))  # noqa: S302 - what we have written ourselves, into a file without a name
+                yield self._unpack(marshal.load(self._rest))  # noqa: S302 - only ``add`` has written to the file, which has no name
 
 
 def no_place(entries: int, error: OSError) -> Failure:
-    """Return the failure that ``error`` is: ``entries`` of a listing were kept in a temporary file until now."""
+    """Return the Failure for ``error`` of a temporary file. A listing had ``entries`` entries until now."""
     where = f"in the directory for temporary files ({error.strerror}); set TMPDIR to one with more space"
     return Failure(
         Exit.LOCAL_DISK, Word.LOCAL_DISK, f"the listing, {count(entries)} entries until now, finds no place {where}"

@@ -1,4 +1,4 @@
-"""Where a content goes: a local file that appears whole or not at all. Runs at the user's."""
+"""Write a local file so that it appears whole or not at all. Runs in the client."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _RESERVE_BYTES = 1 << 26
 _SMALL_BYTES = 1 << 16
-"""Written at once; nothing is gained by asking for space before."""
+"""A file of up to this size is written at once. To reserve space for it first would gain nothing."""
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a file beside its place is made."""
+"""Flags to create a temporary file beside the place of a file."""
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_DIRECTORY = "is a directory, and is left as it is"
@@ -46,24 +46,27 @@ _REASONS = {
 
 
 class Durable(enum.IntEnum):
-    """What is on the disk, come a power failure, once a file was told as fetched."""
+    """What a power failure cannot undo, once the client has told that a file is fetched."""
 
     NONE = 0
     FILE = 1
-    """Its content: under its name, or still without one."""
+    """The content of the file. Its name may be lost."""
     DIR = 2
-    """Its name, too."""
+    """The name, too."""
 
 
 class LocalFile:
-    """A file that takes its name only when it is complete. Until then its bytes are in another file beside the place.
+    """A file that gets its name only when it is complete. Until then its bytes are in another file beside its place.
 
     A context manager. Entering raises Failure if no file may replace what is at ``path``. Leaving removes an unfinished
     file; of a long file, the verified pieces and the noted beginnings of pieces stay for the next run.
 
     ``directory_fd`` is the directory of ``path``, and the file gets the last component of ``path``. Messages show
-    ``path``; ``remedy`` is added where ``path`` is a directory. ``durable`` is what must be on the disk at the end.
+    ``path``; the message about a directory at ``path`` ends in ``remedy``. ``durable`` is what must be on the disk at
+    the end.
     """
+
+    takes_any_order = True
 
     def __init__(self, directory_fd: int, path: bytes, *, remedy: str = "", durable: Durable = Durable.DIR) -> None:
         self._path = path
@@ -80,7 +83,6 @@ class LocalFile:
         self._complaints = _Complaints(self)
         self._lock = threading.Lock()
         self.discarded = False
-        self.takes_any_order = True
 
     def __enter__(self) -> Self:
         check_name(self._path)
@@ -93,7 +95,7 @@ class LocalFile:
             return
         try:
             if self._temporary is not None:
-                # Not there: never made, or renamed. Whatever else is wrong is told already.
+                # The file may never have been created, or be renamed by now. Any other error was reported before.
                 with contextlib.suppress(OSError):
                     os.unlink(self._temporary, dir_fd=self._directory_fd)
         finally:
@@ -101,11 +103,11 @@ class LocalFile:
                 os.close(self._fd)
 
     def location(self) -> tuple[int, bytes]:
-        """Return the descriptor of the directory, and the name in it."""
+        """Return the descriptor of the directory, and the name of the file in it."""
         return self._directory_fd, self._name
 
     def left_over(self) -> bool:
-        """Whether an earlier run has left a part."""
+        """Return whether an earlier run has left a part. Raises Failure."""
         with self._complaints:
             return partial.find(self._directory_fd, self._name) is not None
 
@@ -122,9 +124,9 @@ class LocalFile:
         return self._partial.kept_bytes if self._partial is not None else 0
 
     def begin(self, version: Version) -> Iterable[tuple[int, int]]:
-        """Create the file that takes the bytes, or open the part of an earlier run.
+        """Create the file that takes the bytes, or open the part that an earlier run has left.
 
-        Return offset and length of each piece that is to be fetched. Raises Failure.
+        Return offset and length of each missing piece. Raises Failure.
         """
         self._size = version.size
         with _Complaints(self, version.size):
@@ -132,16 +134,16 @@ class LocalFile:
                 try:
                     self._partial = Partial(self._directory_fd, self._name, version).__enter__()
                 except BeingFetched:
-                    raise self._failure("another fsget is fetching it") from None
+                    raise local_failure(self._path, "another fsget is fetching it") from None
                 self._fd = self._partial.fd
                 self.discarded = self._partial.discarded
                 self._reserved = self._partial.beginning_bytes
                 self._secure_space(self._size - self.here)
                 return self._partial.missing()
             if partial.find(self._directory_fd, self._name) is not None:
-                partial.discard(self._directory_fd, self._name)  # it was longer then
+                partial.discard(self._directory_fd, self._name)  # the file had several pieces then
             while self._fd < 0:
-                # Noted first: a signal may end us between the two lines.
+                # Note the name first: a signal may end the run between the two lines.
                 self._temporary = partial.temporary_name()
                 self._fd = os.open(self._temporary, NEW, 0o600, dir_fd=self._directory_fd)
                 if not partial.hold(self._fd):
@@ -154,18 +156,18 @@ class LocalFile:
         return [(0, self._size)]
 
     def _secure_space(self, size: int) -> None:
-        """Raise OSError where the disk has no room for ``size`` bytes: it must show before anything is transferred."""
+        """Raise OSError if the disk has no room for ``size`` bytes, so that the run fails before it transfers any."""
         disk = os.fstatvfs(self._fd)
         free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
-        if disk.f_blocks and size > free:  # without blocks: a file system that does not tell
+        if disk.f_blocks and size > free:  # a file system without blocks does not tell its size
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._reserve()
 
     def _reserve(self) -> None:
-        """Reserve the next 64 MiB of the file, and not all of the file.
+        """Reserve the next 64 MiB of the file, but not the whole file.
 
-        Where a file system cannot reserve space, the C library writes into every block. A Ctrl-C would not end that,
-        and the size is the word of a server that may lie.
+        On a file system that cannot reserve space, the C library writes into every block, and Ctrl-C does not stop it.
+        The size comes from a server that may lie.
         """
         length = min(_RESERVE_BYTES, self._size - self._reserved)
         try:
@@ -178,7 +180,7 @@ class LocalFile:
         self._reserved += length
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write ``data`` at ``offset`` of the file. Raises Failure."""
+        """Reserve space if needed, and write ``data`` at ``offset`` of the file. Raises Failure."""
         with self._complaints:
             if offset + len(data) > self._reserved:
                 with self._lock:
@@ -191,15 +193,18 @@ class LocalFile:
             if self._partial is not None and offset // STEP_BYTES > begin // STEP_BYTES:
                 self._partial.written(begin, offset - begin)
 
-    def verified(self, offset: int, length: int, digest: str, version: Version) -> None:  # noqa: ARG002 - others want it
-        """Note that the piece at ``offset`` has the SHA-256 ``digest`` and is of ``version``. Raises Failure."""
+    def verified(self, offset: int, length: int, digest: str, version: Version) -> None:  # noqa: ARG002 - other targets need it
+        """Note that the piece at ``offset`` is of ``version`` and has the SHA-256 ``digest``. Raises Failure."""
         self._digest = digest
         if self._partial is not None:
             with self._complaints, self._lock:
                 self._partial.note(offset, digest, version)
 
     def begun(self) -> Iterable[tuple[int, int, str]]:
-        """Return the beginnings of pieces that are here; none for a file of one piece. Raises Failure."""
+        """Return offset, length and digest of each beginning of a piece that is here. Raises Failure.
+
+        A file of one piece has no such beginnings.
+        """
         with self._complaints:
             return list(self._partial.begun()) if self._partial is not None else ()
 
@@ -209,25 +214,25 @@ class LocalFile:
             return sha256(os.pread(self._fd, length, offset)).hexdigest()
 
     def vouch_by(self, version: Version) -> None:
-        """Note ``version`` as the one that the file is to become. Raises Failure."""
+        """Note that the file is to become ``version``. Raises Failure."""
         if self._partial is not None and self._partial.version != version:
             with self._complaints:
                 self._partial.adopt(version)
 
     def doubtful(self) -> Iterable[tuple[int, int, str]]:
-        """Return the pieces that the version does not vouch for; none for a file of one piece."""
+        """Return offset, length and digest of each piece of another version. A file of one piece has none."""
         return list(self._partial.doubtful()) if self._partial is not None else ()
 
     def forget(self, offset: int) -> None:
-        """Drop the piece at ``offset``: the version has other bytes there."""
+        """Drop the piece at ``offset``, because the version has other bytes there."""
         if self._partial is not None:
             self._partial.forget(offset)
 
     def finish(self, known: Known) -> None:
-        """Give the file its time, its permissions and its name, and make all that as durable as is wanted."""
+        """Give the file its time, permissions, etag and name, and sync them as ``durable`` demands. Raises Failure."""
         with self._complaints:
             if self._partial is not None:
-                self._partial.cut()
+                os.ftruncate(self._fd, self._size)
             give_metadata(self._fd, known)
             sync_content(self._fd, self._durable)
             if self._partial is not None:
@@ -240,7 +245,7 @@ class LocalFile:
     def digest(self) -> str | None:
         """Return the SHA-256 of the file in hexadecimal digits, None if no piece was verified. Raises Failure.
 
-        A file of several pieces, or of an earlier run, is read again.
+        Read a file of several pieces again. Before ``begin``, read the complete file that is here.
         """
         with self._complaints:
             if self._partial is not None:
@@ -253,12 +258,12 @@ class LocalFile:
         return self._digest
 
     def reject(self) -> None:
-        """Remove the part of a long file. An unfinished short file goes at leaving; an older complete file stays."""
+        """Remove the part of a long file. Leaving removes an unfinished short file. An older complete file stays."""
         if self._partial is not None:
             self._partial.remove()
 
     def explain(self, error: OSError, needed_bytes: int) -> Failure:
-        """Return the Failure for ``error``. On a full disk, remove the part, and name ``needed_bytes`` unless 0."""
+        """Return the Failure for ``error``. On a full disk, remove the part, and show ``needed_bytes`` unless 0."""
         reason = reason_of(error)
         if error.errno in _FULL:
             if self._partial is not None:
@@ -267,12 +272,12 @@ class LocalFile:
                 reason += f"; {counted(needed_bytes, 'byte')} {'is' if needed_bytes == 1 else 'are'} needed"
         return local_failure(self._path, reason, error)
 
-    def _failure(self, reason: str) -> Failure:
-        return local_failure(self._path, reason)
-
 
 class _Complaints:
-    """A context manager that turns every OSError into the Failure of a file. No generator: it is entered so often."""
+    """A context manager that turns every OSError into the Failure of ``file``.
+
+    A class and not a generator, because each ``write`` enters it, and entering a generator takes longer.
+    """
 
     __slots__ = ("_file", "_needed_bytes")
 
@@ -290,14 +295,14 @@ class _Complaints:
 
 @contextlib.contextmanager
 def local_file(path: bytes, remedy: str = "", durable: Durable = Durable.DIR) -> Iterator[LocalFile]:
-    """The ``LocalFile`` at ``path``. Raises Failure."""
+    """Open the directory of ``path``, and yield the ``LocalFile`` at ``path``. Raises Failure."""
     with directory_of(path) as directory_fd, LocalFile(directory_fd, path, remedy=remedy, durable=durable) as target:
         yield target
 
 
 @contextlib.contextmanager
 def directory_of(path: bytes) -> Iterator[int]:
-    """A descriptor of the directory that ``path`` is, or will be, in. Raises Failure."""
+    """Yield a descriptor of the directory that contains ``path``, or will contain it. Raises Failure."""
     with complaints(path):
         fd = os.open(os.path.dirname(path) or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -307,15 +312,15 @@ def directory_of(path: bytes) -> Iterator[int]:
 
 
 def check_name(path: bytes) -> None:
-    """Raise Failure where the last component of ``path`` is a name that fsget keeps for unfinished files."""
+    """Raise Failure if the last component of ``path`` is a name that fsget keeps for unfinished files."""
     if os.path.basename(path).startswith(partial.PREFIX):
         raise local_failure(path, RESERVED)
 
 
 def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTORY) -> None:
-    """Raise Failure where no file may replace the last component of ``path`` in the directory ``directory_fd``.
+    """Raise Failure if no file may replace the last component of ``path`` in the directory ``directory_fd``.
 
-    ``in_directory`` is the reason to give where a directory is there.
+    ``in_directory`` is the reason to give if a directory is there.
     """
     name = os.path.basename(path)
     if name in (b"", b".", b".."):
@@ -326,7 +331,7 @@ def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTOR
         return
     except OSError as error:
         raise local_failure(path, reason_of(error)) from error
-    # A symbolic link is replaced, not followed: nothing is ever written through one.
+    # A symbolic link is replaced, not followed: fsget never writes through a symbolic link.
     if stat.S_ISDIR(mode):
         raise local_failure(path, in_directory)
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
@@ -336,7 +341,7 @@ def check_place(directory_fd: int, path: bytes, in_directory: str = _IN_DIRECTOR
 
 
 def _leads_to_a_device(directory_fd: int, name: bytes) -> bool:
-    """Return whether a link leads to a device, or into /dev or /proc, where links are the system's, as /dev/stderr."""
+    """Return whether a link leads to a device, or into /dev or /proc: such links, as /dev/stderr, are the system's."""
     try:
         if os.readlink(name, dir_fd=directory_fd).startswith((b"/dev/", b"/proc/")):
             return True
@@ -355,13 +360,16 @@ def sync_content(fd: int, durable: Durable) -> None:
 def sync_name(directory_fd: int, durable: Durable) -> None:
     """Sync the directory ``directory_fd``, after a file was given its name in it. Raises OSError."""
     if durable >= Durable.DIR:
-        with _tolerating(errno.EINVAL):  # A file system that cannot sync directories.
+        try:
             os.fsync(directory_fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # the file system cannot sync directories
+                raise
 
 
 @contextlib.contextmanager
 def complaints(path: bytes) -> Iterator[None]:
-    """Turn a failure to write the local file ``path`` into a Failure."""
+    """Turn an OSError about the local file ``path`` into a Failure."""
     try:
         yield
     except OSError as error:
@@ -369,12 +377,12 @@ def complaints(path: bytes) -> Iterator[None]:
 
 
 def reason_of(error: OSError) -> str:
-    """Why something local failed, in words for people."""
+    """Return a clause for people that tells why a local operation failed."""
     return _REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
 def local_failure(path: bytes, reason: str, error: OSError | None = None) -> Failure:
-    """Return the Failure of the local file ``path``. ``error`` decides its reach; without an error, the file alone."""
+    """Return the Failure of the local file ``path``. ``error`` decides its reach; without ``error``, the file alone."""
     failure = Failure(Exit.LOCAL_DISK, Word.LOCAL_DISK, f"local file {escape(path)}: {reason}")
     if error is not None:
         failure.reach = _reach_of(error)
@@ -384,17 +392,8 @@ def local_failure(path: bytes, reason: str, error: OSError | None = None) -> Fai
 def _reach_of(error: OSError) -> Reach:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Reach.RUN
-    # A permission that is missing for a rename may be that of the older file alone, in a directory with the sticky bit.
+    # A rename may be forbidden because of the older file alone, in a directory with the sticky bit.
     creating = partial.is_temporary(error.filename) and error.filename2 is None
     if error.errno == errno.EROFS or (creating and error.errno in (errno.EACCES, errno.EPERM)):
         return Reach.DIRECTORY
     return Reach.FILE
-
-
-@contextlib.contextmanager
-def _tolerating(number: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != number:
-            raise
