@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from forkserver.protocol.messages import ProtocolError, Reply, Status
+from forkserver.protocol.messages import Reply, Status
 
 
 class Exit(enum.IntEnum):
@@ -169,6 +169,6 @@ def refusal(reply: Reply, served: Served | None) -> Failure:
     return Failure(kind, Word(reply.status.word), reason, served)
 
 
-def violation(error: ProtocolError, served: Served | None) -> Failure:
+def violation(complaint: str, served: Served) -> Failure:
     """Return the failure of a server that broke the protocol after it had shown that it speaks the protocol."""
-    return Failure(Exit.INTEGRITY, Word.PROTOCOL_ERROR, f"the server broke the protocol: {error.message}", served)
+    return Failure(Exit.INTEGRITY, Word.PROTOCOL_ERROR, f"the server broke the protocol: {complaint}", served)

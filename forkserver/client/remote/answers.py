@@ -61,11 +61,11 @@ def understand(session: Session, reply: Reply) -> Known:
     try:
         data = metadata.read(reply.fields.get("type", ""), reply.fields)
     except ProtocolError as error:
-        raise violation(error, served) from error
+        raise violation(error.message, served) from error
     if data.kind == "dir":
         raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), served)
     if data.size is None or data.etag is None:
-        raise violation(ProtocolError(Status.BAD_REQUEST, "a file without an etag"), served)
+        raise violation("a file without an etag", served)
     return Known(Version(data.size, data.etag, data.mtime_ns, served.server), int(data.mode, 8))
 
 
@@ -78,8 +78,7 @@ def check_promise(session: Session, reply: Reply, etag: str, offset: int, length
         raise refusal(reply, served)
     promised = reply.fields
     if (promised.get("offset"), promised.get("length"), promised.get("etag")) != (str(offset), str(length), etag):
-        error = ProtocolError(Status.BAD_REQUEST, "another part of the file was promised than was asked for")
-        raise violation(error, served)
+        raise violation("another part of the file was promised than was asked for", served)
     return served
 
 
@@ -87,7 +86,7 @@ def digest_in(reply: Reply, served: Served) -> str:
     """Return the SHA-256, in hexadecimal digits, that a reply to a ``STAT`` with ``digest=`` gives. Raises Failure."""
     kind, _, digits = reply.fields.get("digest", "").lower().partition(":")
     if kind != DIGEST:
-        raise violation(ProtocolError(Status.BAD_REQUEST, "a digest was asked for, and none came"), served)
+        raise violation("a digest was asked for, and none came", served)
     return digits
 
 

@@ -95,7 +95,7 @@ def _described(session: Session, reply: Reply) -> metadata.Metadata:
     try:
         return metadata.read(reply.fields.get("type", ""), reply.fields)
     except ProtocolError as error:
-        raise violation(error, served) from error
+        raise violation(error.message, served) from error
 
 
 def entries(session: Session, name: bytes, *, recursive: bool, with_contents: bool = False) -> Iterator[Listed]:
@@ -121,7 +121,7 @@ def entries(session: Session, name: bytes, *, recursive: bool, with_contents: bo
                 listed = _checked(entry, beneath, served)
             except ProtocolError as error:
                 session.close()
-                raise violation(error, served) from error
+                raise violation(error.message, served) from error
             yield listed
         seen += len(some)
     _check_end(some, seen, served)
@@ -156,7 +156,7 @@ def _check_end(trailer: Trailer, seen: int, served: Served) -> None:
     try:
         promised = decode_number(trailer.fields.get("entries", ""))
     except ProtocolError as error:
-        raise violation(error, served) from error
+        raise violation(error.message, served) from error
     if promised != seen:
         reason = f"the listing is not complete: {seen} of {promised} entries came"
         raise Failure(Exit.INTEGRITY, Word.TRUNCATED, reason, served)

@@ -17,12 +17,12 @@ from forkserver.client.remote import banner
 from forkserver.client.remote.dial import NoAnswer
 from forkserver.client.remote.patience import turns
 from forkserver.client.remote.transport import Transport
-from forkserver.protocol.messages import Entry, ProtocolError, Reply, Status, Trailer
+from forkserver.protocol.messages import Entry, Reply, Status, Trailer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from forkserver.client.events import Event
+    from forkserver.client.events import OnEvent
     from forkserver.client.outcome import Served
     from forkserver.client.remote.address import Address
     from forkserver.client.remote.ratelimit import RateLimit
@@ -49,17 +49,15 @@ class Session:
         *addresses: Address,
         timeout_s: float,
         retries: int,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: OnEvent | None = None,
         rate_limit: RateLimit | None = None,
     ) -> None:
         self.number = next(_numbers)
         self._addresses = deque(addresses)
-        self._timeout_s = timeout_s
         self._retries = retries
         self._tell = on_event or (lambda _event: None)
-        self._rate_limit = rate_limit
-        self._transport: Transport | None = None
-        """The last connection, open or closed."""
+        self._interrupted = threading.Event()
+        self._transport = Transport(timeout_s, rate_limit, self._interrupted)
         self._ahead: deque[Request] = deque()
         self._mid_answer = False
         self._waits: Iterator[tuple[int, float]] | None = None
@@ -67,7 +65,6 @@ class Session:
         self._failing_since = 0.0
         self._unasked = 0
         """How many servers have not been asked since the last success."""
-        self._interrupted = threading.Event()
 
     @property
     def address(self) -> Address:
@@ -77,29 +74,27 @@ class Session:
     @property
     def served(self) -> Served | None:
         """The process that gave the last reply; None: there has been no reply."""
-        return self._transport.served if self._transport else None
+        return self._transport.served
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection."""
-        return self._transport is not None and self._transport.connected
+        return self._transport.connected
 
     @property
     def received_bytes(self) -> int:
         """How many bytes of the last content have come."""
-        return self._transport.received_bytes if self._transport else 0
+        return self._transport.received_bytes
 
     def close(self) -> None:
         """Close the connection. Requests without an answer are sent again over the next connection."""
-        if self._transport is not None:
-            self._transport.close(in_order=not (self._ahead or self._mid_answer))
+        self._transport.close(in_order=not (self._ahead or self._mid_answer))
 
     def interrupt(self) -> None:
         """From another thread: let the thread that waits for the server fail, and connect no more."""
         self._interrupted.set()
         self._end_retries()
-        if self._transport is not None:
-            self._transport.shut_down()
+        self._transport.shut_down()
 
     def resume(self) -> None:
         """Allow the session to be used again after ``interrupt``."""
@@ -141,13 +136,12 @@ class Session:
     def request(self, request: Request) -> None:
         """Queue a request, which the next ``flush`` or ``reply`` sends. ``reply`` gives the answers in this order."""
         self._ahead.append(request)
-        if self._transport is not None and self._transport.connected:
+        if self.connected:
             self._transport.request(request)
 
     def flush(self) -> None:
         """Send the queued requests, if there is a connection. Raises Failure."""
-        if self._transport is not None:
-            self._transport.flush()
+        self._transport.flush()
 
     def reply(self) -> Reply:
         """Return the reply to the next request, and retry as long as that is allowed.
@@ -167,7 +161,7 @@ class Session:
         A ``memoryview`` is valid until the next call. A trailer before the content's end is never ``ok``. Raises
         Failure.
         """
-        event = self._open_transport().receive()
+        event = self._transport.receive()
         if isinstance(event, Trailer):
             self._mid_answer = False
             return event
@@ -177,7 +171,7 @@ class Session:
 
     def receive_entries(self) -> list[Entry] | Trailer:
         """Return the next entries of a listing, at least one, and at last the trailer. Raises Failure."""
-        entries = self._open_transport().next_entries()
+        entries = self._transport.next_entries()
         if entries:
             return entries
         event = self.receive(Entry)
@@ -188,13 +182,12 @@ class Session:
 
         The ``memoryview`` is valid until the next call.
         """
-        transport = self._transport
-        if transport is None or not transport.connected:
+        if not self.connected:
             return None
-        transport.flush()
+        self._transport.flush()
         if self._mid_answer:
             return None
-        answer = transport.next_whole()
+        answer = self._transport.next_whole()
         if answer is not None:
             self._ahead.popleft()
         return answer
@@ -248,7 +241,7 @@ class Session:
                 self.wait(Failure(Exit.UNREACHABLE, Word.NO_ANSWER, why), "does not answer")
             except Failure as failure:
                 # A server that hangs, or whose children are all taken, is not asked again, but another one is.
-                silent = failure.word == Word.TIMEOUT and not (self._transport and self._transport.heard)
+                silent = failure.word == Word.TIMEOUT and not self._transport.heard
                 if not self._unasked or not (silent or failure.word == Word.NOT_A_FORKSERVER):
                     raise
                 self.wait(failure, "does not answer")
@@ -260,33 +253,28 @@ class Session:
                 self.wait(refusal(reply, self.served), "is busy")
 
     def _next_reply(self) -> Reply:
-        transport = self._transport
-        if transport is None or not transport.connected:
-            transport = self._transport = self._connect()
+        if not self.connected:
+            self._connect()
             for request in self._ahead:
-                transport.request(request)
+                self._transport.request(request)
         self._mid_answer = True
-        reply = transport.reply()
+        reply = self._transport.reply()
         if reply.status is Status.UNCHANGED and self._ahead[0].unless_etag is None:
-            error = ProtocolError(Status.BAD_REQUEST, "unchanged, although nobody asked for changes")
-            raise transport.violation(error)
+            raise self._transport.violation("unchanged, although nobody asked for changes")
         self._mid_answer = reply.status is Status.OK and self._ahead[0].verb in ("GET", "LIST")
         if reply.status.closing:
             self.close()
         return reply
 
-    def _connect(self) -> Transport:
+    def _connect(self) -> None:
         """Connect to the first server that can be reached. Otherwise raise a Failure with all the reasons."""
         failures: list[Failure] = []
         for _ in range(len(self._addresses)):
             try:
-                return Transport(self.address, self._timeout_s, self._rate_limit, self._interrupted, self._transport)
+                self._transport.connect(self.address)
             except Failure as failure:
                 failures.append(failure)
                 self._addresses.rotate(-1)
+            else:
+                return
         raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, "; ".join(failure.reason for failure in failures))
-
-    def _open_transport(self) -> Transport:
-        if self._transport is None:
-            raise AssertionError("there has been a reply")
-        return self._transport
