@@ -29,32 +29,18 @@ if TYPE_CHECKING:
     from forkserver.client.remote.listing import Listed as Listed
     from forkserver.client.remote.metadata import Metadata as Metadata
 
-_MODULES = {
-    "Address": "remote.address",
-    "Client": "api",
-    "Deleted": "events",
-    "Durable": "local.target",
-    "Event": "events",
-    "Exit": "outcome",
-    "Failed": "events",
-    "Failure": "outcome",
-    "Fetched": "events",
-    "LeftOut": "events",
-    "Listed": "remote.listing",
-    "Metadata": "remote.metadata",
-    "Planned": "events",
-    "Progress": "events",
-    "Receipt": "outcome",
-    "RetryEnded": "events",
-    "Retrying": "events",
-    "Served": "outcome",
-    "Skipped": "events",
-    "Summary": "events",
-    "Swept": "events",
-    "Useless": "events",
-    "Waiting": "events",
-    "WouldFetch": "events",
+_NAMES = {
+    "api": "Client",
+    "events": "Deleted Event Failed Fetched LeftOut Planned Progress RetryEnded Retrying Skipped Summary Swept Useless "
+    "Waiting WouldFetch",
+    "local.target": "Durable",
+    "outcome": "Exit Failure Receipt Served",
+    "remote.address": "Address",
+    "remote.listing": "Listed",
+    "remote.metadata": "Metadata",
 }
+"""The public names by module."""
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_MODULES)
 
 

@@ -32,13 +32,14 @@ from forkserver.client.remote.listing import describe, entries
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from forkserver.client.content import Target
-    from forkserver.client.events import Event, Summary
+    from forkserver.client.events import Event, OnEvent, Summary
     from forkserver.client.fetch.treeplan import Wanted
     from forkserver.client.fetch.treestate import TreeOptions
     from forkserver.client.outcome import Receipt, Served
+    from forkserver.client.remote.address import Location
     from forkserver.client.remote.listing import Listed
     from forkserver.client.remote.metadata import Metadata
     from forkserver.client.remote.session import Session
@@ -68,13 +69,13 @@ class Client:
         retries: int = DEFAULT_RETRIES,
         connections: int = 1,
         rate: int | None = None,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         if not servers:
             raise ValueError("a client needs a server")
         if not timeout_s > 0 or retries < 0 or connections < 1 or (rate is not None and rate < 1):
             raise ValueError("timeout_s, connections and rate must be above 0, and retries not below")
-        self._on_event = on_event or _ignore
+        self._on_event = on_event or (lambda _event: None)
         self._sessions = Sessions(
             tuple(parse_server(server) if isinstance(server, str) else server for server in servers),
             timeout_s=timeout_s,
@@ -110,7 +111,7 @@ class Client:
 
     def stat(self, name: Name) -> Metadata:
         """Return the metadata of a file or directory. Raises Failure."""
-        return describe(self.session, self._sendable(name))
+        return describe(self.session, self._location(name).name)
 
     def list(self, name: Name = "/", *, recursive: bool = False) -> Iterator[Listed]:
         """Yield the entries of a directory as they come, in no order. Raises Failure.
@@ -118,14 +119,11 @@ class Client:
         ``recursive``: also the entries of all directories beneath. The listing has a connection of its own, so the
         caller can use the client meanwhile.
         """
-        return self._entries(self._sendable(name), recursive=recursive)
+        return self._entries(self._location(name).name, recursive=recursive)
 
     def _entries(self, name: bytes, *, recursive: bool) -> Iterator[Listed]:
-        session = self._sessions.open(0)
-        try:
+        with contextlib.closing(self._sessions.open(0)) as session:
             yield from entries(session, name, recursive=recursive)
-        finally:
-            session.close()
 
     def fetch(  # noqa: PLR0913 - what may be said of one file, each once
         self,
@@ -149,14 +147,13 @@ class Client:
         so the digest of the whole costs reading the file once more; without ``whole_digest`` it is None. Raises
         Failure.
         """
-        if checksum is not None:
-            with _usage():
-                checksum = checksums.parse(checksum)
-        sendable = self._sendable(name)
-        place = self._own_name(name) if path is None else os.fsencode(path)
-        wishes = Wishes(expected=checksum, whole_digest=whole_digest, by_content=by_content)
+        with _usage():
+            expected = None if checksum is None else checksums.parse(checksum)
+            location = self._location(name)
+            place = local_name(location) if path is None else os.fsencode(path)
+        wishes = Wishes(expected=expected, whole_digest=whole_digest, by_content=by_content)
         with local_file(place, "", durable) as target:
-            return self.fetch_into(target, sendable, wishes)
+            return self.fetch_into(target, location.name, wishes)
 
     def fetch_into(self, target: Target, name: bytes, wishes: Wishes = NO_WISHES) -> Receipt:
         """Fetch a file into ``target``. ``name`` begins with a slash. Raises Failure."""
@@ -184,7 +181,7 @@ class Client:
         from forkserver.client.fetch.treestate import TreeOptions  # noqa: PLC0415
 
         chosen = Filter(tuple(map(os.fsencode, include or ())), tuple(map(os.fsencode, exclude or ())))
-        wanted = Wanted(self._sendable(name), chosen, recursive=True)
+        wanted = Wanted(self._location(name).name, chosen, recursive=True)
         counts = Counts()
 
         def count_and_tell(event: Event) -> None:
@@ -192,19 +189,19 @@ class Client:
             self._on_event(event)
 
         options = TreeOptions(durable, Wishes(by_content=by_content))
-        self._fetch_wanted(wanted, os.fsencode(directory), options, count_and_tell)
+        self.fetch_wanted(wanted, os.fsencode(directory), options, count_and_tell)
         return counts.summary
 
-    def fetch_wanted(self, wanted: Wanted, directory: bytes, options: TreeOptions) -> None:
-        """Fetch what is ``wanted`` into ``directory``, or tell in a dry run what would be fetched. Raises Failure."""
-        self._fetch_wanted(wanted, directory, options, self._on_event)
-
-    def _fetch_wanted(
-        self, wanted: Wanted, directory: bytes, options: TreeOptions, on_event: Callable[[Event], None]
+    def fetch_wanted(
+        self, wanted: Wanted, directory: bytes, options: TreeOptions, on_event: OnEvent | None = None
     ) -> None:
+        """Fetch what is ``wanted`` into ``directory``, or tell in a dry run what would be fetched. Raises Failure.
+
+        ``on_event`` is called instead of the client's own.
+        """
         from forkserver.client.fetch.treeplan import fetch_tree  # noqa: PLC0415 - only trees need the module
 
-        fetch_tree(self._sessions, wanted, directory, on_event, options)
+        fetch_tree(self._sessions, wanted, directory, on_event or self._on_event, options)
 
     def fetch_named(
         self, paths: Mapping[bytes, bytes], directory: bytes, options: TreeOptions, *, knows_names: bool
@@ -217,19 +214,10 @@ class Client:
 
         fetch_named(self._sessions, paths, directory, self._on_event, options, knows_names=knows_names)
 
-    def _sendable(self, name: Name) -> bytes:
+    def _location(self, name: Name) -> Location:
+        # The servers are known. The slash makes sure that a name that looks like a URL is just a name.
         with _usage():
-            written = os.fsencode(name)
-            # The servers are known, so a name that looks like a URL is just a name.
-            return parse_location(written if written.startswith(b"/") else b"/" + written, *self.servers).name
-
-    def _own_name(self, name: Name) -> bytes:
-        with _usage():
-            return local_name(parse_location(b"/" + os.fsencode(name).removeprefix(b"/"), *self.servers))
-
-
-def _ignore(_event: Event) -> None:
-    pass
+            return parse_location(b"/" + os.fsencode(name).removeprefix(b"/"), *self.servers)
 
 
 @contextlib.contextmanager

@@ -40,11 +40,6 @@ class Location(NamedTuple):
     shown: bytes
     whole: bool = False
 
-    @property
-    def server(self) -> Address:
-        """The one to ask first."""
-        return self.servers[0]
-
     def written(self, name: bytes) -> bytes:
         """Return ``name``, another name on this server, the way the user wrote this location.
 
