@@ -1,7 +1,4 @@
-"""A session: requests in order, over one connection after the other, to the first server that answers.
-
-Runs in the client.
-"""
+"""Send requests in order, over one connection after the other, to the first server that answers. Runs in the client."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from forkserver.client.events import RetryEnded, Retrying
 from forkserver.client.outcome import Exit, Failure, Word, refusal
 from forkserver.client.remote import banner
 from forkserver.client.remote.dial import NoAnswer
-from forkserver.client.remote.patience import turns
 from forkserver.client.remote.transport import Transport
 from forkserver.protocol.messages import Entry, Reply, Status, Trailer
 
@@ -30,6 +26,8 @@ if TYPE_CHECKING:
 
 WINDOW = 64
 """Most requests on the way: enough to hide the round trip, few enough to repeat after a lost connection."""
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 2.0
 _BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})
 _Piece = TypeVar("_Piece", memoryview, Entry)
 _numbers = itertools.count()
@@ -203,7 +201,7 @@ class Session:
         ``state`` is what the present server does, as ``is busy``. Raises ``failure`` after too many retries.
         """
         if self._waits is None:
-            self._waits = turns(len(self._addresses) - 1, self._retries)
+            self._waits = _turns(len(self._addresses) - 1, self._retries)
             self._failing_since = time.monotonic()
         turn = next(self._waits, None)
         if turn is None or self._interrupted.is_set():
@@ -278,3 +276,24 @@ class Session:
             else:
                 return
         raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, "; ".join(failure.reason for failure in failures))
+
+
+def _turns(others: int, retries: int) -> Iterator[tuple[int, float]]:
+    """Yield the number of the retry and the seconds to wait before, for every turn to the next server.
+
+    There are ``others`` besides the server that was asked first. All are asked once before the first wait.
+    """
+    yield from [(0, 0.0)] * others
+    for number, wait_s in enumerate(backoff(retries), 1):
+        yield from [(number, wait_s), *[(number, 0.0)] * others]
+
+
+def backoff(retries: int) -> Iterator[float]:
+    """Yield the seconds to wait before each retry: doubled up to a cap, and shortened by chance.
+
+    Without chance, the clients that a busy server has refused would all come back at the same moment.
+    """
+    import random  # noqa: PLC0415 - most runs never wait, and all would pay for the import
+
+    for attempt in range(retries):
+        yield min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311 - no secret
