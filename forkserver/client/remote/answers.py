@@ -25,7 +25,7 @@ ENDINGS = {
 }
 """What a trailer other than ``ok`` means to people."""
 PASSING = frozenset({Word.CONNECTION_LOST, Word.TIMEOUT, Word.NO_ANSWER, Word.DRAINING})
-"""Failures after which the rest of a file is requested again. After such a failure UNREACHABLE counts as one, too."""
+"""Failures after which the rest of a file is requested again. Once it was, UNREACHABLE is another such failure."""
 _NOT_THE_SAME = frozenset({Status.CHANGED, Status.NOT_FOUND, Status.NOT_A_FILE, Status.BAD_RANGE})
 """Replies to the request for a further piece that mean another version of the file."""
 

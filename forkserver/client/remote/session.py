@@ -34,7 +34,7 @@ _numbers = itertools.count()
 
 
 class Session:
-    """The requests of one user of a connection, and their answers in the same order.
+    """Requests to one server after the other, and their answers in the same order. For one thread.
 
     The first of ``addresses`` is asked. If that server fails, the next one is asked. ``timeout_s`` bounds connecting,
     and every time without a byte, or with hardly any. Servers that are busy or do not answer are asked again after a
@@ -89,7 +89,7 @@ class Session:
         self._transport.close(in_order=not (self._ahead or self._mid_answer))
 
     def interrupt(self) -> None:
-        """From another thread: let the thread that waits for the server fail, and connect no more."""
+        """Let the thread that waits for the server fail, and not retry. Called by another thread."""
         self._interrupted.set()
         self._end_retries()
         self._transport.shut_down()
@@ -132,7 +132,7 @@ class Session:
             raise
 
     def request(self, request: Request) -> None:
-        """Queue a request, which the next ``flush`` or ``reply`` sends. ``reply`` gives the answers in this order."""
+        """Queue a request, which the next ``flush`` or ``reply`` sends. ``reply`` returns the replies in this order."""
         self._ahead.append(request)
         if self.connected:
             self._transport.request(request)
@@ -142,9 +142,9 @@ class Session:
         self._transport.flush()
 
     def reply(self) -> Reply:
-        """Return the reply to the next request, and retry as long as that is allowed.
+        """Return the reply to the next request, after as many retries as are needed and allowed.
 
-        Raises Failure; the request then still waits for its answer.
+        Raises Failure. The request then still waits for its answer.
         """
         if self._mid_answer:
             self.close()
@@ -154,7 +154,7 @@ class Session:
             self._end_retries()
 
     def receive(self, wanted: type[_Piece]) -> _Piece | Trailer:
-        """Return the next part of the answer, ``memoryview`` of a GET or ``Entry`` of a LIST, and at last the trailer.
+        """Return the next part of the answer: ``memoryview`` of a GET or ``Entry`` of a LIST, and last the trailer.
 
         A ``memoryview`` is valid until the next call. A trailer before the content's end is never ``ok``. Raises
         Failure.
@@ -168,7 +168,7 @@ class Session:
         return event
 
     def receive_entries(self) -> list[Entry] | Trailer:
-        """Return the next entries of a listing, at least one, and at last the trailer. Raises Failure."""
+        """Return the next entries of a listing, at least one, and last the trailer. Raises Failure."""
         entries = self._transport.next_entries()
         if entries:
             return entries
@@ -176,14 +176,12 @@ class Session:
         return event if isinstance(event, Trailer) else [event]
 
     def whole_answer(self) -> tuple[Reply, memoryview, Trailer] | None:
-        """Return the next answer if all of it is here and it is a success; else None. Raises Failure.
+        """Return the next answer if the whole answer is in the buffer and is a success; else None. Raises Failure.
 
         The ``memoryview`` is valid until the next call.
         """
-        if not self.connected:
-            return None
         self._transport.flush()
-        if self._mid_answer:
+        if self._mid_answer or not self.connected:
             return None
         answer = self._transport.next_whole()
         if answer is not None:
@@ -231,14 +229,13 @@ class Session:
             try:
                 reply = self._next_reply()
             except NoAnswer:
-                self.close()
                 if reused and not self._interrupted.is_set():
-                    continue  # A server may close an idle connection. That does not mean that it is busy.
+                    continue  # A server may close an idle connection, also one that is not busy.
                 advice = banner.advice(b"", self.address.port)
                 why = f"{self.address} closed the connection without an answer{advice}"
                 self.wait(Failure(Exit.UNREACHABLE, Word.NO_ANSWER, why), "does not answer")
             except Failure as failure:
-                # A server that hangs, or whose children are all taken, is not asked again, but another one is.
+                # Do not ask a server again that hangs, or whose children are all taken. Ask another server.
                 silent = failure.word == Word.TIMEOUT and not self._transport.heard
                 if not self._unasked or not (silent or failure.word == Word.NOT_A_FORKSERVER):
                     raise
@@ -247,7 +244,6 @@ class Session:
                 if reply.status not in _BUSY:
                     self._ahead.popleft()
                     return reply
-                self.close()
                 self.wait(refusal(reply, self.served), "is busy")
 
     def _next_reply(self) -> Reply:
@@ -279,9 +275,9 @@ class Session:
 
 
 def _turns(others: int, retries: int) -> Iterator[tuple[int, float]]:
-    """Yield the number of the retry and the seconds to wait before, for every turn to the next server.
+    """Yield the number of the retry and the seconds to wait before it, for every turn to the next server.
 
-    There are ``others`` besides the server that was asked first. All are asked once before the first wait.
+    ``others`` is the number of servers besides the first. All servers are asked once before the first wait.
     """
     yield from [(0, 0.0)] * others
     for number, wait_s in enumerate(backoff(retries), 1):
