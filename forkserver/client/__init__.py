@@ -1,8 +1,8 @@
-"""The client: the command ``fsget``, and the same as a library, which ``api`` documents. Runs in the client."""
+"""The client: the command ``fsget``, and its library, which ``api`` documents. Runs in the client."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # ``typing`` takes time to import; type checkers take this name for true
+TYPE_CHECKING = False  # ``typing`` takes time to import; type checkers treat this name as true
 if TYPE_CHECKING:
     from forkserver.client.api import Client as Client
     from forkserver.client.events import Deleted as Deleted
@@ -45,9 +45,9 @@ __all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used, so that ``__main__`` can set a signal before the imports."""
+    """Import a public name at its first use, so that ``__main__`` can set the action of SIGINT before the imports."""
     if name not in _MODULES:
         raise AttributeError(name)
-    import importlib  # noqa: PLC0415 - fsget does without
+    import importlib  # noqa: PLC0415 - fsget does not need the module
 
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
