@@ -105,20 +105,21 @@ def digest_in(reply: Reply, served: Served) -> str:
 def receive(session: Session, target: Target, offset: int, came: Callable[[int], None]) -> str:
     """Write a content to ``target`` from ``offset`` on, verify it, and return its digest in hexadecimal digits.
 
-    ``came`` is called with the size in bytes of every part. Raises Failure.
+    ``came`` is called with the size in bytes of all that came at a time. Raises Failure.
     """
     hasher = sha256()
-    while not isinstance(part := session.receive(memoryview), Trailer):
-        hasher.update(part)
-        target.write(offset, part)
-        offset += len(part)
-        came(len(part))
-    digest, trailer, served = hasher.hexdigest(), part, answered_by(session)
-    # Only a trailer that stands after all of the content can be "ok".
+    while not isinstance(event := session.receive(memoryview), Trailer):
+        hasher.update(event)
+        target.write(offset, event)
+        offset += len(event)
+        came(len(event))
+    trailer, served = event, answered_by(session)
+    # Only a trailer after the whole content can be "ok".
     if trailer.end is End.CHANGED:
         raise Changed(ENDINGS[End.CHANGED], served)
     if trailer.end is not End.OK:
         raise Failure(Exit.INTEGRITY, Word(trailer.end.word), ENDINGS[trailer.end], served)
+    digest = hasher.hexdigest()
     check_digest(digest_field(DIGEST, digest), trailer.fields.get("digest", ""), served)
     return digest
 
