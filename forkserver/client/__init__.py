@@ -1,8 +1,8 @@
-"""The client: the command ``fsget``, and the same as a library, which ``api`` documents. Runs in the client."""
+"""The client: the command ``fsget``, and its library, which ``api`` documents. Runs in the client."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # ``typing`` takes time to import; type checkers take this name for true
+TYPE_CHECKING = False  # ``typing`` takes time to import; type checkers treat this name as true
 if TYPE_CHECKING:
     from forkserver.client.api import Client as Client
     from forkserver.client.events import Deleted as Deleted
@@ -29,39 +29,25 @@ if TYPE_CHECKING:
     from forkserver.client.remote.listing import Listed as Listed
     from forkserver.client.remote.metadata import Metadata as Metadata
 
-_MODULES = {
-    "Address": "remote.address",
-    "Client": "api",
-    "Deleted": "events",
-    "Durable": "local.target",
-    "Event": "events",
-    "Exit": "outcome",
-    "Failed": "events",
-    "Failure": "outcome",
-    "Fetched": "events",
-    "LeftOut": "events",
-    "Listed": "remote.listing",
-    "Metadata": "remote.metadata",
-    "Planned": "events",
-    "Progress": "events",
-    "Receipt": "outcome",
-    "RetryEnded": "events",
-    "Retrying": "events",
-    "Served": "outcome",
-    "Skipped": "events",
-    "Summary": "events",
-    "Swept": "events",
-    "Useless": "events",
-    "Waiting": "events",
-    "WouldFetch": "events",
+_NAMES = {
+    "api": "Client",
+    "events": "Deleted Event Failed Fetched LeftOut Planned Progress RetryEnded Retrying Skipped Summary Swept Useless "
+    "Waiting WouldFetch",
+    "local.target": "Durable",
+    "outcome": "Exit Failure Receipt Served",
+    "remote.address": "Address",
+    "remote.listing": "Listed",
+    "remote.metadata": "Metadata",
 }
+"""The public names by module."""
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used, so that ``__main__`` can set a signal before the imports."""
+    """Import a public name at its first use, so that ``__main__`` can set the action of SIGINT before the imports."""
     if name not in _MODULES:
         raise AttributeError(name)
-    import importlib  # noqa: PLC0415 - fsget does without
+    import importlib  # noqa: PLC0415 - fsget does not need the module
 
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -23,7 +23,7 @@ class Version(NamedTuple):
 
 
 class Known(NamedTuple):
-    """First answer of the server about a file: the version and the permission bits."""
+    """The first answer of a server about a file: its version and its permission bits."""
 
     version: Version
     mode: int
@@ -33,9 +33,9 @@ class Target(Protocol):
     """The place that takes one content: ``begin``, then the pieces, then ``finish``.
 
     Each piece is one or more ``write`` and then ``verified``. Several threads may call these two, each thread for a
-    piece of its own. If pieces came from several servers, one server has to vouch for all of them before ``finish``:
-    ``vouch_by`` names its version, ``doubtful`` lists the pieces of other origin, and each of these is then
-    ``verified`` or ``forget`` is called for it. Every method raises Failure with ``Exit.LOCAL_DISK``.
+    separate piece. If pieces came from several servers, one server must confirm all of them before ``finish``:
+    ``vouch_by`` names the version of this server, and ``doubtful`` lists the pieces of other origin. Then ``verified``
+    or ``forget`` is called for each of these pieces. Every method raises Failure with ``Exit.LOCAL_DISK``.
     """
 
     def location(self) -> tuple[int, bytes] | None:
@@ -51,7 +51,7 @@ class Target(Protocol):
         """
 
     def begun(self) -> Iterable[tuple[int, int, str]]:
-        """Return offset, length and SHA-256 of the beginnings of missing pieces that are here, not yet vouched for."""
+        """Return offset, length and SHA-256 of the beginnings of missing pieces that are here and not yet confirmed."""
 
     def joined(self, offset: int, length: int) -> str:
         """Return the SHA-256, in hexadecimal digits, of a piece that is here and whose beginning was here before."""

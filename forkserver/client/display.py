@@ -6,12 +6,9 @@ shown must go through ``escape``.
 
 from __future__ import annotations
 
-import stat
 import time
 from typing import TYPE_CHECKING
 
-from forkserver.protocol.messages import ProtocolError, Status
-from forkserver.protocol.native import decode_number, decode_time
 from forkserver.protocol.printable import escape_char
 
 if TYPE_CHECKING:
@@ -51,39 +48,27 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 def rate(bytes_a_second: float) -> str:
     """Return a rate with three or more significant digits: ``812 B/s``, ``38.6 kB/s``, ``1,204.5 MB/s``."""
-    return f"{_scaled(bytes_a_second)}/s"
+    return f"{amount(bytes_a_second)}/s"
 
 
-def amount(size: int) -> str:
+def amount(size: float) -> str:
     """Return a size in bytes for a quick look: ``812 B``, ``38.6 kB``, ``2.0 MB``."""
-    return _scaled(size)
-
-
-def _scaled(size: float) -> str:
     # Choose the unit after rounding: otherwise 999.96 kB would be shown as 1,000.0 kB.
     if size < 999.5:  # noqa: PLR2004 - as the comment says
         return f"{size:.0f} B"
     return f"{size / 1e3:.1f} kB" if size < 999_950 else f"{size / 1e6:,.1f} MB"  # noqa: PLR2004 - likewise
 
 
-def local_time(word: str) -> str:
-    """Return a time of the wire in the user's time zone, ``2021-06-18 09:06:40``, or ``@SECONDS`` outside the calendar.
+def local_time(time_ns: int) -> str:
+    """Return a time in the user's time zone, ``2021-06-18 09:06:40``, or ``@SECONDS`` outside the calendar.
 
-    Raises ProtocolError if ``word`` is no time.
+    ``time_ns`` is in nanoseconds since 1970.
     """
-    seconds = decode_time(word) // 1_000_000_000
+    seconds = time_ns // 1_000_000_000
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
     except (OverflowError, OSError, ValueError):
         return f"@{seconds}"
-
-
-def permissions(kind: str, word: str) -> str:
-    """Return kind and octal mode of the wire as ``ls -l`` shows them: ``-rw-r--r--``. Raises ProtocolError."""
-    bits = [decode_number(digit) for digit in word]
-    if not 0 < len(bits) <= 4 or max(bits) > 7:  # noqa: PLR2004 - four octal digits
-        raise ProtocolError(Status.BAD_REQUEST, "a mode has one to four octal digits")
-    return stat.filemode((stat.S_IFDIR if kind == "dir" else stat.S_IFREG) | int(word, 8))
 
 
 def processes(served: Iterable[Served], most: int = 1000) -> str:

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Progress(NamedTuple):
-    """``here`` of ``size`` bytes of the file ``name`` are here, and ``kept`` of them were here before this run.
+    """``here`` of ``size`` bytes of the file ``name`` are here, and ``kept`` bytes were here before this run.
 
-    The first event of a file comes before any byte came, each later one after at most 256 KiB. A file of a tree that
-    comes in one go has none.
+    The first event of a file comes before the first byte, each later event after at most 256 KiB. A file of a tree that
+    comes in one go has no such event.
     """
 
     name: bytes
@@ -33,20 +33,20 @@ class Retrying(NamedTuple):
     asks: str
     """The server that is asked next, or ``again`` if that is the same server."""
     number: int
-    """How many waits there have been since the last success; 0: none, another server is asked at once."""
+    """How many waits there have been since the last success; 0: none, the next server is asked at once."""
     most: int
-    """How many waits there can be before the servers are given up."""
+    """How many waits there can be before the session gives up."""
     wait_s: float
     lasting_s: float
     """Seconds since the first failure after the last success."""
 
     @property
     def text(self) -> str:
-        """The event as a clause for people."""
+        """The event as a clause for people, without the time of the retry."""
         return self.text_with("")
 
     def text_with(self, soon: str) -> str:
-        """Return ``text`` with the time of the retry in it: ``soon`` is ``" in 2 s"``, or empty."""
+        """Return the event as a clause for people. ``soon``, the time of the retry, is ``" in 2 s"`` or empty."""
         count = f" ({self.number} of {self.most})" if self.number else ""
         return f"{self.reason}, asking {self.asks}{soon}{count}"
 
@@ -56,7 +56,7 @@ Waiting = Retrying
 
 
 class RetryEnded(NamedTuple):
-    """The retries of a session are over: a server has answered, or all are given up. May be sent more than once."""
+    """The retries of a session are over: a server has answered, or the session gives up. May come more than once."""
 
     session: int
 
@@ -68,7 +68,7 @@ class Planned(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """A file of a tree is here. ``path`` is relative to the directory that the tree goes to."""
+    """A file of a tree is here. ``path`` is relative to the local directory of the tree."""
 
     name: bytes
     path: bytes
@@ -78,9 +78,9 @@ class Fetched(NamedTuple):
 class Failed(NamedTuple):
     """A file or directory of a tree could not be fetched, listed or deleted.
 
-    ``directory``, if it is not None, is a local directory, relative to the directory that the tree goes to, that
-    nothing can be written into. The event comes once for the directory, whose name is ``name``, and a ``LeftOut``
-    follows for each file that belongs there.
+    If ``directory`` is not None, nothing can be written into this local directory, whose path is relative to the local
+    directory of the tree. ``name`` is then the name of the directory. The event comes once, and a ``LeftOut`` follows
+    for each file that belongs there.
     """
 
     name: bytes
@@ -97,7 +97,7 @@ class LeftOut(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A directory of a tree lies behind a symbolic link. It can be fetched by its own name."""
+    """A directory of a tree lies behind a symbolic link, and is left out. The user can fetch it by its own name."""
 
     name: bytes
 
@@ -111,19 +111,19 @@ class WouldFetch(NamedTuple):
 
 
 class Deleted(NamedTuple):
-    """The local ``path``, which the server does not have, was deleted, or would be in a dry run."""
+    """The local ``path``, which the server does not have, was deleted, or would be deleted in a dry run."""
 
     path: bytes
 
 
 class Swept(NamedTuple):
-    """So many temporary files of killed runs were removed."""
+    """Temporary files of killed runs were removed; ``files`` is their number."""
 
     files: int
 
 
 class Useless(NamedTuple):
-    """The local part ``path``, of ``size`` bytes, is of the file ``source``, which the server no longer has."""
+    """The local part ``path``, of ``size`` bytes, belongs to the file ``source``, which the server no longer has."""
 
     path: bytes
     source: bytes

@@ -1,15 +1,15 @@
-"""How a fetch can end: exit statuses, and the one exception that carries a failure to the user. Runs at the user's."""
+"""How a fetch can end: receipt, exit statuses, and the exception for a failure. Runs in the client."""
 
 from __future__ import annotations
 
 import enum
 from typing import NamedTuple
 
-from forkserver.protocol.messages import ProtocolError, Reply, Status
+from forkserver.protocol.messages import Reply, Status
 
 
 class Exit(enum.IntEnum):
-    """The exit statuses of ``fsget``. Of several failures in one run the highest number is the run's."""
+    """The exit statuses of ``fsget``. A run with several failures ends with the highest number."""
 
     OK = 0
     BUG = 1
@@ -20,9 +20,9 @@ class Exit(enum.IntEnum):
     INTEGRITY = 6
     LOCAL_DISK = 7
     INTERRUPTED = 130
-    """128 and SIGINT, as a shell shows it. The process dies of the signal and exits so only where it cannot."""
+    """128 + SIGINT, as shells show this signal. The process dies of the signal, and exits so only if it cannot."""
     BROKEN_PIPE = 141
-    """128 and SIGPIPE: who read our standard output has gone."""
+    """128 + SIGPIPE: the reader of standard output has gone."""
 
 
 MEANINGS = {
@@ -37,11 +37,11 @@ MEANINGS = {
     Exit.INTERRUPTED: "interrupted (143: terminated, 129: hung up)",
     Exit.BROKEN_PIPE: "the reader of standard output has gone",
 }
-"""For people: ``fsget --help`` and the manual page."""
+"""Meanings of the exit statuses, for ``fsget --help`` and the manual page."""
 
 
 class Served(NamedTuple):
-    """The process that answered, on ``server``; ``start`` is when it started, seconds since 1970, as on the wire."""
+    """The process that answered, on ``server``. ``start`` is its start time in seconds since 1970, as on the wire."""
 
     pid: int
     start: str
@@ -53,8 +53,8 @@ class Receipt(NamedTuple):
 
     ``served`` lists in order the processes that sent a part of the file in this run, or said that the file is
     unchanged. ``received`` bytes came in this run, ``kept`` bytes were here before. ``digest`` is ``sha256:`` and
-    hexadecimal digits; None: the pieces were verified, and nobody asked for the digest of the whole. ``unchanged``: the
-    whole file was here before. ``began_anew``: a part of another version was here, and was discarded.
+    hexadecimal digits; None: the pieces were verified, and the caller did not want the digest of the whole.
+    ``unchanged``: the whole file was here before. ``began_anew``: a part of another version was here and is discarded.
     """
 
     served: tuple[Served, ...]
@@ -78,7 +78,7 @@ class Reach(enum.IntEnum):
 
 
 class Word(enum.StrEnum):
-    """The word that names a failure for programs: one of docs/protocol.md, or one of the client's own."""
+    """The word that names a failure for programs: a word of docs/protocol.md, or a word of the client."""
 
     BAD_REQUEST = "bad-request"
     FORBIDDEN = "forbidden"
@@ -95,7 +95,7 @@ class Word(enum.StrEnum):
     TRUNCATED = "truncated"
     READ_ERROR = "read-error"
     DRAINING = "draining"
-    # The client's own.
+    # Words of the client.
     CHECKSUM_MISMATCH = "checksum-mismatch"
     CONNECTION_LOST = "connection-lost"
     DIGEST_MISMATCH = "digest-mismatch"
@@ -112,7 +112,7 @@ class Word(enum.StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Word:
-        """Return the word as it came: a server that is newer than the client may have further words."""
+        """Return an unknown word as it came: a server may be newer than the client, and have further words."""
         word = str.__new__(cls, value)
         word._name_ = word._value_ = str(value)
         return word
@@ -121,8 +121,8 @@ class Word(enum.StrEnum):
 class Failure(Exception):
     """One name could not be fetched, described or listed.
 
-    ``exit_status`` is the kind of failure; ``word`` names it for programs: a word of docs/protocol.md,
-    or one of the client's own; ``reason`` is a clause for people; ``served`` is who answered, if anybody did.
+    ``exit_status`` is the kind of failure. ``word`` names the failure for programs. ``reason`` is a clause for people.
+    ``served`` is the process that answered, if there was an answer.
     """
 
     def __init__(self, exit_status: Exit, word: Word, reason: str, served: Served | None = None) -> None:
@@ -133,10 +133,10 @@ class Failure(Exception):
         self.served = served
         self.reach = Reach.FILE
         self.directory: bytes | None = None
-        """With ``Reach.DIRECTORY``: which directory of the target; None: that of the file."""
+        """With ``Reach.DIRECTORY``: which directory of the target; None: the directory of the file."""
 
     def __str__(self) -> str:
-        """The reason, and the process that is part of it."""
+        """Return the reason, with the process that answered."""
         if self.served is None:
             return self.reason
         did = "asked" if self.exit_status in (Exit.NOT_FOUND, Exit.REFUSED) else "served by"
@@ -144,13 +144,13 @@ class Failure(Exception):
 
 
 class Interrupted(BaseException):
-    """A signal asks the run to end. Not an Exception, so that nothing in the middle takes the signal for a failure."""
+    """A signal asks the run to end. Not an Exception, so that no handler of failures catches the signal."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
         self.signal_number = signal_number
         self.notice = "interrupted"
-        """The line that the user reads at the end. Whatever was interrupted replaces it by a more exact one."""
+        """The line that the user reads at the end. The interrupted step replaces the line by a more exact line."""
 
 
 _SENTENCES = {
@@ -161,7 +161,7 @@ _SENTENCES = {
 
 
 def refusal(reply: Reply, served: Served | None) -> Failure:
-    """The failure that a reply other than ``200`` stands for."""
+    """Return the failure that a reply other than ``200`` stands for."""
     kind = Exit.NOT_FOUND if reply.status is Status.NOT_FOUND else Exit.REFUSED
     reason = _SENTENCES.get(reply.status) or reply.message or f"the server answered {reply.status} {reply.status.word}"
     if reply.status is Status.NOT_A_FILE and "directory" in reply.message:
@@ -169,6 +169,6 @@ def refusal(reply: Reply, served: Served | None) -> Failure:
     return Failure(kind, Word(reply.status.word), reason, served)
 
 
-def violation(error: ProtocolError, served: Served | None) -> Failure:
+def violation(complaint: str, served: Served) -> Failure:
     """Return the failure of a server that broke the protocol after it had shown that it speaks the protocol."""
-    return Failure(Exit.INTEGRITY, Word.PROTOCOL_ERROR, f"the server broke the protocol: {error.message}", served)
+    return Failure(Exit.INTEGRITY, Word.PROTOCOL_ERROR, f"the server broke the protocol: {complaint}", served)

@@ -6,8 +6,9 @@ import unicodedata
 
 import pytest
 
-from forkserver.client.display import counted, escape, local_time, permissions, processes, rate
+from forkserver.client.display import counted, escape, local_time, processes, rate
 from forkserver.client.outcome import Served
+from forkserver.client.remote.metadata import Metadata, read_metadata
 from forkserver.protocol.messages import ProtocolError
 
 
@@ -37,18 +38,22 @@ def test_a_name_is_shown_as_it_is_or_made_visible(name, shown):
 
 
 def test_a_time_outside_the_calendar_is_shown_in_seconds():
-    assert local_time("9999999999999999999.000000000") == "@9999999999999999999"
+    assert local_time(9999999999999999999_000000000) == "@9999999999999999999"
 
 
 def test_permissions_look_as_in_ls():
-    assert permissions("file", "644") == "-rw-r--r--"
-    assert permissions("dir", "1777") == "drwxrwxrwt"
+    assert directory("1777").permissions == "drwxrwxrwt"
+    assert directory("644")._replace(kind="file").permissions == "-rw-r--r--"
+
+
+def directory(mode: str) -> Metadata:
+    return read_metadata("dir", {"mtime": "0.000000000", "mode": mode})
 
 
 @pytest.mark.parametrize("word", ["", "8", "-1", "77777", "0x1"])
 def test_what_is_no_mode_is_refused(word):
     with pytest.raises(ProtocolError):
-        permissions("file", word)
+        directory(word)
 
 
 def test_a_number_has_its_noun_in_the_right_number():

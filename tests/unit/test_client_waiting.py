@@ -15,7 +15,7 @@ from forkserver.client.command.report import complain
 from forkserver.client.command.statusline import StatusLine
 from forkserver.client.events import RetryEnded, Retrying
 from forkserver.client.outcome import Served
-from forkserver.client.remote.patience import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
+from forkserver.client.remote.session import FIRST_WAIT_S, LONGEST_WAIT_S, backoff
 
 
 def test_waits_double_up_to_a_cap_and_differ_by_chance():

@@ -110,7 +110,7 @@ class Report:
             size = "directory" if data.size is None else display.counted(data.size, "byte")
             etag = f"etag {data.etag}, " if data.etag else ""
             self._line(
-                f"{display.escape(location.shown)}: {size}, modified {display.local_time(data.mtime)}, "
+                f"{display.escape(location.shown)}: {size}, modified {display.local_time(data.mtime_ns)}, "
                 f"{data.permissions}, {etag}served by PID {served.pid}"
             )
         flush()
@@ -128,7 +128,7 @@ class Report:
             mark = "/" if entry.data.kind == "dir" else ""
             mark += " (link)" if entry.link else ""
             mark += f" [{entry.error}]" if entry.error else ""
-            time, name = display.local_time(entry.data.mtime), display.escape(location.written(entry.name))
+            time, name = display.local_time(entry.data.mtime_ns), display.escape(location.written(entry.name))
             self._line(f"{entry.data.permissions} {size:>15} {time} {name}{mark}")
         if entry.error:
             self.worst = max(self.worst, Exit.REFUSED)

@@ -47,7 +47,7 @@ class Suggester:
         def choose(entries: Iterator[Listed]) -> list[bytes]:
             return close_names(asked, (entry.name.rpartition(b"/")[2] for entry in islice(entries, MOST_ENTRIES)))
 
-        names = peek(location.server, directory or b"/", self._left_s, choose)
+        names = peek(location.servers[0], directory or b"/", self._left_s, choose)
         self._left_s -= time.monotonic() - started
         if names:
             complain(_question([location.written(directory + b"/" + name) for name in names]))

@@ -1,1 +1,1 @@
-"""The session with a server: connect, ask, and what the answers mean. Runs at the user's."""
+"""The session with a server: connect, send requests, check the answers. Runs in the client."""

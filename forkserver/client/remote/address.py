@@ -1,4 +1,4 @@
-"""Which server, and which name on it: what stands on the command line, taken apart. Runs at the user's.
+"""Parse servers and names as users write them, and derive local paths from names. Runs in the client.
 
 Every function raises ValueError with one line for people.
 """
@@ -25,25 +25,21 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        """As ``parse_server`` reads it."""
+        """Return the form that ``parse_server`` reads."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Location(NamedTuple):
-    """A name on a server, or on several that have the same. ``name`` begins with ``/``; ``shown``: as written.
+    """A name on a server, or on several servers with the same files.
 
-    ``whole``: all of the name becomes the local path, not only its last component.
+    ``name`` begins with a slash. ``shown`` is the name as the user wrote it. ``whole``: the whole name becomes the
+    local path, not only its last component.
     """
 
     servers: tuple[Address, ...]
     name: bytes
     shown: bytes
     whole: bool = False
-
-    @property
-    def server(self) -> Address:
-        """The one to ask first."""
-        return self.servers[0]
 
     def written(self, name: bytes) -> bytes:
         """Return ``name``, another name on this server, the way the user wrote this location.
@@ -58,23 +54,23 @@ class Location(NamedTuple):
         return name if self.shown.startswith(b"/") and self.shown.strip(b"/") else name.removeprefix(b"/")
 
     def elsewhere(self, path: bytes) -> bytes | None:
-        """Where ``path`` is, to be told; None: it is the file's own name, in this directory."""
+        """Return the local ``path`` in its shortest form; None: the file has its own name in the working directory."""
         place = os.path.normpath(path)
         return None if place == self.name.rpartition(b"/")[2] else place
 
     @property
     def is_directory(self) -> bool:
-        """Whether the name ends in a slash: then it can only be that of a directory."""
+        """Whether the name ends in a slash, as only names of directories do."""
         return self.name.endswith(b"/")
 
     @property
     def is_url(self) -> bool:
-        """Whether it was written as an ``fs://`` address, in which every character stands for itself."""
+        """Whether the user wrote an ``fs://`` address. No character of such a name is a wildcard."""
         return _URL.match(self.shown) is not None
 
 
 def parse_server(text: str) -> Address:
-    """Read ``HOST``, ``HOST:PORT``, ``[IPV6]``, ``[IPV6]:PORT`` or a bare IPv6 address."""
+    """Return the server that ``HOST``, ``HOST:PORT``, ``[IPV6]``, ``[IPV6]:PORT`` or a bare IPv6 address names."""
     url = _URL.match(os.fsencode(text))
     host, slash, _ = os.fsdecode(url[2]).partition("/") if url else text.partition("/")
     if url or slash:
@@ -95,9 +91,10 @@ def parse_server(text: str) -> Address:
 
 
 def parse_location(written: bytes, *default: Address) -> Location:
-    """Read a plain name, which lies on ``default`` and in which nothing is decoded, or ``fs://HOST[:PORT]/NAME``.
+    """Return the location that a plain name or ``fs://HOST[:PORT]/NAME`` stands for.
 
-    A plain name may begin with ``./``, as names that find(1) writes.
+    A plain name is on the ``default`` servers, and nothing in a plain name is decoded. A plain name may begin with
+    ``./``, as names that find(1) writes.
     """
     if not written:
         raise ValueError("a name is empty")
@@ -113,7 +110,7 @@ def parse_location(written: bytes, *default: Address) -> Location:
     if not host:
         raise ValueError("no server between fs:// and /")
     server = parse_server(host.decode("utf-8", "surrogateescape"))
-    # decode_name reads a word of the wire, which is ASCII; other bytes of an address stand for themselves.
+    # decode_name takes a word of the wire, which is ASCII. Encode the other bytes: they stand for themselves.
     word = "".join([chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in rest])  # noqa: PLR2004 - end of ASCII
     try:
         return Location((server,), _sendable(b"/" + decode_name(word)), written)
@@ -122,9 +119,9 @@ def parse_location(written: bytes, *default: Address) -> Location:
 
 
 def local_name(location: Location) -> bytes:
-    """Return the local path of a file: of the name asked for, never of anything the server says.
+    """Return the local path of a file. The path depends on the user's name only, never on words of the server.
 
-    The path is relative to the target directory: the last component, or, of a ``whole`` name, all of them.
+    The path is relative to the target directory: the last component of the name, or all components of a ``whole`` name.
     """
     last = location.name.rpartition(b"/")[2]
     if not last:
@@ -135,7 +132,7 @@ def local_name(location: Location) -> bytes:
 
 
 def tree_name(location: Location) -> bytes | None:
-    """Return the local path of a directory, as ``local_name``; None: all that the server has is asked for."""
+    """Return the local path of a directory, as ``local_name``; None: the name is the root of the server."""
     name = location.name.rstrip(b"/")
     last = name.rpartition(b"/")[2]
     if last in (b".", b"..") or b"\0" in location.name:
@@ -144,7 +141,7 @@ def tree_name(location: Location) -> bytes | None:
 
 
 def pattern_directory(location: Location, fixed: bytes) -> bytes:
-    """Return the local path of the directory that a pattern's files go to; ``fixed`` is its part without wildcards."""
+    """Return the local path for the files of a pattern. ``fixed`` is its part without wildcards."""
     return _path(fixed) if location.whole and fixed else b""
 
 
@@ -156,7 +153,7 @@ def _path(name: bytes) -> bytes:
 
 
 def _sendable(name: bytes) -> bytes:
-    # GET with a digest is the longest request we make.
+    # GET with a digest is the longest request of the client.
     if len(encode_request(Request("GET", name, digest="sha256"))) > MAX_REQUEST_BYTES:
         raise ValueError(f"the name is too long for a request, which has at most {MAX_REQUEST_BYTES} bytes")
     return name

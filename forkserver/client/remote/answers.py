@@ -1,4 +1,4 @@
-"""What a server's answers about a file mean, and its content on the way to where it goes. Runs at the user's."""
+"""Check the answers of a server about a file, and pass its content on to the target. Runs in the client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from forkserver.client.content import Known, Version
 from forkserver.client.outcome import Exit, Failure, Served, Word, refusal, violation
-from forkserver.client.remote import metadata
+from forkserver.client.remote.metadata import Metadata, read_metadata
 from forkserver.protocol.messages import End, ProtocolError, Reply, Status, Trailer, digest_field
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ ENDINGS = {
 }
 """What a trailer other than ``ok`` means to people."""
 PASSING = frozenset({Word.CONNECTION_LOST, Word.TIMEOUT, Word.NO_ANSWER, Word.DRAINING})
-"""Failures in the middle of a file after which the rest is asked for again; then also a server that is not there."""
+"""Failures after which the rest of a file is requested again. Once it was, UNREACHABLE is another such failure."""
 _NOT_THE_SAME = frozenset({Status.CHANGED, Status.NOT_FOUND, Status.NOT_A_FILE, Status.BAD_RANGE})
-"""To a request for a further piece."""
+"""Replies to the request for a further piece that mean another version of the file."""
 
 
 class Changed(Failure):
@@ -38,39 +38,51 @@ class Changed(Failure):
 
 
 class NoDigests(Failure):
-    """The server is older than ``STAT`` with ``digest=``: it can only send contents."""
+    """The server is of a version that has no ``STAT`` with ``digest=``, and can only send contents."""
 
 
 def may_pass(session: Session, failure: Failure) -> bool:
-    """Whether what was asked of ``session``, which may have answered before, is to be asked again."""
+    """Return whether a request that failed on ``session`` is to be made again.
+
+    A server that cannot be reached counts only if the session had an answer before.
+    """
     return failure.word in PASSING or (failure.word == Word.UNREACHABLE and session.served is not None)
 
 
 def answered_by(session: Session) -> Served:
-    """Who gave the session's last answer."""
+    """Return the process that gave the session's last answer."""
     if session.served is None:
         raise AssertionError("there has been an answer")
     return session.served
 
 
-def understand(session: Session, reply: Reply) -> Known:
-    """What the first reply to a GET or STAT of a file says of it. Raises Failure."""
+def described(session: Session, reply: Reply) -> Metadata:
+    """Return the metadata of a file or directory from a reply to a GET or STAT. Raises Failure."""
     served = answered_by(session)
     if reply.status not in (Status.OK, Status.UNCHANGED):
         raise refusal(reply, served)
     try:
-        data = metadata.read(reply.fields.get("type", ""), reply.fields)
+        return read_metadata(reply.fields.get("type", ""), reply.fields)
     except ProtocolError as error:
-        raise violation(error, served) from error
+        raise violation(error.message, served) from error
+
+
+def understand(session: Session, reply: Reply) -> Known:
+    """Return version and mode of a file from the first reply to a GET or STAT. Raises Failure."""
+    data = described(session, reply)
+    served = answered_by(session)
     if data.kind == "dir":
         raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), served)
     if data.size is None or data.etag is None:
-        raise violation(ProtocolError(Status.BAD_REQUEST, "a file without an etag"), served)
+        raise violation("a file without an etag", served)
     return Known(Version(data.size, data.etag, data.mtime_ns, served.server), int(data.mode, 8))
 
 
 def check_promise(session: Session, reply: Reply, etag: str, offset: int, length: int) -> Served:
-    """Whether the piece follows that was asked for; gives who sends it. Raises Failure."""
+    """Check that the requested piece follows, and return the process that sends it. Raises Failure.
+
+    ``offset`` and ``length`` are in bytes.
+    """
     served = answered_by(session)
     if reply.status in _NOT_THE_SAME:
         raise Changed("the file was modified or replaced while it was being fetched", served)
@@ -78,8 +90,7 @@ def check_promise(session: Session, reply: Reply, etag: str, offset: int, length
         raise refusal(reply, served)
     promised = reply.fields
     if (promised.get("offset"), promised.get("length"), promised.get("etag")) != (str(offset), str(length), etag):
-        error = ProtocolError(Status.BAD_REQUEST, "another part of the file was promised than was asked for")
-        raise violation(error, served)
+        raise violation("another part of the file was promised than was asked for", served)
     return served
 
 
@@ -87,40 +98,36 @@ def digest_in(reply: Reply, served: Served) -> str:
     """Return the SHA-256, in hexadecimal digits, that a reply to a ``STAT`` with ``digest=`` gives. Raises Failure."""
     kind, _, digits = reply.fields.get("digest", "").lower().partition(":")
     if kind != DIGEST:
-        raise violation(ProtocolError(Status.BAD_REQUEST, "a digest was asked for, and none came"), served)
+        raise violation("a digest was asked for, and none came", served)
     return digits
 
 
 def receive(session: Session, target: Target, offset: int, came: Callable[[int], None]) -> str:
-    """Pass a content on to ``target`` and verify it; ``came`` is called with the size of every part.
+    """Write a content to ``target`` from ``offset`` on, verify it, and return its digest in hexadecimal digits.
 
-    Gives the digest, in hexadecimal digits. Raises Failure.
+    ``came`` is called with the size in bytes of all that came at a time. Raises Failure.
     """
     hasher = sha256()
-    while not isinstance(part := session.receive(memoryview), Trailer):
-        hasher.update(part)
-        target.write(offset, part)
-        offset += len(part)
-        came(len(part))
-    digest = hasher.hexdigest()
-    verify(digest, part, answered_by(session))
-    return digest
-
-
-def verify(digest: str, trailer: Trailer, served: Served) -> None:
-    """Whether a content that came to its end, with this digest, is the one that was sent. Raises Failure."""
-    # Only a trailer that stands after all of the content can be "ok".
+    while not isinstance(event := session.receive(memoryview), Trailer):
+        hasher.update(event)
+        target.write(offset, event)
+        offset += len(event)
+        came(len(event))
+    trailer, served = event, answered_by(session)
+    # Only a trailer after the whole content can be "ok".
     if trailer.end is End.CHANGED:
         raise Changed(ENDINGS[End.CHANGED], served)
     if trailer.end is not End.OK:
         raise Failure(Exit.INTEGRITY, Word(trailer.end.word), ENDINGS[trailer.end], served)
+    digest = hasher.hexdigest()
     check_digest(digest_field(DIGEST, digest), trailer.fields.get("digest", ""), served)
+    return digest
 
 
 def check_digest(found: str, sent: str, served: Served) -> None:
-    """Raise Failure where a content arrived with another digest than was ``sent``, or without a digest.
+    """Raise Failure if the digest of a content is not the digest that was ``sent``, or none was sent.
 
-    Each digest has the name of its kind before it.
+    Each digest has the form of the wire: its kind, a colon and hexadecimal digits. An empty ``sent`` is no digest.
     """
     if not sent:
         reason = f"the server sent no {DIGEST} with the content, although it was asked for; the content is not kept"

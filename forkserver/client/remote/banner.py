@@ -1,4 +1,4 @@
-"""What a server that is no forkserver seems to be, by the first bytes it sent. Runs at the user's."""
+"""Guess the kind of a server that is no forkserver from its first bytes. Runs in the client."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from forkserver.protocol.messages import DEFAULT_PORT
 
 ENOUGH_BYTES = 128
-"""As many of the first bytes tell one kind of server from another."""
-# Not compiled: few runs need them.
+"""Number of first bytes that tell one kind of server from another."""
+# Do not compile the patterns: few runs need them.
 _KINDS = {
     rb"(?i)HTTP/\d|\s*<(?:!doctype|html)\b": "an HTTP server",
     rb"SSH-\d": "an SSH server",
@@ -20,10 +20,10 @@ _KINDS = {
 
 
 def advice(first: bytes, port: int) -> str:
-    """What to add to the complaint about a server at ``port`` that sent ``first``, perhaps nothing, and no reply."""
+    """Return what a complaint adds about a server at ``port`` that sent no reply, only ``first``, perhaps empty."""
     kind = next((kind for pattern, kind in _KINDS.items() if re.match(pattern, first)), None)
     looks = f", but looks like {kind}" if kind else ""
     if port == DEFAULT_PORT:
-        # The right one; a forkserver that stands still is silent, too.
+        # This is the usual port. A forkserver that is stopped sends nothing, too: without bytes there is no advice.
         return f"{looks}; ask whoever runs the forkserver for its port" if first else ""
     return f"{looks}; a forkserver's port is {DEFAULT_PORT} unless told otherwise"

@@ -1,4 +1,4 @@
-"""Connect to a server, or say in words for people why not; and hang up. Runs at the user's."""
+"""Connect to a server, and hang up. Runs in the client."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from forkserver.client.outcome import Exit, Failure, Word
 if TYPE_CHECKING:
     from forkserver.client.remote.address import Address
 
+# struct linger of socket(7): on or off, and how many seconds a close waits.
 _RESET = struct.pack("ii", 1, 0)
 _IN_ORDER = struct.pack("ii", 0, 0)
-"""struct linger of socket(7): on or off, and how many seconds a close waits."""
 
 
 class NoAnswer(Exception):
@@ -22,37 +22,39 @@ class NoAnswer(Exception):
 
 
 def connect(address: Address, timeout_s: float) -> socket.socket:
-    """A connection to ``address``, made within ``timeout_s``. Raises Failure and NoAnswer."""
-    # A str would be encoded by the idna codec, whose tables take longer to load than a small file to fetch.
+    """Return a connection to ``address``. ``timeout_s`` bounds connecting, and every later wait for the server.
+
+    Raises Failure with the reason for people, and NoAnswer if the server resets the connection at once.
+    """
+    # Pass bytes: Python would encode a str with the idna codec, whose tables take longer to load than a small file
+    # takes to fetch.
     host = address.host.encode("ascii") if address.host.isascii() else address.host
     try:
         connected = socket.create_connection((host, address.port), timeout_s)  # type: ignore[arg-type] # typeshed: str
     except TimeoutError:
-        why = f"{address} did not accept a connection within {timeout_s:g} s"
-        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, why) from None
+        why = f"did not accept a connection within {timeout_s:g} s"
     except socket.gaierror as error:
-        why = f"{address} is not to be found: {error.strerror}"
-        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, why) from None
+        why = f"is not to be found: {error.strerror}"
     except UnicodeError:
-        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, f"{address} is not a host name") from None
+        why = "is not a host name"
     except ConnectionRefusedError:
-        why = f"{address} refused the connection: nothing listens there"
-        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, why) from None
+        why = "refused the connection: nothing listens there"
     except ConnectionResetError:
         raise NoAnswer from None
     except OSError as error:
-        why = f"{address} is not reachable: {error.strerror or error}"
-        raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, why) from None
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # For a run that is killed: without a reset the kernel of a client that is gone may tell the server for a minute
-    # that the window is closed, as if the client still were there, and that keeps a process of the server waiting.
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    return connected
+        why = f"is not reachable: {error.strerror or error}"
+    else:
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Let the kernel reset the connection if this process is killed. Otherwise the kernel may tell the server for a
+        # minute that the window is closed, as if the client were still there, and a process of the server would wait.
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        return connected
+    raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, f"{address} {why}")
 
 
 def hang_up(connected: socket.socket, *, in_order: bool) -> None:
-    """Close the connection: ``in_order``, or, where the server is to stop what it sends, with a reset."""
+    """Close the connection: ``in_order``, or with a reset, so that the server stops sending."""
     if in_order:
-        with contextlib.suppress(OSError):  # the server has reset it
+        with contextlib.suppress(OSError):  # the server has reset the connection
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _IN_ORDER)
     connected.close()

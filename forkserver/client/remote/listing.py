@@ -1,4 +1,4 @@
-"""Metadata of one name, and the entries of a directory. Runs at the user's."""
+"""Ask for the metadata of names, and for the entries of directories. Runs in the client."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from forkserver.client.content import Known, Version
 from forkserver.client.outcome import Exit, Failure, Served, Word, refusal, violation
-from forkserver.client.remote import metadata
-from forkserver.client.remote.answers import DIGEST, ENDINGS, answered_by, may_pass
+from forkserver.client.remote.answers import DIGEST, ENDINGS, answered_by, described, may_pass
+from forkserver.client.remote.metadata import Metadata, read_metadata
 from forkserver.client.remote.session import WINDOW
 from forkserver.protocol.messages import MAX_LISTED_BYTES, End, Entry, ProtocolError, Reply, Request, Status, Trailer
 from forkserver.protocol.native import decode_number
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
     from forkserver.client.remote.session import Session
 
+_ENDINGS = {**ENDINGS, End.READ_ERROR: "the server could not read the directory to the end"}
+"""What a trailer other than ``ok`` of a listing means to people."""
+
 
 class Enclosed(NamedTuple):
-    """A small file that came with its entry: its ``digest``, as the server says, is still to be verified.
+    """The content of a small file that came with its entry. ``digest``, from the server, is not verified yet.
 
-    ``content`` holds until the next entry is asked for.
+    ``content`` is valid until the caller takes the next entry.
     """
 
     content: memoryview
@@ -33,26 +36,26 @@ class Enclosed(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """An entry of a listing. ``name`` is the whole path, has no ``.`` and no ``..``, and is in the directory asked for.
+    """An entry of a listing. ``name`` is the whole path. It is in the listed directory, and has no ``.`` and no ``..``.
 
-    ``link`` tells a directory reached through a symbolic link, ``error`` is the status word of one that could not be
-    read. ``enclosed`` is there only where the listing was asked for ``with_contents``, and not for every file.
+    ``link`` marks a directory behind a symbolic link. ``error`` is the status word of a directory that could not be
+    read. Only a listing ``with_contents`` has ``enclosed``, and not for every file.
     """
 
     name: bytes
-    data: metadata.Metadata
+    data: Metadata
     link: bool
     error: str | None
     enclosed: Enclosed | None = None
 
 
-def describe(session: Session, name: bytes) -> metadata.Metadata:
-    """Metadata of a file or directory. Raises Failure."""
-    return _described(session, session.ask(Request("STAT", _slashless(name))))
+def describe(session: Session, name: bytes) -> Metadata:
+    """Ask for the metadata of a file or directory, and return them. Raises Failure."""
+    return described(session, session.ask(Request("STAT", _slashless(name))))
 
 
 def check_is_no_directory(session: Session, name: bytes) -> None:
-    """Raise Failure where ``name`` ends in a slash, which no name of a file does: tell what the server has there."""
+    """Raise Failure if ``name`` ends in a slash, which no file name does. The reason says what the server has there."""
     if name.endswith(b"/"):
         if describe(session, name).kind == "dir":
             raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session))
@@ -60,10 +63,10 @@ def check_is_no_directory(session: Session, name: bytes) -> None:
         raise Failure(Exit.REFUSED, Word.NOT_A_DIRECTORY, reason, answered_by(session))
 
 
-def describe_all(session: Session, names: Iterable[bytes]) -> Iterator[tuple[bytes, metadata.Metadata | Failure]]:
-    """Each of ``names``, with its metadata or why there is none, many requests on the way at a time.
+def describe_all(session: Session, names: Iterable[bytes]) -> Iterator[tuple[bytes, Metadata | Failure]]:
+    """Yield each of ``names`` with its metadata, or with the Failure of this name. Many requests are on the way.
 
-    Raises Failure where nothing more can be learned.
+    Raises Failure if the server gives no further answers.
     """
     waiting = iter(names)
     requested: deque[bytes] = deque()
@@ -74,7 +77,7 @@ def describe_all(session: Session, names: Iterable[bytes]) -> Iterator[tuple[byt
         if not requested:
             return
         try:
-            reply = session.reply()  # where this raises, it is still due
+            reply = session.reply()  # if this raises, the answer is still due
         except Failure as failure:
             if not may_pass(session, failure):
                 raise
@@ -82,33 +85,24 @@ def describe_all(session: Session, names: Iterable[bytes]) -> Iterator[tuple[byt
             continue
         session.renew()
         try:
-            data: metadata.Metadata | Failure = _described(session, reply)
+            data: Metadata | Failure = described(session, reply)
         except Failure as failure:
             data = failure
         yield requested.popleft(), data
 
 
-def _described(session: Session, reply: Reply) -> metadata.Metadata:
-    served = answered_by(session)
-    if reply.status is not Status.OK:
-        raise refusal(reply, served)
-    try:
-        return metadata.read(reply.fields.get("type", ""), reply.fields)
-    except ProtocolError as error:
-        raise violation(error, served) from error
-
-
 def entries(session: Session, name: bytes, *, recursive: bool, with_contents: bool = False) -> Iterator[Listed]:
-    """The entries of a directory as they arrive, one held at a time. Raises Failure, perhaps after some entries.
+    """Yield the entries of a directory as they arrive. Raises Failure, perhaps after some entries.
 
-    ``with_contents``: small files may come with them. Retries are not counted anew.
+    ``with_contents``: the contents of small files may come with their entries. Call ``session.renew`` before, to count
+    retries from zero.
     """
     directory = _slashless(name)
     request = Request("LIST", directory, recursive=recursive)
     if with_contents:
         request.content, request.digest = MAX_LISTED_BYTES, DIGEST
     reply = session.ask_on(request)
-    if with_contents and reply.status is Status.BAD_REQUEST:  # of a server that has no contents in its listings
+    if with_contents and reply.status is Status.BAD_REQUEST:  # from a server without contents in listings
         reply = session.ask_on(Request("LIST", directory, recursive=recursive))
     served = answered_by(session)
     if reply.status is not Status.OK:
@@ -121,26 +115,26 @@ def entries(session: Session, name: bytes, *, recursive: bool, with_contents: bo
                 listed = _checked(entry, beneath, served)
             except ProtocolError as error:
                 session.close()
-                raise violation(error, served) from error
+                raise violation(error.message, served) from error
             yield listed
         seen += len(some)
     _check_end(some, seen, served)
 
 
 def _slashless(name: bytes) -> bytes:
-    """People and shells write a slash after a directory; the protocol has none there."""
+    # People and shells write a slash after the name of a directory. The protocol has none there.
     return name.removesuffix(b"/") or b"/"
 
 
 def _checked(entry: Entry, beneath: bytes, served: Served) -> Listed:
     name = entry.name
-    # No component of what follows may be empty, . or ..
+    # No component beneath the directory may be empty, . or ..
     components = b"/" + name[len(beneath) :] + b"/"
     astray = b"//" in components or b"/./" in components or b"/../" in components or b"\0" in components
     if astray or not name.startswith(beneath):
         raise ProtocolError(Status.BAD_REQUEST, "it listed a name that is not in the directory")
     fields = entry.fields
-    data = metadata.read(entry.kind, fields)
+    data = read_metadata(entry.kind, fields)
     if isinstance(entry.content, memoryview):
         if data.size != len(entry.content) or data.etag is None:
             raise ProtocolError(Status.BAD_REQUEST, "it listed a file with a content that is not the whole")
@@ -151,15 +145,12 @@ def _checked(entry: Entry, beneath: bytes, served: Served) -> Listed:
 
 def _check_end(trailer: Trailer, seen: int, served: Served) -> None:
     if trailer.end is not End.OK:
-        reason = f"the listing is not complete: {_LISTING_ENDINGS.get(trailer.end) or ENDINGS[trailer.end]}"
+        reason = f"the listing is not complete: {_ENDINGS[trailer.end]}"
         raise Failure(Exit.INTEGRITY, Word(trailer.end.word), reason, served)
     try:
         promised = decode_number(trailer.fields.get("entries", ""))
     except ProtocolError as error:
-        raise violation(error, served) from error
+        raise violation(error.message, served) from error
     if promised != seen:
         reason = f"the listing is not complete: {seen} of {promised} entries came"
         raise Failure(Exit.INTEGRITY, Word.TRUNCATED, reason, served)
-
-
-_LISTING_ENDINGS = {End.READ_ERROR: "the server could not read the directory to the end"}

@@ -1,11 +1,11 @@
-"""What the server says about a file or directory, checked. Runs at the user's."""
+"""Read and check the metadata of a file or directory that a server sent. Runs in the client."""
 
 from __future__ import annotations
 
 import re
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from forkserver.client import display
 from forkserver.protocol.messages import ProtocolError, Status
 from forkserver.protocol.native import decode_number, decode_time
 
@@ -17,9 +17,10 @@ _MODE = re.compile("[0-7]{1,4}")
 
 
 class Metadata(NamedTuple):
-    """``kind`` is ``file`` or ``dir``, ``size`` is in bytes and a file's only, ``mtime_ns`` in nanoseconds since 1970.
+    """The metadata of a file or directory. ``kind`` is ``file`` or ``dir``.
 
-    ``mtime``, ``mode`` and ``etag`` stand as on the wire.
+    ``size`` is in bytes, None for a directory. ``mtime_ns`` is in nanoseconds since 1970. ``mtime``, ``mode`` and
+    ``etag`` are as on the wire.
     """
 
     kind: str
@@ -31,12 +32,15 @@ class Metadata(NamedTuple):
 
     @property
     def permissions(self) -> str:
-        """As ``ls -l`` has them."""
-        return display.permissions(self.kind, self.mode)
+        """Kind and mode as ``ls -l`` shows them: ``-rw-r--r--``."""
+        return stat.filemode((stat.S_IFDIR if self.kind == "dir" else stat.S_IFREG) | int(self.mode, 8))
 
 
-def read(kind: str, fields: Mapping[str, str]) -> Metadata:
-    """The metadata among the fields of a reply or an entry. Raises ProtocolError where one is missing or malformed."""
+def read_metadata(kind: str, fields: Mapping[str, str]) -> Metadata:
+    """Return the metadata in the ``fields`` of a reply or an entry, of which ``kind`` is the type on the wire.
+
+    Raises ProtocolError if a field is missing or malformed.
+    """
     if kind not in ("file", "dir"):
         raise ProtocolError(Status.BAD_REQUEST, "a type other than file and dir")
     size = decode_number(fields.get("size", "")) if kind == "file" else None

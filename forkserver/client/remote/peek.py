@@ -1,4 +1,4 @@
-"""A quick look into a directory of a server, that takes a bounded time and may well fail. Runs at the user's."""
+"""List a directory of a server within a bounded time, or give up. Runs in the client."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _Answer = TypeVar("_Answer")
 def peek(
     server: Address, directory: bytes, within_s: float, choose: Callable[[Iterator[Listed]], _Answer]
 ) -> _Answer | None:
-    """What ``choose`` makes of the entries of ``directory``; None if that fails, or is not done ``within_s`` seconds.
+    """Return what ``choose`` returns for the entries of ``directory``; None after a failure or ``within_s`` seconds.
 
-    Asks once, over a connection of its own.
+    Ask once, over a separate connection.
     """
     answers: list[_Answer] = []
 
     def look() -> None:
         session = Session(server, timeout_s=within_s, retries=0)
-        # Nothing depends on it: whatever goes wrong, a server that lies among it, there is just no answer.
+        # The caller can do without an answer, so suppress every error, also those that a lying server causes.
         with contextlib.suppress(Exception), contextlib.closing(session):
             answers.append(choose(entries(session, directory, recursive=False)))
 
-    # A timeout of the socket bounds neither the search for the host's address nor a server that sends byte by byte.
+    # Wait for a thread: a timeout of the socket bounds neither the lookup of the host nor a server that sends slowly.
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     thread.join(within_s)

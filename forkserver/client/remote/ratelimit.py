@@ -1,4 +1,4 @@
-"""No faster than the user wants: a rate that all connections of a run share. Runs at the user's."""
+"""Limit the rate of receiving, for all connections of a run together. Runs in the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BEHIND_S = 0.5
 
 
 class RateLimit:
-    """At most ``rate`` bytes a second on the average. Time that was not used is lost, but for half a second.
+    """At most ``rate`` bytes a second on average. After a pause, at most half a second is made up for.
 
     ``block_bytes`` is the most to receive at a time.
     """
@@ -24,7 +24,7 @@ class RateLimit:
         self._due = time.monotonic()
 
     def received(self, size_bytes: int, woken: threading.Event) -> None:
-        """So many bytes have come: wait until they were due, or until the event."""
+        """Note that ``size_bytes`` have come. Wait until they were due, or until the event ``woken`` is set."""
         with self._lock:
             self._due = max(self._due, time.monotonic() - _BEHIND_S) + size_bytes / self._rate
             wait_s = self._due - time.monotonic()

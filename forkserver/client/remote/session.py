@@ -1,7 +1,4 @@
-"""A session: requests in order, over one connection after the other, to the first server that answers.
-
-Runs in the client.
-"""
+"""Send requests in order, over one connection after the other, to the first server that answers. Runs in the client."""
 
 from __future__ import annotations
 
@@ -15,14 +12,13 @@ from forkserver.client.events import RetryEnded, Retrying
 from forkserver.client.outcome import Exit, Failure, Word, refusal
 from forkserver.client.remote import banner
 from forkserver.client.remote.dial import NoAnswer
-from forkserver.client.remote.patience import turns
 from forkserver.client.remote.transport import Transport
-from forkserver.protocol.messages import Entry, ProtocolError, Reply, Status, Trailer
+from forkserver.protocol.messages import Entry, Reply, Status, Trailer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from forkserver.client.events import Event
+    from forkserver.client.events import OnEvent
     from forkserver.client.outcome import Served
     from forkserver.client.remote.address import Address
     from forkserver.client.remote.ratelimit import RateLimit
@@ -30,13 +26,15 @@ if TYPE_CHECKING:
 
 WINDOW = 64
 """Most requests on the way: enough to hide the round trip, few enough to repeat after a lost connection."""
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 2.0
 _BUSY = frozenset({Status.TOO_MANY_CONNECTIONS, Status.BUSY})
 _Piece = TypeVar("_Piece", memoryview, Entry)
 _numbers = itertools.count()
 
 
 class Session:
-    """The requests of one user of a connection, and their answers in the same order.
+    """Requests to one server after the other, and their answers in the same order. For one thread.
 
     The first of ``addresses`` is asked. If that server fails, the next one is asked. ``timeout_s`` bounds connecting,
     and every time without a byte, or with hardly any. Servers that are busy or do not answer are asked again after a
@@ -49,17 +47,15 @@ class Session:
         *addresses: Address,
         timeout_s: float,
         retries: int,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: OnEvent | None = None,
         rate_limit: RateLimit | None = None,
     ) -> None:
         self.number = next(_numbers)
         self._addresses = deque(addresses)
-        self._timeout_s = timeout_s
         self._retries = retries
         self._tell = on_event or (lambda _event: None)
-        self._rate_limit = rate_limit
-        self._transport: Transport | None = None
-        """The last connection, open or closed."""
+        self._interrupted = threading.Event()
+        self._transport = Transport(timeout_s, rate_limit, self._interrupted)
         self._ahead: deque[Request] = deque()
         self._mid_answer = False
         self._waits: Iterator[tuple[int, float]] | None = None
@@ -67,7 +63,6 @@ class Session:
         self._failing_since = 0.0
         self._unasked = 0
         """How many servers have not been asked since the last success."""
-        self._interrupted = threading.Event()
 
     @property
     def address(self) -> Address:
@@ -77,29 +72,27 @@ class Session:
     @property
     def served(self) -> Served | None:
         """The process that gave the last reply; None: there has been no reply."""
-        return self._transport.served if self._transport else None
+        return self._transport.served
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection."""
-        return self._transport is not None and self._transport.connected
+        return self._transport.connected
 
     @property
     def received_bytes(self) -> int:
         """How many bytes of the last content have come."""
-        return self._transport.received_bytes if self._transport else 0
+        return self._transport.received_bytes
 
     def close(self) -> None:
         """Close the connection. Requests without an answer are sent again over the next connection."""
-        if self._transport is not None:
-            self._transport.close(in_order=not (self._ahead or self._mid_answer))
+        self._transport.close(in_order=not (self._ahead or self._mid_answer))
 
     def interrupt(self) -> None:
-        """From another thread: let the thread that waits for the server fail, and connect no more."""
+        """Let the thread that waits for the server fail, and not retry. Called by another thread."""
         self._interrupted.set()
         self._end_retries()
-        if self._transport is not None:
-            self._transport.shut_down()
+        self._transport.shut_down()
 
     def resume(self) -> None:
         """Allow the session to be used again after ``interrupt``."""
@@ -139,20 +132,19 @@ class Session:
             raise
 
     def request(self, request: Request) -> None:
-        """Queue a request, which the next ``flush`` or ``reply`` sends. ``reply`` gives the answers in this order."""
+        """Queue a request, which the next ``flush`` or ``reply`` sends. ``reply`` returns the replies in this order."""
         self._ahead.append(request)
-        if self._transport is not None and self._transport.connected:
+        if self.connected:
             self._transport.request(request)
 
     def flush(self) -> None:
         """Send the queued requests, if there is a connection. Raises Failure."""
-        if self._transport is not None:
-            self._transport.flush()
+        self._transport.flush()
 
     def reply(self) -> Reply:
-        """Return the reply to the next request, and retry as long as that is allowed.
+        """Return the reply to the next request, after as many retries as are needed and allowed.
 
-        Raises Failure; the request then still waits for its answer.
+        Raises Failure. The request then still waits for its answer.
         """
         if self._mid_answer:
             self.close()
@@ -162,12 +154,12 @@ class Session:
             self._end_retries()
 
     def receive(self, wanted: type[_Piece]) -> _Piece | Trailer:
-        """Return the next part of the answer, ``memoryview`` of a GET or ``Entry`` of a LIST, and at last the trailer.
+        """Return the next part of the answer: ``memoryview`` of a GET or ``Entry`` of a LIST, and last the trailer.
 
         A ``memoryview`` is valid until the next call. A trailer before the content's end is never ``ok``. Raises
         Failure.
         """
-        event = self._open_transport().receive()
+        event = self._transport.receive()
         if isinstance(event, Trailer):
             self._mid_answer = False
             return event
@@ -176,25 +168,22 @@ class Session:
         return event
 
     def receive_entries(self) -> list[Entry] | Trailer:
-        """Return the next entries of a listing, at least one, and at last the trailer. Raises Failure."""
-        entries = self._open_transport().next_entries()
+        """Return the next entries of a listing, at least one, and last the trailer. Raises Failure."""
+        entries = self._transport.next_entries()
         if entries:
             return entries
         event = self.receive(Entry)
         return event if isinstance(event, Trailer) else [event]
 
     def whole_answer(self) -> tuple[Reply, memoryview, Trailer] | None:
-        """Return the next answer if all of it is here and it is a success; else None. Raises Failure.
+        """Return the next answer if the whole answer is in the buffer and is a success; else None. Raises Failure.
 
         The ``memoryview`` is valid until the next call.
         """
-        transport = self._transport
-        if transport is None or not transport.connected:
+        self._transport.flush()
+        if self._mid_answer or not self.connected:
             return None
-        transport.flush()
-        if self._mid_answer:
-            return None
-        answer = transport.next_whole()
+        answer = self._transport.next_whole()
         if answer is not None:
             self._ahead.popleft()
         return answer
@@ -210,7 +199,7 @@ class Session:
         ``state`` is what the present server does, as ``is busy``. Raises ``failure`` after too many retries.
         """
         if self._waits is None:
-            self._waits = turns(len(self._addresses) - 1, self._retries)
+            self._waits = _turns(len(self._addresses) - 1, self._retries)
             self._failing_since = time.monotonic()
         turn = next(self._waits, None)
         if turn is None or self._interrupted.is_set():
@@ -240,15 +229,14 @@ class Session:
             try:
                 reply = self._next_reply()
             except NoAnswer:
-                self.close()
                 if reused and not self._interrupted.is_set():
-                    continue  # A server may close an idle connection. That does not mean that it is busy.
+                    continue  # A server may close an idle connection, also one that is not busy.
                 advice = banner.advice(b"", self.address.port)
                 why = f"{self.address} closed the connection without an answer{advice}"
                 self.wait(Failure(Exit.UNREACHABLE, Word.NO_ANSWER, why), "does not answer")
             except Failure as failure:
-                # A server that hangs, or whose children are all taken, is not asked again, but another one is.
-                silent = failure.word == Word.TIMEOUT and not (self._transport and self._transport.heard)
+                # Do not ask a server again that hangs, or whose children are all taken. Ask another server.
+                silent = failure.word == Word.TIMEOUT and not self._transport.heard
                 if not self._unasked or not (silent or failure.word == Word.NOT_A_FORKSERVER):
                     raise
                 self.wait(failure, "does not answer")
@@ -256,37 +244,52 @@ class Session:
                 if reply.status not in _BUSY:
                     self._ahead.popleft()
                     return reply
-                self.close()
                 self.wait(refusal(reply, self.served), "is busy")
 
     def _next_reply(self) -> Reply:
-        transport = self._transport
-        if transport is None or not transport.connected:
-            transport = self._transport = self._connect()
+        if not self.connected:
+            self._connect()
             for request in self._ahead:
-                transport.request(request)
+                self._transport.request(request)
         self._mid_answer = True
-        reply = transport.reply()
+        reply = self._transport.reply()
         if reply.status is Status.UNCHANGED and self._ahead[0].unless_etag is None:
-            error = ProtocolError(Status.BAD_REQUEST, "unchanged, although nobody asked for changes")
-            raise transport.violation(error)
+            raise self._transport.violation("unchanged, although nobody asked for changes")
         self._mid_answer = reply.status is Status.OK and self._ahead[0].verb in ("GET", "LIST")
         if reply.status.closing:
             self.close()
         return reply
 
-    def _connect(self) -> Transport:
+    def _connect(self) -> None:
         """Connect to the first server that can be reached. Otherwise raise a Failure with all the reasons."""
         failures: list[Failure] = []
         for _ in range(len(self._addresses)):
             try:
-                return Transport(self.address, self._timeout_s, self._rate_limit, self._interrupted, self._transport)
+                self._transport.connect(self.address)
             except Failure as failure:
                 failures.append(failure)
                 self._addresses.rotate(-1)
+            else:
+                return
         raise Failure(Exit.UNREACHABLE, Word.UNREACHABLE, "; ".join(failure.reason for failure in failures))
 
-    def _open_transport(self) -> Transport:
-        if self._transport is None:
-            raise AssertionError("there has been a reply")
-        return self._transport
+
+def _turns(others: int, retries: int) -> Iterator[tuple[int, float]]:
+    """Yield the number of the retry and the seconds to wait before it, for every turn to the next server.
+
+    ``others`` is the number of servers besides the first. All servers are asked once before the first wait.
+    """
+    yield from [(0, 0.0)] * others
+    for number, wait_s in enumerate(backoff(retries), 1):
+        yield from [(number, wait_s), *[(number, 0.0)] * others]
+
+
+def backoff(retries: int) -> Iterator[float]:
+    """Yield the seconds to wait before each retry: doubled up to a cap, and shortened by chance.
+
+    Without chance, the clients that a busy server has refused would all come back at the same moment.
+    """
+    import random  # noqa: PLC0415 - most runs never wait, and all would pay for the import
+
+    for attempt in range(retries):
+        yield min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311 - no secret

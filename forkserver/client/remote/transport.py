@@ -1,4 +1,4 @@
-"""One connection to one server: send requests, receive events, within the time limits. Runs in the client."""
+"""The connection of a session: send requests, receive events, within the time limits. Runs in the client."""
 
 from __future__ import annotations
 
@@ -27,44 +27,45 @@ MIN_RATE = 128
 
 
 class Transport:
-    """The socket to the server at ``address``, with its buffer, time limits and rate limit.
+    """The socket of a session, with its buffer, time limits and rate limit, for one connection after the other.
 
-    Connect at once; raise Failure or NoAnswer if that fails. ``timeout_s`` bounds connecting, and every wait for a
-    byte. ``interrupted`` ends a wait for the rate limit. ``before`` is the session's earlier transport: what the
-    session knows about its servers is taken over from there.
+    ``timeout_s`` bounds connecting, and every wait for a byte. ``interrupted`` ends a wait for the rate limit.
 
-    Every method that sends or receives raises Failure. A failure on receiving closes the connection, unless it is that
-    nothing came in time.
+    Every method that sends or receives raises Failure. A failure on receiving closes the connection, except a timeout
+    in which nothing came.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        timeout_s: float,
-        rate_limit: RateLimit | None,
-        interrupted: threading.Event,
-        before: Transport | None,
-    ) -> None:
-        self.address = address
-        self.served: Served | None = before.served if before else None
-        """The process that gave the session's last reply."""
+    def __init__(self, timeout_s: float, rate_limit: RateLimit | None, interrupted: threading.Event) -> None:
+        self.served: Served | None = None
+        """The process that gave the last reply, over this connection or an earlier one.
+
+        If there was a reply, the servers of the session do speak the protocol.
+        """
         self.heard = False
         """Whether a byte has come since the last reply was awaited."""
-        self._speaks: bool = before is not None and before._speaks  # noqa: SLF001 - of the same class
-        """Whether the session has received a reply: its servers do speak the protocol."""
         self._timeout_s = timeout_s
         self._rate_limit = rate_limit
         self._interrupted = interrupted
+        self._socket: socket.socket | None = None
+        self._address: Address
         self._stream = ReplyStream()
         self._unsent: list[bytes] = []
         self._first = b""
-        self._identity: tuple[str | None, str | None] | None = None
+        """The first bytes of the connection, as long as no server has replied."""
+        self._identity: tuple[str | None, str | None, Address] | None = None
         self._counted_from = 0.0
         self._counted_bytes = 0
-        self._socket: socket.socket | None = connect(address, timeout_s)
-        if rate_limit is not None:
+
+    def connect(self, address: Address) -> None:
+        """Connect to ``address``. The earlier connection must be closed. Raises Failure and NoAnswer."""
+        self._socket = connect(address, self._timeout_s)
+        if self._rate_limit is not None:
             # Keep the receive buffer small, so that bytes are taken steadily: the server drops a peer that pauses.
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * rate_limit.block_bytes)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * self._rate_limit.block_bytes)
+        self._address = address
+        self._stream = ReplyStream()
+        self._unsent.clear()
+        self._first = b""
 
     @property
     def connected(self) -> bool:
@@ -105,8 +106,7 @@ class Transport:
         except TimeoutError:
             raise self._silence() from None
         except OSError:
-            # The server hung up. The reason that it may have sent before can still be received.
-            return
+            pass  # The server hung up. The reason that it may have sent before can still be received.
 
     def reply(self) -> Reply:
         """Send the queued requests and return the next reply. Raise NoAnswer if the server hangs up before a byte."""
@@ -118,8 +118,8 @@ class Transport:
                 raise AssertionError("an answer begins with a reply")  # noqa: TRY004 - our bug, not the server's
             self._identify(reply)
         except ProtocolError as error:
-            raise self.violation(error) from error
-        self.heard = self._speaks = True
+            raise self.violation(error.message) from error
+        self.heard = True
         return reply
 
     def receive(self) -> Reply | Entry | Trailer | memoryview:
@@ -130,7 +130,7 @@ class Transport:
         try:
             return self._next_event()
         except ProtocolError as error:
-            raise self.violation(error) from error
+            raise self.violation(error.message) from error
 
     def next_whole(self) -> tuple[Reply, memoryview, Trailer] | None:
         """Return the next answer if all of it is in the buffer and it is a success; else None."""
@@ -139,36 +139,34 @@ class Transport:
             if answer is not None:
                 self._identify(answer[0])
         except ProtocolError as error:
-            raise self.violation(error) from error
+            raise self.violation(error.message) from error
         return answer
 
     def next_entries(self) -> list[Entry]:
         """Return the entries of a listing that are in the buffer, perhaps none."""
         return self._stream.next_entries()
 
-    def violation(self, error: ProtocolError) -> Failure:
+    def violation(self, complaint: str) -> Failure:
         """Close the connection; return the Failure for a server that breaks the protocol or speaks another protocol."""
         self.close()
-        if self._speaks:
-            return violation(error, self.served)
-        advice = banner.advice(self._first, self.address.port)
-        why = f"{self.address} does not speak the forkserver protocol{advice}"
+        if self.served is not None:
+            return violation(complaint, self.served)
+        advice = banner.advice(self._first, self._address.port)
+        why = f"{self._address} does not speak the forkserver protocol{advice}"
         return Failure(Exit.UNREACHABLE, Word.NOT_A_FORKSERVER, why)
 
     def _next_event(self) -> Reply | Entry | Trailer | memoryview:
-        while True:
-            event = self._stream.next_event()
-            if event is not None:
-                return event
+        while (event := self._stream.next_event()) is None:
             room = self._stream.room()
             size_bytes = self._read(room)
             if not size_bytes:
                 return self._end_of_file()
             self._watch_rate(size_bytes)
             self.heard = True
-            if not self._speaks:
+            if self.served is None:
                 self._first += room[: min(size_bytes, banner.ENOUGH_BYTES)]
             self._stream.received(size_bytes)
+        return event
 
     def _read(self, room: memoryview) -> int:
         """Return how many bytes came; 0: the stream ended, or a server that was killed sent a reset."""
@@ -194,7 +192,7 @@ class Transport:
         if seconds >= self._timeout_s:
             if self._counted_bytes < MIN_RATE * seconds:
                 self.close()
-                why = f"{self.address} sent only {counted(self._counted_bytes, 'byte')} in {seconds:.0f} s"
+                why = f"{self._address} sent only {counted(self._counted_bytes, 'byte')} in {seconds:.0f} s"
                 raise Failure(Exit.UNREACHABLE, Word.TIMEOUT, why, self.served)
             self._counted_from, self._counted_bytes = now, 0
 
@@ -209,23 +207,22 @@ class Transport:
         try:
             self._stream.end_of_file()
             event = self._stream.next_event()
+            if event is not None:
+                return event
         except ProtocolError:
-            if not self._speaks:
+            if self.served is None:
                 raise
-            event = None
-        if event is None:
-            raise Failure(Exit.UNREACHABLE, Word.CONNECTION_LOST, "the connection was lost", self.served)
-        return event
+        raise Failure(Exit.UNREACHABLE, Word.CONNECTION_LOST, "the connection was lost", self.served)
 
     def _identify(self, reply: Reply) -> None:
-        """Note which process answers. Mostly it is the one that answered before."""
-        identity = reply.fields.get("pid"), reply.fields.get("start")
-        if self.served is None or identity != self._identity:
-            self.served = Served(decode_number(identity[0] or ""), identity[1] or "", str(self.address))
+        """Note which process answers. Mostly this is the process that answered before."""
+        identity = reply.fields.get("pid"), reply.fields.get("start"), self._address
+        if identity != self._identity:
+            self.served = Served(decode_number(identity[0] or ""), identity[1] or "", str(self._address))
             self._identity = identity
 
     def _silence(self) -> Failure:
-        why = f"{self.address} sent nothing for {self._timeout_s:g} s"
-        if not self._speaks:
-            why += ("" if self._first else ": perhaps it is full") + banner.advice(self._first, self.address.port)
+        why = f"{self._address} sent nothing for {self._timeout_s:g} s"
+        if self.served is None:
+            why += ("" if self._first else ": perhaps it is full") + banner.advice(self._first, self._address.port)
         return Failure(Exit.UNREACHABLE, Word.TIMEOUT, why, self.served if self.heard else None)
