@@ -13,15 +13,16 @@ are doubtful, as if another server had sent them. A long file that is already he
 from __future__ import annotations
 
 import time
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from forkserver.client.fetch.compare import compare, digests
 from forkserver.client.fetch.job import NO_WISHES, Job, Wishes
-from forkserver.client.fetch.puller import Helper, Puller
+from forkserver.client.fetch.puller import Puller, join_briefly
 from forkserver.client.local.complete import complete_file
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.outcome import Exit, Failure, Receipt, Word
-from forkserver.client.remote.answers import DIGEST, Changed, NoDigests, answered_by, understand
+from forkserver.client.remote.answers import DIGEST, Changed, answered_by, understand
 from forkserver.protocol.messages import Reply, Request, Status, digest_field
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from forkserver.client.remote.session import Session
 
 _USELESS = frozenset({Word.CHANGED, Word.TRUNCATED})
-"""After such a failure the next run will not find the same file, so what came is useless."""
-_PATIENCE_S = 1.0
+"""After such a failure the next run will not find the same file, so the pieces that came are useless."""
 
 
 def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
@@ -55,7 +55,7 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
     started = time.monotonic()
     session.renew()
     job = Job(name, target, on_event, wishes)
-    lead = _Lead(job, session, [Helper(job, helper) for helper in helpers])
+    lead = _Lead(job, session, helpers)
     try:
         lead.run()
     except BaseException as error:
@@ -85,19 +85,19 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
 
 
 class _Lead(Puller):
-    """Learns what there is to fetch, starts the helpers, and settles which pieces are right."""
+    """Asks for the version, starts a thread for each session of ``helpers``, and compares doubtful pieces."""
 
-    def __init__(self, job: Job, session: Session, helpers: Sequence[Helper]) -> None:
+    def __init__(self, job: Job, session: Session, helpers: Sequence[Session]) -> None:
         super().__init__(job, session)
         self._helpers = helpers
-        self._begun = self._helping = False
+        self._threads: list[Thread] = []
+        self._begun = False
 
     def run(self) -> None:
         """Fetch the whole file. Raises Failure."""
         super().run()
-        if self._job.stopped is None:
-            # Helpers may still wait for a server that is full, or hangs. They are not needed any more.
-            self._job.end()
+        # Helpers may still wait for a server that is full, or hangs. They are not needed any more.
+        self._job.end()
         self._join()
         if self._job.stopped is not None:
             raise self._job.stopped
@@ -105,12 +105,10 @@ class _Lead(Puller):
             self._job.note(answered_by(self._session))
 
     def _join(self) -> None:
-        """Wake all helpers, and wait a moment for them to end. A helper that is connecting cannot be woken."""
+        """Wake all helpers, and wait a moment for them to end."""
         for helper in self._helpers:
             helper.interrupt()
-        deadline = time.monotonic() + _PATIENCE_S
-        for helper in self._helpers:
-            helper.join(max(deadline - time.monotonic(), 0))
+        join_briefly(self._threads)
 
     def end(self, error: BaseException) -> None:
         """Have all threads end because of ``error``."""
@@ -175,12 +173,9 @@ class _Lead(Puller):
         job, version = self._job, self.known.version
         heads = list(job.target.begun())
         found = digests(self._session, job.name, version, [(offset, length) for offset, length, _ in heads])
-        try:
-            for (offset, length, digest), right in zip(heads, found, strict=True):
-                if digest == right:
-                    job.keep_head(offset, length, version)
-        except NoDigests:
-            self._session.abandon()
+        for (offset, length, digest), right in zip(heads, found, strict=True):
+            if digest == right:
+                job.keep_head(offset, length, version)
 
     def _is_here(self, file: CompleteFile, known: Known) -> bool:
         """Return whether ``file`` is what is wanted, and the version ``known``, by its etag or else by its content."""
@@ -206,10 +201,10 @@ class _Lead(Puller):
         self._begun = True
 
     def _start_helpers(self) -> None:
-        if not (self._helping or self._job.unchanged) and self._job.size - self._job.here > PIECE_BYTES:
-            self._helping = True
-            for helper in self._helpers:
-                helper.start()
+        if not (self._threads or self._job.unchanged) and self._job.size - self._job.here > PIECE_BYTES:
+            self._threads = [Thread(target=Puller(self._job, helper).help, daemon=True) for helper in self._helpers]
+            for thread in self._threads:
+                thread.start()
 
     def _settle_doubts(self) -> bool:
         """Compare pieces of other versions with this server. Return whether some are to be fetched again."""
@@ -218,16 +213,10 @@ class _Lead(Puller):
         doubtful = list(job.target.doubtful())
         found = digests(self._session, job.name, version, [(offset, length) for offset, length, _ in doubtful])
         again = False
-        try:
-            for (offset, length, digest), right in zip(doubtful, found, strict=True):
-                if digest == right:
-                    job.target.verified(offset, length, digest, version)
-                else:
-                    job.fetch_again((offset, length))
-                    again = True
-        except NoDigests:
-            self._session.abandon()
-            for offset, length, _ in list(job.target.doubtful()):
+        for (offset, length, digest), right in zip(doubtful, found, strict=True):
+            if digest == right:
+                job.target.verified(offset, length, digest, version)
+            else:
                 job.fetch_again((offset, length))
-            again = True
+                again = True
         return again

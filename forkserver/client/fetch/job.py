@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from forkserver.client.events import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from forkserver.client.content import Target, Version
     from forkserver.client.events import OnEvent
@@ -90,12 +90,11 @@ class Job:
                 self._changed.wait()
         return None
 
-    def give_back(self, pieces: Iterator[tuple[int, int]], came_bytes: int) -> None:
-        """Let others fetch ``pieces``. ``came_bytes`` of one of the pieces had come."""
+    def give_back(self, pieces: Collection[tuple[int, int]], came_bytes: int) -> None:
+        """Let other sessions fetch ``pieces``. Of one of the pieces, ``came_bytes`` had come."""
         with self._changed:
-            for piece in pieces:
-                self._returned.append(piece)
-                self._taken -= 1
+            self._returned.extend(pieces)
+            self._taken -= len(pieces)
             self.here -= came_bytes
             self._changed.notify_all()
 

@@ -37,10 +37,6 @@ class Changed(Failure):
         super().__init__(Exit.INTEGRITY, Word.CHANGED, reason, served)
 
 
-class NoDigests(Failure):
-    """The server is older than ``STAT`` with ``digest=``: it can only send contents."""
-
-
 def may_pass(session: Session, failure: Failure) -> bool:
     """Whether what was asked of ``session``, which may have answered before, is to be asked again."""
     return failure.word in PASSING or (failure.word == Word.UNREACHABLE and session.served is not None)
