@@ -23,12 +23,12 @@ from forkserver.client.local.complete import complete_file
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.outcome import Exit, Failure, Receipt, Word
 from forkserver.client.remote.answers import DIGEST, Changed, answered_by, understand
-from forkserver.protocol.messages import Reply, Request, Status, digest_field
+from forkserver.protocol.messages import Request, Status, digest_field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from forkserver.client.content import Known, Target
+    from forkserver.client.content import Target
     from forkserver.client.events import OnEvent
     from forkserver.client.local.complete import CompleteFile
     from forkserver.client.remote.session import Session
@@ -147,7 +147,8 @@ class _Lead(Puller):
         job = self._job
         self._session.request(Request("GET", job.name, length=PIECE_BYTES, digest=DIGEST, unless_etag=have))
         reply = self._session.reply()
-        self._learn(reply)
+        self._learned(understand(self._session, reply))
+        self._begin_job(unchanged=reply.status is Status.UNCHANGED)
         if not job.unchanged:
             first = job.take(wait=False)
             if first is None:
@@ -157,16 +158,17 @@ class _Lead(Puller):
             self._take(reply)
 
     def _begin_with_what_is_here(self, file: CompleteFile | None) -> None:
-        """Ask which version the server has: that of ``file``, or one that a part may be here of."""
+        """Ask which version the server has: ``file`` may be unchanged, or a part of this version may be here."""
         self._session.request(Request("STAT", self._job.name))
-        known = understand(self._session, self._session.reply())
-        self._learned(known)
-        self._job.size = known.version.size
-        self._job.unchanged = file is not None and self._is_here(file, known)
-        if not self._job.unchanged:
-            self._job.begin(known.version)
-        self._begun = True
+        self._learned(understand(self._session, self._session.reply()))
+        self._begin_job(unchanged=file is not None and self._is_here(file))
         self._keep_heads()
+
+    def _begin_job(self, *, unchanged: bool) -> None:
+        self._job.unchanged = unchanged
+        if not unchanged:
+            self._job.begin(self.known.version)
+        self._begun = True
 
     def _keep_heads(self) -> None:
         """Keep beginnings of pieces that the server has, too. Call this before helpers request these pieces."""
@@ -177,28 +179,22 @@ class _Lead(Puller):
             if digest == right:
                 job.keep_head(offset, length, version)
 
-    def _is_here(self, file: CompleteFile, known: Known) -> bool:
-        """Return whether ``file`` is what is wanted, and the version ``known``, by its etag or else by its content."""
-        wishes, version = self._job.wishes, known.version
+    def _is_here(self, file: CompleteFile) -> bool:
+        """Return whether ``file`` is the server's version, by its etag or else its content, and as the caller wishes.
+
+        Note the digest of the whole in the job if a comparison has computed the digest.
+        """
+        wishes, version = self._job.wishes, self.known.version
         if file.size != version.size:
             return False
         if file.etag == version.etag and not wishes.by_content:
             return not wishes.expected or self._job.target.digest() == wishes.expected
         whole_digest = bool(wishes.whole_digest or wishes.expected) or file.size <= PIECE_BYTES
         agrees, digest = compare(self._session, self._job.name, version, file, whole_digest=whole_digest)
-        if not (agrees and file.confirm(known)):
+        if not (agrees and file.confirm(self.known)):
             return False
         self._job.digest = digest
         return True
-
-    def _learn(self, reply: Reply) -> None:
-        self._learned(understand(self._session, reply))
-        self._job.size = self.known.version.size
-        if reply.status is Status.UNCHANGED:
-            self._job.unchanged = True
-        else:
-            self._job.begin(self.known.version)
-        self._begun = True
 
     def _start_helpers(self) -> None:
         if not (self._threads or self._job.unchanged) and self._job.size - self._job.here > PIECE_BYTES:

@@ -145,6 +145,7 @@ class Puller:
 
     def _learned(self, known: Known) -> None:
         self._known, self._change = known, None
+        self._job.size = known.version.size
 
     def _ask_ahead(self) -> bool:
         """Request pieces ahead. Return whether an answer is due."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from forkserver.client.fetch.pattern import with_parents
 from forkserver.client.local import partial
 from forkserver.client.local.target import RESERVED, local_failure
 from forkserver.client.outcome import Exit, Failure, Word
@@ -12,14 +12,13 @@ from forkserver.client.remote.answers import answered_by, may_pass
 from forkserver.client.remote.listing import entries
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator
 
     from forkserver.client.fetch.pattern import Filter
     from forkserver.client.remote.listing import Enclosed
     from forkserver.client.remote.metadata import Metadata
     from forkserver.client.remote.session import Session
-
-_SLASH = re.compile(b"/")
 
 
 class Item(NamedTuple):
@@ -98,4 +97,4 @@ def _matches(chosen: Chosen, path: bytes) -> bool:
     pattern = chosen.pattern
     if pattern is None or pattern.fullmatch(path):
         return True
-    return chosen.recursive and any(pattern.fullmatch(path[: slash.start()]) for slash in _SLASH.finditer(path))
+    return chosen.recursive and any(map(pattern.fullmatch, with_parents(path)))
