@@ -2,12 +2,13 @@
 
 The server sends a digest of each piece. So pieces that came before a connection was lost need not come again, neither
 over the next connection nor in the next run, as long as the server's etag says that the file is the same. Pieces may
-come over several connections, and from several servers. In the end one server is asked for the digests of the pieces
-that others have sent, and pieces with other digests are fetched again.
+come over several connections, and from several servers. In the end the client asks one server for the digests of the
+pieces that other servers have sent, and fetches pieces with other digests again.
 
-The etag also changes where the content does not: with the permissions, or with a further link. So a file that changes
-while it is fetched is not given up. The version that the server has now is fetched, and pieces of the version before
-are doubtful, as if another server had sent them. A long file that is already here is likewise compared, not fetched.
+The etag also changes without the content: with the permissions, or with a further link. So the client does not give up
+a file that changes while it is fetched. The client fetches the version that the server has now, and pieces of the
+previous version are doubtful, as if another server had sent them. A long file that is already here is likewise
+compared, not fetched.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _USELESS = frozenset({Word.CHANGED, Word.TRUNCATED})
 """After such a failure the next run will not find the same file, so the pieces that came are useless."""
 
 
-def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
+def fetch_file(  # noqa: PLR0913 - each parameter of a fetch once
     session: Session,
     name: bytes,
     target: Target,
@@ -48,9 +49,10 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
 ) -> Receipt:
     """Fetch the file ``name`` into ``target``.
 
-    ``on_event`` is called with ``Progress``, by one thread at a time. A lost connection is made again as often as
-    ``session`` retries, and a file that changes on the server is requested again as often. ``helpers`` fetch some
-    pieces of a file of several pieces, each in a thread of its own. Raises Failure; ``target`` is not finished then.
+    ``on_event`` is called with ``Progress``, by one thread at a time. After a lost connection, ``session`` connects
+    again as often as its retries allow, and a file that changes on the server is requested again as often. ``helpers``
+    fetch some pieces of a file of several pieces, each in a thread of its own. Raises Failure; ``target`` is not
+    finished then.
     """
     started = time.monotonic()
     session.renew()
@@ -101,7 +103,7 @@ class _Lead(Puller):
         self._join()
         if self._job.stopped is not None:
             raise self._job.stopped
-        if not self._job.served:  # the whole file was here before
+        if not self._job.served:  # nothing was fetched: the whole file was here before
             self._job.note(answered_by(self._session))
 
     def _join(self) -> None:
@@ -125,7 +127,7 @@ class _Lead(Puller):
             super()._go_on()
 
     def _begin(self) -> None:
-        """Learn what there is to fetch: with the first piece, or before it if that piece may be here already."""
+        """Ask for the version: with the first piece, or before the first piece if that may be here already."""
         job, target = self._job, self._job.target
         location = target.location()
         if location is None:
@@ -139,7 +141,7 @@ class _Lead(Puller):
             else:
                 have, expected = file.etag if file is not None else None, job.wishes.expected
                 if have and expected and target.digest() != expected:
-                    have = None  # the file is damaged, or the server has another one by now
+                    have = None  # the file is damaged, or the server has another version by now
                 self._begin_with_a_piece(have)
 
     def _begin_with_a_piece(self, have: str | None) -> None:
@@ -171,7 +173,7 @@ class _Lead(Puller):
         self._begun = True
 
     def _keep_heads(self) -> None:
-        """Keep beginnings of pieces that the server has, too. Call this before helpers request these pieces."""
+        """Keep beginnings of pieces that agree with the server's. Call this before helpers request these pieces."""
         job, version = self._job, self.known.version
         heads = list(job.target.begun())
         found = digests(self._session, job.name, version, [(offset, length) for offset, length, _ in heads])
@@ -203,7 +205,7 @@ class _Lead(Puller):
                 thread.start()
 
     def _settle_doubts(self) -> bool:
-        """Compare pieces of other versions with this server. Return whether some are to be fetched again."""
+        """Compare pieces of other versions with this server's. Return whether some pieces must be fetched again."""
         job, version = self._job, self.known.version
         job.target.vouch_by(version)
         doubtful = list(job.target.doubtful())

@@ -25,12 +25,12 @@ def is_pattern(name: bytes) -> bool:
 
 
 def is_everything(pattern: bytes) -> bool:
-    """Return whether ``pattern`` matches every file beneath its ``fixed_part``, apart from hidden files."""
+    """Return whether ``pattern`` matches every file beneath its ``fixed_part``, except for hidden files."""
     return pattern in (b"*", b"**", b"**/*")
 
 
 def fixed_part(pattern: bytes) -> tuple[bytes, bool]:
-    """Return the directory that contains everything that ``pattern`` can match, without its last slash.
+    """Return the directory that contains everything that ``pattern`` can match, without a slash at the end.
 
     The second value tells whether the pattern can match paths in subdirectories.
     """
@@ -47,7 +47,7 @@ def with_parents(path: bytes) -> Iterator[bytes]:
 
 
 def compile_path(pattern: bytes, *, dots: bool = False) -> re.Pattern[bytes]:
-    """Return a regular expression whose ``fullmatch`` matches whole paths.
+    """Return a regular expression whose ``fullmatch`` matches the paths that ``pattern`` matches.
 
     ``dots``: a wildcard matches a dot at the beginning of a component, too.
     """

@@ -34,12 +34,17 @@ class Item(NamedTuple):
     failure: Failure | None = None
     """Why the item cannot be fetched."""
 
+    @property
+    def directory(self) -> bytes:
+        """The path of the local directory that contains the item."""
+        return self.path.rpartition(b"/")[0]
+
 
 class Chosen(NamedTuple):
     """Selection from the directory ``name`` of the server. ``above`` is the local path that the directory goes to.
 
-    ``pattern``, if there is one, matches paths beneath ``name``: of files and, if ``recursive``, of directories with
-    everything in them. ``deep``: the pattern can match paths in subdirectories.
+    ``pattern``, if it is not None, matches paths beneath ``name``: paths of files and, if ``recursive``, paths of
+    directories, which are then wanted with everything in them. ``deep``: the pattern can match paths in subdirectories.
     """
 
     name: bytes
@@ -53,8 +58,8 @@ class Chosen(NamedTuple):
 def choose(session: Session, chosen: Chosen, *, with_contents: bool) -> Iterator[Item | None]:
     """List a directory, and yield the items that are wanted, each directory before its contents. Raises Failure.
 
-    ``with_contents``: small files may come with the listing. None says that the connection was lost and the listing
-    begins anew. It then comes without contents, because most contents have come.
+    ``with_contents``: small files may come with the listing. Yields None if the connection was lost and the listing
+    begins anew. The new listing has no contents, because most contents have come.
     """
     session.renew()
     while True:
