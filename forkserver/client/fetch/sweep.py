@@ -61,7 +61,7 @@ class Sweep:
 def _size_of(session: Session, name: bytes) -> int | None:
     """Return the size of a file of the server in bytes, or None if the server does not have the file.
 
-    If the server does not answer, assume a large file.
+    If the server does not answer, return the largest number, so that the part is kept.
     """
     try:
         return describe(session, name).size

@@ -41,7 +41,7 @@ class Tree:
         self._seen = Seen()
 
     def fetch(self, items: Iterator[Item | None], top: bytes, sweep: Sweep | None) -> None:
-        """Fetch every item that can be fetched, and tell of every other item. In a dry run, tell the plan alone.
+        """Fetch the items, or tell the plan in a dry run. An event tells of each item that cannot be fetched.
 
         None among ``items`` says that the listing begins anew. ``top`` is the directory that everything goes to,
         relative to the root. ``sweep`` sweeps directories that existed before. Raises Failure if nothing more can be
@@ -97,7 +97,7 @@ class Tree:
                     files.add(item)
             try:
                 place = Place(self._state.root)
-            except OSError:  # without a dry run, the directory would be made, or a failure told
+            except OSError:  # the directory is missing, or a fetch would tell why the directory cannot be opened
                 for item in files:
                     self._state.emit(WouldFetch(item.name, item.path, item.data.size or 0))
                 return
@@ -129,7 +129,7 @@ class Tree:
     def _unseen(self, items: Iterator[Item | None]) -> Iterator[Item | None]:
         """Yield the items to be fetched, and None where the listing begins anew.
 
-        After None, the caller must drop the items of this listing that are not dealt with yet: they come again.
+        At None, the caller must drop the items that it has kept: the new listing repeats them.
         """
         for item in items:
             if item is None:
