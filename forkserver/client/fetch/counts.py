@@ -19,7 +19,7 @@ class Counts:
         self.size = self.received = 0
         self.planned_files = self.planned_size = self.deleted = self.swept = 0
         self.served: dict[Served, None] = {}
-        """The processes that sent something, in order."""
+        """The processes that sent a part of a file, or said that a file is unchanged, in order."""
 
     def __call__(self, event: Event) -> None:
         """Count ``event``."""
@@ -29,8 +29,7 @@ class Counts:
                 self.unchanged += receipt.unchanged
                 self.size += receipt.size
                 self.received += receipt.received
-                for served in receipt.served:
-                    self.served[served] = None
+                self.served.update(dict.fromkeys(receipt.served))
             case Failed():
                 self.failed += 1
             case LeftOut():

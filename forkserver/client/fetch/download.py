@@ -2,42 +2,43 @@
 
 The server sends a digest of each piece. So pieces that came before a connection was lost need not come again, neither
 over the next connection nor in the next run, as long as the server's etag says that the file is the same. Pieces may
-come over several connections, and from several servers. In the end one server is asked for the digests of the pieces
-that others have sent, and pieces with other digests are fetched again.
+come over several connections, and from several servers. In the end the client asks one server for the digests of the
+pieces that other servers have sent, and fetches pieces with other digests again.
 
-The etag also changes where the content does not: with the permissions, or with a further link. So a file that changes
-while it is fetched is not given up. The version that the server has now is fetched, and pieces of the version before
-are doubtful, as if another server had sent them. A long file that is already here is likewise compared, not fetched.
+The etag also changes without the content: with the permissions, or with a further link. So the client does not give up
+a file that changes while it is fetched. The client fetches the version that the server has now, and pieces of the
+previous version are doubtful, as if another server had sent them. A long file that is already here is likewise
+compared, not fetched.
 """
 
 from __future__ import annotations
 
 import time
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from forkserver.client.fetch.compare import compare, digests
 from forkserver.client.fetch.job import NO_WISHES, Job, Wishes
-from forkserver.client.fetch.puller import Helper, Puller
+from forkserver.client.fetch.puller import Puller, join_briefly
 from forkserver.client.local.complete import complete_file
 from forkserver.client.local.partial import PIECE_BYTES
 from forkserver.client.outcome import Exit, Failure, Receipt, Word
-from forkserver.client.remote.answers import DIGEST, Changed, NoDigests, answered_by, understand
-from forkserver.protocol.messages import Reply, Request, Status, digest_field
+from forkserver.client.remote.answers import DIGEST, Changed, answered_by, understand
+from forkserver.protocol.messages import Request, Status, digest_field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from forkserver.client.content import Known, Target
+    from forkserver.client.content import Target
     from forkserver.client.events import OnEvent
     from forkserver.client.local.complete import CompleteFile
     from forkserver.client.remote.session import Session
 
 _USELESS = frozenset({Word.CHANGED, Word.TRUNCATED})
-"""After such a failure the next run will not find the same file, so what came is useless."""
-_PATIENCE_S = 1.0
+"""After such a failure the next run will not find the same file, so the pieces that came are useless."""
 
 
-def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
+def fetch_file(  # noqa: PLR0913 - each parameter of a fetch once
     session: Session,
     name: bytes,
     target: Target,
@@ -48,14 +49,15 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
 ) -> Receipt:
     """Fetch the file ``name`` into ``target``.
 
-    ``on_event`` is called with ``Progress``, by one thread at a time. A lost connection is made again as often as
-    ``session`` retries, and a file that changes on the server is requested again as often. ``helpers`` fetch some
-    pieces of a file of several pieces, each in a thread of its own. Raises Failure; ``target`` is not finished then.
+    ``on_event`` is called with ``Progress``, by one thread at a time. After a lost connection, ``session`` connects
+    again as often as its retries allow, and a file that changes on the server is requested again as often. ``helpers``
+    fetch some pieces of a file of several pieces, each in a thread of its own. Raises Failure; ``target`` is not
+    finished then.
     """
     started = time.monotonic()
     session.renew()
     job = Job(name, target, on_event, wishes)
-    lead = _Lead(job, session, [Helper(job, helper) for helper in helpers])
+    lead = _Lead(job, session, helpers)
     try:
         lead.run()
     except BaseException as error:
@@ -85,32 +87,30 @@ def fetch_file(  # noqa: PLR0913 - what may be said of one file, each once
 
 
 class _Lead(Puller):
-    """Learns what there is to fetch, starts the helpers, and settles which pieces are right."""
+    """Asks for the version, starts a thread for each session of ``helpers``, and compares doubtful pieces."""
 
-    def __init__(self, job: Job, session: Session, helpers: Sequence[Helper]) -> None:
+    def __init__(self, job: Job, session: Session, helpers: Sequence[Session]) -> None:
         super().__init__(job, session)
         self._helpers = helpers
-        self._begun = self._helping = False
+        self._threads: list[Thread] = []
+        self._begun = False
 
     def run(self) -> None:
         """Fetch the whole file. Raises Failure."""
         super().run()
-        if self._job.stopped is None:
-            # Helpers may still wait for a server that is full, or hangs. They are not needed any more.
-            self._job.end()
+        # Helpers may still wait for a server that is full, or hangs. They are not needed any more.
+        self._job.end()
         self._join()
         if self._job.stopped is not None:
             raise self._job.stopped
-        if not self._job.served:  # the whole file was here before
+        if not self._job.served:  # nothing was fetched: the whole file was here before
             self._job.note(answered_by(self._session))
 
     def _join(self) -> None:
-        """Wake all helpers, and wait a moment for them to end. A helper that is connecting cannot be woken."""
+        """Wake all helpers, and wait a moment for them to end."""
         for helper in self._helpers:
             helper.interrupt()
-        deadline = time.monotonic() + _PATIENCE_S
-        for helper in self._helpers:
-            helper.join(max(deadline - time.monotonic(), 0))
+        join_briefly(self._threads)
 
     def end(self, error: BaseException) -> None:
         """Have all threads end because of ``error``."""
@@ -127,7 +127,7 @@ class _Lead(Puller):
             super()._go_on()
 
     def _begin(self) -> None:
-        """Learn what there is to fetch: with the first piece, or before it if that piece may be here already."""
+        """Ask for the version: with the first piece, or before the first piece if that may be here already."""
         job, target = self._job, self._job.target
         location = target.location()
         if location is None:
@@ -141,7 +141,7 @@ class _Lead(Puller):
             else:
                 have, expected = file.etag if file is not None else None, job.wishes.expected
                 if have and expected and target.digest() != expected:
-                    have = None  # the file is damaged, or the server has another one by now
+                    have = None  # the file is damaged, or the server has another version by now
                 self._begin_with_a_piece(have)
 
     def _begin_with_a_piece(self, have: str | None) -> None:
@@ -149,7 +149,8 @@ class _Lead(Puller):
         job = self._job
         self._session.request(Request("GET", job.name, length=PIECE_BYTES, digest=DIGEST, unless_etag=have))
         reply = self._session.reply()
-        self._learn(reply)
+        self._learned(understand(self._session, reply))
+        self._begin_job(unchanged=reply.status is Status.UNCHANGED)
         if not job.unchanged:
             first = job.take(wait=False)
             if first is None:
@@ -159,75 +160,61 @@ class _Lead(Puller):
             self._take(reply)
 
     def _begin_with_what_is_here(self, file: CompleteFile | None) -> None:
-        """Ask which version the server has: that of ``file``, or one that a part may be here of."""
+        """Ask which version the server has: ``file`` may be unchanged, or a part of this version may be here."""
         self._session.request(Request("STAT", self._job.name))
-        known = understand(self._session, self._session.reply())
-        self._learned(known)
-        self._job.size = known.version.size
-        self._job.unchanged = file is not None and self._is_here(file, known)
-        if not self._job.unchanged:
-            self._job.begin(known.version)
-        self._begun = True
+        self._learned(understand(self._session, self._session.reply()))
+        self._begin_job(unchanged=file is not None and self._is_here(file))
         self._keep_heads()
 
+    def _begin_job(self, *, unchanged: bool) -> None:
+        self._job.unchanged = unchanged
+        if not unchanged:
+            self._job.begin(self.known.version)
+        self._begun = True
+
     def _keep_heads(self) -> None:
-        """Keep beginnings of pieces that the server has, too. Call this before helpers request these pieces."""
+        """Keep beginnings of pieces that agree with the server's. Call this before helpers request these pieces."""
         job, version = self._job, self.known.version
         heads = list(job.target.begun())
         found = digests(self._session, job.name, version, [(offset, length) for offset, length, _ in heads])
-        try:
-            for (offset, length, digest), right in zip(heads, found, strict=True):
-                if digest == right:
-                    job.keep_head(offset, length, version)
-        except NoDigests:
-            self._session.abandon()
+        for (offset, length, digest), right in zip(heads, found, strict=True):
+            if digest == right:
+                job.keep_head(offset, length, version)
 
-    def _is_here(self, file: CompleteFile, known: Known) -> bool:
-        """Return whether ``file`` is what is wanted, and the version ``known``, by its etag or else by its content."""
-        wishes, version = self._job.wishes, known.version
+    def _is_here(self, file: CompleteFile) -> bool:
+        """Return whether ``file`` is the server's version, by its etag or else its content, and as the caller wishes.
+
+        Note the digest of the whole in the job if a comparison has computed the digest.
+        """
+        wishes, version = self._job.wishes, self.known.version
         if file.size != version.size:
             return False
         if file.etag == version.etag and not wishes.by_content:
             return not wishes.expected or self._job.target.digest() == wishes.expected
         whole_digest = bool(wishes.whole_digest or wishes.expected) or file.size <= PIECE_BYTES
         agrees, digest = compare(self._session, self._job.name, version, file, whole_digest=whole_digest)
-        if not (agrees and file.confirm(known)):
+        if not (agrees and file.confirm(self.known)):
             return False
         self._job.digest = digest
         return True
 
-    def _learn(self, reply: Reply) -> None:
-        self._learned(understand(self._session, reply))
-        self._job.size = self.known.version.size
-        if reply.status is Status.UNCHANGED:
-            self._job.unchanged = True
-        else:
-            self._job.begin(self.known.version)
-        self._begun = True
-
     def _start_helpers(self) -> None:
-        if not (self._helping or self._job.unchanged) and self._job.size - self._job.here > PIECE_BYTES:
-            self._helping = True
-            for helper in self._helpers:
-                helper.start()
+        if not (self._threads or self._job.unchanged) and self._job.size - self._job.here > PIECE_BYTES:
+            self._threads = [Thread(target=Puller(self._job, helper).help, daemon=True) for helper in self._helpers]
+            for thread in self._threads:
+                thread.start()
 
     def _settle_doubts(self) -> bool:
-        """Compare pieces of other versions with this server. Return whether some are to be fetched again."""
+        """Compare pieces of other versions with this server's. Return whether some pieces must be fetched again."""
         job, version = self._job, self.known.version
         job.target.vouch_by(version)
         doubtful = list(job.target.doubtful())
         found = digests(self._session, job.name, version, [(offset, length) for offset, length, _ in doubtful])
         again = False
-        try:
-            for (offset, length, digest), right in zip(doubtful, found, strict=True):
-                if digest == right:
-                    job.target.verified(offset, length, digest, version)
-                else:
-                    job.fetch_again((offset, length))
-                    again = True
-        except NoDigests:
-            self._session.abandon()
-            for offset, length, _ in list(job.target.doubtful()):
+        for (offset, length, digest), right in zip(doubtful, found, strict=True):
+            if digest == right:
+                job.target.verified(offset, length, digest, version)
+            else:
                 job.fetch_again((offset, length))
-            again = True
+                again = True
         return again

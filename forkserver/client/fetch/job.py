@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from forkserver.client.events import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from forkserver.client.content import Target, Version
     from forkserver.client.events import OnEvent
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Wishes(NamedTuple):
     """Wishes of the caller for one file.
 
-    ``expected`` is the SHA-256 that the whole must have, in hexadecimal digits. ``whole_digest``: compute the digest of
-    the whole in any case. ``by_content``: a local file is unchanged only if its content is that of the server's file;
-    the etag that was noted does not count.
+    ``expected`` is the SHA-256 that the whole file must have, in hexadecimal digits. ``whole_digest``: compute the
+    digest of the whole file in any case. ``by_content``: a local file is unchanged only if its content is that of the
+    server's file; the etag that was noted with the local file does not count.
     """
 
     expected: str | None = None
@@ -63,7 +63,7 @@ class Job:
         self._most_here = 0
 
     def begin(self, version: Version) -> None:
-        """Find out which pieces of ``version`` are missing."""
+        """Begin to fetch ``version``: find out which of its pieces are missing. Raises Failure."""
         self._missing = iter(self.target.begin(version))
         self.here = self.kept = self._found = self.target.here
         if self.size:
@@ -71,13 +71,13 @@ class Job:
 
     @property
     def began_anew(self) -> bool:
-        """Whether a part was here before this run, and nothing of it is right."""
+        """Whether a part was here before this run, and no byte of the part is right."""
         return self.target.discarded or self._found > self.kept == 0
 
     def take(self, *, wait: bool) -> tuple[int, int] | None:
-        """Return offset and length of a piece that the caller is to fetch, or None if there is none now.
+        """Return offset and length of a piece that the caller must fetch, or None if no piece is waiting.
 
-        ``wait``: wait while others may still give pieces back, so that None means that no piece is left.
+        ``wait``: wait while other sessions may still give pieces back, so that None means that no piece is left.
         """
         with self._changed:
             while self.stopped is None and not self.over:
@@ -90,12 +90,11 @@ class Job:
                 self._changed.wait()
         return None
 
-    def give_back(self, pieces: Iterator[tuple[int, int]], came_bytes: int) -> None:
-        """Let others fetch ``pieces``. ``came_bytes`` of one of the pieces had come."""
+    def give_back(self, pieces: Collection[tuple[int, int]], came_bytes: int) -> None:
+        """Let other sessions fetch ``pieces``. Of one of the pieces, ``came_bytes`` had come."""
         with self._changed:
-            for piece in pieces:
-                self._returned.append(piece)
-                self._taken -= 1
+            self._returned.extend(pieces)
+            self._taken -= len(pieces)
             self.here -= came_bytes
             self._changed.notify_all()
 
@@ -120,7 +119,7 @@ class Job:
             return 0
 
     def fetch_again(self, piece: tuple[int, int]) -> None:
-        """Have ``piece`` fetched again: what is here of the piece is not right."""
+        """Have ``piece`` fetched again: the bytes that are here are not right."""
         self.target.forget(piece[0])
         self._returned.append(piece)
         self.here -= piece[1]
@@ -148,7 +147,7 @@ class Job:
             return further
 
     def note(self, served: Served) -> None:
-        """Note that ``served`` has sent something."""
+        """Note that the process ``served`` has sent a piece, or an answer about the file."""
         with self._changed:
             if served not in self.served:
                 self.served.append(served)

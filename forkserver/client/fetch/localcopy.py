@@ -1,10 +1,10 @@
-"""Find the local copy of a file before the file is fetched as part of a tree. Runs in the client."""
+"""Find the local copy of a file of a tree before the file is fetched. Runs in the client."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from forkserver.client.local.attributes import etag_of
@@ -15,7 +15,7 @@ from forkserver.client.remote.answers import DIGEST
 from forkserver.protocol.messages import digest_field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from forkserver.client.fetch.selection import Item
     from forkserver.client.local.complete import CompleteFile
@@ -27,15 +27,11 @@ def find_unchanged(place: Place, item: Item, *, whole_digest: bool) -> Receipt |
 
     The version is known by the validator that was noted with the file, or else by size and time.
     """
-    directory, _, name = item.path.rpartition(b"/")
-    try:
-        directory_fd = place.directory(directory, create=False)
-        found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-    except OSError:
+    found = _find(place, item)
+    if found is None or found.st_mtime_ns != item.data.mtime_ns:
         return None
-    if not stat.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (item.data.size, item.data.mtime_ns):
-        return None
-    if etag_of(directory_fd, name) not in (None, item.data.etag):
+    directory_fd = place.directory(item.directory, create=False)
+    if etag_of(directory_fd, os.path.basename(item.path)) not in (None, item.data.etag):
         return None
     digest = None
     if whole_digest:
@@ -49,23 +45,22 @@ def find_unchanged(place: Place, item: Item, *, whole_digest: bool) -> Receipt |
 
 def has_right_size(place: Place, item: Item) -> bool:
     """Return whether a file as long as ``item`` is here. A file of another size needs no comparison."""
-    directory, _, name = item.path.rpartition(b"/")
+    return _find(place, item) is not None
+
+
+def local_copy(place: Place, item: Item) -> AbstractContextManager[CompleteFile | None]:
+    """Open the complete file at the path of ``item``. The context manager gives None if there is no such file."""
     try:
-        found = os.stat(name, dir_fd=place.directory(directory, create=False), follow_symlinks=False)
+        return complete_file(place.directory(item.directory, create=False), os.path.basename(item.path))
     except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == item.data.size
+        return nullcontext()
 
 
-@contextlib.contextmanager
-def local_copy(place: Place, item: Item) -> Iterator[CompleteFile | None]:
-    """Open the complete file at the path of ``item``. Yields None if there is none."""
-    directory, _, name = item.path.rpartition(b"/")
-    directory_fd = -1
-    with contextlib.suppress(OSError):
-        directory_fd = place.directory(directory, create=False)
-    if directory_fd < 0:
-        yield None
-        return
-    with complete_file(directory_fd, name) as file:
-        yield file
+def _find(place: Place, item: Item) -> os.stat_result | None:
+    """Return the status of the regular file at the path of ``item``, or None if no file of the item's size is there."""
+    try:
+        directory_fd = place.directory(item.directory, create=False)
+        found = os.stat(os.path.basename(item.path), dir_fd=directory_fd, follow_symlinks=False)
+    except OSError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) and found.st_size == item.data.size else None

@@ -8,23 +8,29 @@ set without an end, and a backslash, match themselves.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-_SPECIAL = re.compile(rb"[*?]|\[!?\]?[^\]]*\]")
-_SET = re.compile(rb"\[(!?)(\]?[^\]]*)\]")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WILDCARD = re.compile(rb"[*?]|\[(!?)(\]?[^\]]*)\]")
+_TOKEN = re.compile(_WILDCARD.pattern + b"|.", re.DOTALL)
+_RANGE = re.compile(rb"(.)(?:-(.))?", re.DOTALL)
+"""A member of a set: a byte, or the first and the last byte of a range."""
 
 
 def is_pattern(name: bytes) -> bool:
     """Return whether ``name`` contains a wildcard."""
-    return _SPECIAL.search(name) is not None
+    return _WILDCARD.search(name) is not None
 
 
 def is_everything(pattern: bytes) -> bool:
-    """Return whether ``pattern`` matches every file beneath its ``fixed_part``, apart from hidden files."""
+    """Return whether ``pattern`` matches every file beneath its ``fixed_part``, except for hidden files."""
     return pattern in (b"*", b"**", b"**/*")
 
 
 def fixed_part(pattern: bytes) -> tuple[bytes, bool]:
-    """Return the directory that contains everything that ``pattern`` can match, without its last slash.
+    """Return the directory that contains everything that ``pattern`` can match, without a slash at the end.
 
     The second value tells whether the pattern can match paths in subdirectories.
     """
@@ -33,8 +39,15 @@ def fixed_part(pattern: bytes) -> tuple[bytes, bool]:
     return b"/".join(components[:fixed]), fixed < len(components) - 1 or components[fixed] == b"**"
 
 
+def with_parents(path: bytes) -> Iterator[bytes]:
+    """Yield ``path``, then each directory that contains ``path``. ``path`` has no slash at either end."""
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
+
+
 def compile_path(pattern: bytes, *, dots: bool = False) -> re.Pattern[bytes]:
-    """Return a regular expression whose ``fullmatch`` matches whole paths.
+    """Return a regular expression whose ``fullmatch`` matches the paths that ``pattern`` matches.
 
     ``dots``: a wildcard matches a dot at the beginning of a component, too.
     """
@@ -47,9 +60,9 @@ def compile_path(pattern: bytes, *, dots: bool = False) -> re.Pattern[bytes]:
             any_directories = b"(?:" + visible + b"[^/]+/)*"
             parts.append(any_directories if index < last else any_directories + visible + b"[^/]+")
         else:
-            if _SPECIAL.match(component):
+            if _WILDCARD.match(component):
                 parts.append(visible)
-            parts.append(_component(component) + (b"/" if index < last else b""))
+            parts.append(_TOKEN.sub(_translated, component) + (b"/" if index < last else b""))
     return re.compile(b"".join(parts), re.DOTALL)
 
 
@@ -74,10 +87,7 @@ class Filter:
         return not self._include and not self._excludes(path)
 
     def _excludes(self, path: bytes) -> bool:
-        if not self._exclude:
-            return False
-        components = path.split(b"/")
-        return any(_any(self._exclude, b"/".join(components[: end + 1])) for end in range(len(components)))
+        return bool(self._exclude) and any(_any(self._exclude, each) for each in with_parents(path))
 
 
 _Matcher = tuple[bool, re.Pattern[bytes]]
@@ -93,33 +103,18 @@ def _any(matchers: list[_Matcher], path: bytes) -> bool:
     return any(expression.fullmatch(path if whole else last) for whole, expression in matchers)
 
 
-def _component(component: bytes) -> bytes:
-    out: list[bytes] = []
-    position = 0
-    while position < len(component):
-        char = component[position : position + 1]
-        found = _SET.match(component, position) if char == b"[" else None
-        if found:
-            out.append(_set(found[1], found[2]))
-            position = found.end()
-            continue
-        out.append({b"*": b"[^/]*", b"?": b"[^/]"}.get(char) or re.escape(char))
-        position += 1
-    return b"".join(out)
+def _translated(token: re.Match[bytes]) -> bytes:
+    if token[2] is not None:
+        return _set(token[1], token[2])
+    return {b"*": b"[^/]*", b"?": b"[^/]"}.get(token[0]) or re.escape(token[0])
 
 
 def _set(negation: bytes, members: bytes) -> bytes:
-    ranges: list[bytes] = []
-    position = 0
-    while position < len(members):
-        first = members[position : position + 1]
-        last = first
-        if members[position + 1 : position + 2] == b"-" and position + 2 < len(members):
-            last = members[position + 2 : position + 3]
-            position += 2
-        position += 1
-        if first <= last:  # a range from high to low is empty
-            ranges.append(re.escape(first) + b"-" + re.escape(last))
+    ranges = [
+        re.escape(first) + b"-" + re.escape(last or first)
+        for first, last in _RANGE.findall(members)
+        if first <= (last or first)  # a range from high to low is empty
+    ]
     if negation:
         return b"[^/" + b"".join(ranges) + b"]"
     # No set matches a slash, not even a set that contains a slash.

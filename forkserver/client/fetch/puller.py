@@ -1,8 +1,8 @@
-"""Fetch pieces of one file over one session, whatever connections that takes. Runs in the client."""
+"""Fetch pieces of one file over one session, which connects again as often as needed. Runs in the client."""
 
 from __future__ import annotations
 
-import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -14,17 +14,29 @@ from forkserver.client.remote.answers import DIGEST, ENDINGS, PASSING, Changed, 
 from forkserver.protocol.messages import Reply, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from threading import Thread
+
     from forkserver.client.fetch.job import Job
     from forkserver.client.remote.session import Session
 
 _OTHER_FILE = frozenset({Word.NOT_FOUND, Word.CHANGED})
-"""After such an answer, another server may still have the file that was begun."""
+"""After such a failure, another server may still have the file of this job."""
 _BROKEN_OFF = frozenset(Word(end.word) for end in ENDINGS)
 _WINDOW = 2
+_PATIENCE_S = 1.0
+
+
+def join_briefly(threads: Sequence[Thread]) -> None:
+    """Wait at most a second for ``threads`` to end. A thread that is connecting cannot be woken."""
+    deadline = time.monotonic() + _PATIENCE_S
+    for thread in threads:
+        if thread.is_alive():
+            thread.join(max(deadline - time.monotonic(), 0))
 
 
 class Puller:
-    """Fetches pieces of a job, one after the other, over as many connections as it takes."""
+    """Fetches pieces of ``job``, one after the other, over ``session``."""
 
     def __init__(self, job: Job, session: Session) -> None:
         self._job = job
@@ -33,8 +45,9 @@ class Puller:
         self._known: Known | None = None
         self._lost = False
         self._change: Changed | None = None
-        """The change because of which the server must be asked which version it has now."""
+        """The failure after which the server must be asked which version it has now."""
         self._came_bytes = 0
+        """Bytes of the piece under way that have come."""
 
     @property
     def known(self) -> Known:
@@ -42,6 +55,20 @@ class Puller:
         if self._known is None:
             raise AssertionError("no server was asked yet")
         return self._known
+
+    def help(self) -> None:
+        """Fetch pieces in a thread of its own, besides other sessions. Close the session in the end."""
+        try:
+            self.run()
+        except Failure as failure:
+            # Other sessions can fetch the pieces of this session. No session can fetch without a disk.
+            if failure.exit_status is Exit.LOCAL_DISK:
+                self._job.stop(failure)
+        except BaseException as error:  # noqa: BLE001 - the thread that waits for this thread raises it
+            self._job.stop(error)
+        finally:
+            self._put_back()
+            self._session.close()
 
     def run(self) -> None:
         """Fetch pieces until none is left. Raises Failure."""
@@ -65,7 +92,7 @@ class Puller:
                 return
 
     def _put_back(self) -> None:
-        self._job.give_back(iter(self._requested), self._came_bytes)
+        self._job.give_back(self._requested, self._came_bytes)
         self._requested.clear()
         self._came_bytes = 0
 
@@ -90,9 +117,10 @@ class Puller:
             self._take(self._session.reply())
 
     def _learn_again(self) -> None:
-        """Ask the server, which is a new one or has changed the file, for its version.
+        """Ask the server for its version: the session has another server now, or the server has changed the file.
 
-        Exclude a server that does not have the file, or has one of another size. Raises Failure if no server is left.
+        Exclude a server that does not have the file, or has a file of another size. Raises Failure if no server is
+        left.
         """
         while self._known is None:
             self._session.request(Request("STAT", self._job.name))
@@ -108,7 +136,7 @@ class Puller:
                 raise
 
     def _understand(self, reply: Reply) -> Known:
-        """Return what the reply to a STAT says of the file. Raises Failure if its size differs from the begun file."""
+        """Return the version in the reply to a STAT. Raises Failure if its size is not that of the job's file."""
         known = understand(self._session, reply)
         if known.version.size != self._job.size:
             reason = f"{self._session.address} has another file of that name, of {count(known.version.size)} bytes"
@@ -117,6 +145,7 @@ class Puller:
 
     def _learned(self, known: Known) -> None:
         self._known, self._change = known, None
+        self._job.size = known.version.size
 
     def _ask_ahead(self) -> bool:
         """Request pieces ahead. Return whether an answer is due."""
@@ -135,12 +164,13 @@ class Puller:
 
     def _take(self, reply: Reply) -> None:
         version = self.known.version
-        self._stay(version)
+        if str(self._session.address) != version.server:
+            raise Moved
         offset, length = self._requested[0]
         tail, tail_length = self._without_head((offset, length), version)
         served = check_promise(self._session, reply, version.etag, tail, tail_length)
         self._job.note(served)
-        self._ask_ahead()  # now that the first reply of all has told how many pieces there are
+        self._ask_ahead()  # not earlier: only the first reply tells how many pieces there are
         digest = receive(self._session, self._job.target, tail, self._came)
         if tail != offset:
             digest = self._job.target.joined(offset, length)
@@ -159,41 +189,3 @@ class Puller:
     def _came(self, size_bytes: int) -> None:
         self._came_bytes += size_bytes
         self._job.came(size_bytes)
-
-    def _stay(self, version: Version) -> None:
-        if str(self._session.address) != version.server:
-            raise Moved
-
-
-class Helper(Puller):
-    """Fetches pieces in a thread, and ends quietly where it cannot."""
-
-    def __init__(self, job: Job, session: Session) -> None:
-        super().__init__(job, session)
-        self._thread = threading.Thread(target=self._run_in_thread, daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def join(self, patience_s: float | None = None) -> None:
-        """Wait until the thread has ended."""
-        if self._thread.ident is not None:
-            self._thread.join(patience_s)
-
-    def interrupt(self) -> None:
-        """Wake the thread."""
-        self._session.interrupt()
-
-    def _run_in_thread(self) -> None:
-        try:
-            self.run()
-        except Failure as failure:
-            # Other sessions can fetch the pieces of this one. No session can do without a disk.
-            if failure.exit_status is Exit.LOCAL_DISK:
-                self._job.stop(failure)
-        except BaseException as error:  # noqa: BLE001 - the thread that waits for this one raises it
-            self._job.stop(error)
-        finally:
-            self._put_back()
-            self._session.close()

@@ -6,9 +6,9 @@ from forkserver.client.local.hashtable import HashTable
 
 
 class Seen:
-    """Names that were dealt with. Keeps a hash of each, with the number of its listing.
+    """Names that were dealt with. Keeps a hash of each name, with the number of its listing.
 
-    Methods raise Failure where the names fill the memory that is allowed, and the disk is full.
+    Methods raise Failure if there are too many names for the memory, and the disk is full.
     """
 
     def __init__(self) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from forkserver.client.fetch.pattern import with_parents
 from forkserver.client.local import partial
 from forkserver.client.local.target import RESERVED, local_failure
 from forkserver.client.outcome import Exit, Failure, Word
@@ -12,14 +12,13 @@ from forkserver.client.remote.answers import answered_by, may_pass
 from forkserver.client.remote.listing import entries
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator
 
     from forkserver.client.fetch.pattern import Filter
     from forkserver.client.remote.listing import Enclosed
     from forkserver.client.remote.metadata import Metadata
     from forkserver.client.remote.session import Session
-
-_SLASH = re.compile(b"/")
 
 
 class Item(NamedTuple):
@@ -35,12 +34,17 @@ class Item(NamedTuple):
     failure: Failure | None = None
     """Why the item cannot be fetched."""
 
+    @property
+    def directory(self) -> bytes:
+        """The path of the local directory that contains the item."""
+        return self.path.rpartition(b"/")[0]
+
 
 class Chosen(NamedTuple):
     """Selection from the directory ``name`` of the server. ``above`` is the local path that the directory goes to.
 
-    ``pattern``, if there is one, matches paths beneath ``name``: of files and, if ``recursive``, of directories with
-    everything in them. ``deep``: the pattern can match paths in subdirectories.
+    ``pattern``, if it is not None, matches paths beneath ``name``: paths of files and, if ``recursive``, paths of
+    directories, which are then wanted with everything in them. ``deep``: the pattern can match paths in subdirectories.
     """
 
     name: bytes
@@ -54,8 +58,8 @@ class Chosen(NamedTuple):
 def choose(session: Session, chosen: Chosen, *, with_contents: bool) -> Iterator[Item | None]:
     """List a directory, and yield the items that are wanted, each directory before its contents. Raises Failure.
 
-    ``with_contents``: small files may come with the listing. None says that the connection was lost and the listing
-    begins anew. It then comes without contents, because most contents have come.
+    ``with_contents``: small files may come with the listing. Yields None if the connection was lost and the listing
+    begins anew. The new listing has no contents, because most contents have come.
     """
     session.renew()
     while True:
@@ -98,4 +102,4 @@ def _matches(chosen: Chosen, path: bytes) -> bool:
     pattern = chosen.pattern
     if pattern is None or pattern.fullmatch(path):
         return True
-    return chosen.recursive and any(pattern.fullmatch(path[: slash.start()]) for slash in _SLASH.finditer(path))
+    return chosen.recursive and any(map(pattern.fullmatch, with_parents(path)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ class Sessions:
     """Opens sessions with ``servers``, any of which may answer.
 
     ``connections`` sessions at a time fetch a tree or a large file. ``timeout_s`` and ``retries`` hold for each
-    session, ``rate``, in bytes a second, for all together. ``on_event`` is called with the retries of every session.
+    session. ``rate``, in bytes a second, holds for all sessions together. ``on_event`` is called with the retries of
+    every session.
     """
 
     def __init__(  # noqa: PLR0913 - the limits of a client
@@ -33,16 +35,19 @@ class Sessions:
     ) -> None:
         self.servers = servers
         self.connections = connections
-        self._timeout_s = timeout_s
-        self._retries = retries
-        self._rate_limit = None if rate is None else RateLimit(rate)
-        self._on_event = on_event
+        self._session = functools.partial(
+            Session,
+            timeout_s=timeout_s,
+            retries=retries,
+            on_event=on_event,
+            rate_limit=None if rate is None else RateLimit(rate),
+        )
         self._first: Session | None = None
         self._opened: weakref.WeakSet[Session] = weakref.WeakSet()
 
     @property
     def first(self) -> Session:
-        """The session for everything that needs only one."""
+        """The session for everything that needs only one session."""
         if self._first is None:
             self._first = self.open(0)
         return self._first
@@ -50,14 +55,7 @@ class Sessions:
     def open(self, number: int) -> Session:
         """Open a further session. Sessions with different numbers begin with different servers."""
         start = number % len(self.servers)
-        session = Session(
-            *self.servers[start:],
-            *self.servers[:start],
-            timeout_s=self._timeout_s,
-            retries=self._retries,
-            on_event=self._on_event,
-            rate_limit=self._rate_limit,
-        )
+        session = self._session(*self.servers[start:], *self.servers[:start])
         self._opened.add(session)
         return session
 

@@ -1,4 +1,4 @@
-"""Write small files of a tree, whose whole content is in memory. Runs in the client."""
+"""Verify and write the small files of a tree, whose whole content is in memory. Runs in the client."""
 
 from __future__ import annotations
 
@@ -14,33 +14,27 @@ from forkserver.client.remote.answers import DIGEST, check_digest
 from forkserver.protocol.messages import digest_field
 
 if TYPE_CHECKING:
-    from forkserver.client.content import Known
     from forkserver.client.fetch.selection import Item
     from forkserver.client.fetch.treestate import TreeState
     from forkserver.client.local.place import Place
-    from forkserver.client.outcome import Served
     from forkserver.client.remote.listing import Enclosed
 
 
 class SmallFiles:
-    """Verifies small files, and writes them beneath ``place``. For one thread, as ``place`` is."""
+    """Verifies small files, and writes them beneath ``place``. Only one thread may use it, as ``place``."""
 
     def __init__(self, state: TreeState, place: Place) -> None:
         self._state = state
         self._place = place
 
-    def put(  # noqa: PLR0913, PLR0917 - the parts of an answer
-        self, item: Item, content: memoryview, known: Known, digest: str, served: Served, started: float
-    ) -> Receipt:
-        """Write ``content``, whose digest is ``digest`` according to ``served``. Raises Failure.
-
-        The time of the receipt counts from ``started``.
-        """
+    def put(self, item: Item, enclosed: Enclosed, started: float) -> Receipt:
+        """Write the content that came for ``item``. The time of the receipt counts from ``started``. Raises Failure."""
+        content, digest, known, served = enclosed
         found = digest_field(DIGEST, sha256(content).hexdigest())
         check_digest(found, digest, served)
         check_name(item.path)
-        directory, directory_fd = self.directory(item)
-        if directory not in self._state.made:
+        directory_fd = self.directory(item)
+        if item.directory not in self._state.made:
             check_place(directory_fd, item.path)
         put(directory_fd, item.path, content, known, self._state.durable)
         size = len(content)
@@ -48,18 +42,16 @@ class SmallFiles:
 
     def put_enclosed(self, item: Item, enclosed: Enclosed) -> None:
         """Write a file that came with the listing. Raises Failure where no other file can be written, either."""
-        content, digest, known, served = enclosed
         try:
-            receipt = self.put(item, content, known, digest, served, time.monotonic())
+            receipt = self.put(item, enclosed, time.monotonic())
         except Failure as failure:
             self._state.fail(item, failure)
         else:
             self._state.emit(Fetched(item.name, item.path, receipt))
 
-    def directory(self, item: Item) -> tuple[bytes, int]:
-        """Return the path of the directory of ``item``, and its descriptor; make the directory. Raises Failure."""
-        directory = item.path.rpartition(b"/")[0]
+    def directory(self, item: Item) -> int:
+        """Return a descriptor of the directory of ``item``. Make the directory if it is missing. Raises Failure."""
         try:
-            return directory, self._place.directory(directory)
+            return self._place.directory(item.directory)
         except OSError as error:
             raise self._place.failure(item.path, error) from error

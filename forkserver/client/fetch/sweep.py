@@ -1,4 +1,4 @@
-"""Sweep the directories of a tree: remove what killed runs have left. Runs in the client."""
+"""Sweep the directories of a tree: remove the leftovers of killed runs. Runs in the client."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ _MOST_REMEMBERED = 100_000
 
 
 class Sweep:
-    """Sweeps each directory once, unless it is among ``swept``.
+    """Sweeps each directory once, unless the directory is in ``swept``.
 
-    ``knows_names``: the server's name of a local directory is known, and so are the names of the files of its parts.
+    ``knows_names``: the server's names of the directories are known, so ``session`` can ask for the files of parts.
     """
 
-    def __init__(self, on_event: OnEvent, swept: set[bytes] | None = None, *, knows_names: bool) -> None:
+    def __init__(self, session: Session, on_event: OnEvent, swept: set[bytes] | None, *, knows_names: bool) -> None:
+        self._session = session
         self._on_event = on_event
         self._knows_names = knows_names
         self._swept = set() if swept is None else swept
 
-    def look_through(self, place: Place, path: bytes, name: bytes | None, session: Session) -> None:
+    def look_through(self, place: Place, path: bytes, name: bytes | None) -> None:
         """Remove temporary files from the directory ``path``, and tell of parts of files that the server does not have.
 
         ``name`` is the directory's name on the server, or None if its parts may be of files elsewhere.
@@ -44,23 +45,23 @@ class Sweep:
             directory_fd = place.directory(path, create=False)
             removed, parts = leftovers.sweep(directory_fd)
         except OSError:
-            return  # the directory is missing, or an event told of its failure
+            return  # the directory is missing, or an event has told of its failure
         if removed:
             self._on_event(Swept(removed))
         if name is None or not self._knows_names:
             return
         for part in parts:
-            size = _size_of(session, name.rstrip(b"/") + b"/" + part.source)
+            size = _size_of(self._session, name.rstrip(b"/") + b"/" + part.source)
             if size is None:
                 self._on_event(Useless(os.path.join(path, part.name), os.path.join(path, part.source), part.size))
             elif size <= PIECE_BYTES:
-                leftovers.remove(directory_fd, part.name)  # the file has become so short that it has no parts
+                leftovers.remove(directory_fd, part.name)  # a file this short needs no part
 
 
 def _size_of(session: Session, name: bytes) -> int | None:
     """Return the size of a file of the server in bytes, or None if the server does not have the file.
 
-    If the server does not answer, assume a large file.
+    If the server does not answer, return the largest number, so that the part is kept.
     """
     try:
         return describe(session, name).size

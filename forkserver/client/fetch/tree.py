@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from forkserver.client.events import Planned, Skipped, WouldFetch
+from forkserver.client.fetch.puller import join_briefly
 from forkserver.client.fetch.seen import Seen
 from forkserver.client.fetch.selection import Item
 from forkserver.client.fetch.smallfiles import SmallFiles
@@ -23,21 +23,16 @@ from forkserver.client.remote.session import WINDOW
 from forkserver.protocol.messages import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from forkserver.client.fetch.sessions import Sessions
     from forkserver.client.fetch.sweep import Sweep
     from forkserver.client.fetch.treestate import TreeState
     from forkserver.client.remote.session import Session
 
-_Directory: TypeAlias = tuple[bytes, int, bytes]
-"""A path, its time in nanoseconds since 1970, and its name on the server."""
-
-_PATIENCE_S = 1.0
-
 
 class Tree:
-    """Fetches items into the directory of ``state``. ``names``: the local paths that this run has taken."""
+    """Fetches items into the directory of ``state``. ``names`` has the local paths that this run has taken."""
 
     def __init__(self, state: TreeState, sessions: Sessions, names: Names | None) -> None:
         self._state = state
@@ -46,22 +41,32 @@ class Tree:
         self._seen = Seen()
 
     def fetch(self, items: Iterator[Item | None], top: bytes, sweep: Sweep | None) -> None:
-        """Fetch everything that can be fetched, and tell what cannot. None among ``items``: the listing begins anew.
+        """Fetch the items, or tell the plan in a dry run. An event tells of each item that cannot be fetched.
 
-        ``top`` is the directory that everything goes to, relative to the root. ``sweep`` sweeps directories that
-        existed before. Raises Failure where nothing more can be fetched: no directory that can be written into, a full
-        disk, a server that is gone. Raises a Failure of ``items`` in the end.
+        None among ``items`` says that the listing begins anew. ``top`` is the directory that everything goes to,
+        relative to the root. ``sweep`` sweeps directories that existed before. Raises Failure if nothing more can be
+        fetched: no directory can be written into, the disk is full, or no server answers any more. Raises a Failure of
+        ``items`` in the end.
         """
+        if self._state.dry:
+            self._tell_plan(items)
+            return
         self._check_root(top)
-        with _items_spool() as files, Spool[_Directory](tuple, tuple) as directories:
-            incomplete = self._spool(items, files, directories)
+        incomplete: Failure | None = None
+        with _items_spool() as files, _items_spool() as directories:
+            try:
+                self._spool(items, files, directories)
+            except Failure as failure:
+                if failure.exit_status is Exit.LOCAL_DISK:
+                    raise  # the spool cannot be read any more
+                incomplete = failure
             self._run_workers(files)
-            self._finish(directories, None if incomplete else sweep, self._sessions.first)
-            if incomplete is not None:
-                raise incomplete
+            self._finish(directories, None if incomplete else sweep)
+        if incomplete is not None:
+            raise incomplete
 
     def _run_workers(self, files: Spool[Item]) -> None:
-        """Fetch ``files`` in this thread, and in others, each over a session of its own."""
+        """Fetch ``files`` in this thread and in further threads, each over a session of its own."""
         waiting = iter(files)
         others: list[_OtherWorker] = []
         own = self._sessions.first  # the session that listed the tree can fetch, too
@@ -69,13 +74,11 @@ class Tree:
         try:
             for number in range(1, min(self._sessions.connections, -(-len(files) // WINDOW))):
                 others.append(_OtherWorker(self._state, self._sessions.open(number), waiting))
-                others[-1].start()
+                others[-1].thread.start()
             _work(self._state, own, waiting)
         except BaseException as error:
             self._state.stop(error)
-            deadline = time.monotonic() + _PATIENCE_S
-            for other in others:
-                other.join(max(deadline - time.monotonic(), 0))  # a thread that is connecting cannot be woken
+            join_briefly([other.thread for other in others])
             raise
         finally:
             own.resume()  # the client uses the session for other names, too
@@ -84,25 +87,25 @@ class Tree:
         if self._state.stopped_by is not None:
             raise self._state.stopped_by
 
-    def tell_plan(self, items: Iterator[Item | None]) -> None:
+    def _tell_plan(self, items: Iterator[Item | None]) -> None:
         """Tell what ``fetch`` would do, and change nothing. Raises Failure as ``fetch``."""
         with _items_spool() as files:
-            for item in self._unseen(items, files.clear):
-                if item.data.kind != "dir":
+            for item in self._unseen(items):
+                if item is None:
+                    files.clear()
+                elif item.data.kind != "dir":
                     files.add(item)
-            with contextlib.ExitStack() as stack:
-                try:
-                    place = stack.enter_context(Place(self._state.root))
-                except OSError:  # ``fetch`` would make the directory, or tell why it cannot
-                    place = None
-                if place is not None:
-                    Worker(self._state, self._sessions.first, place).run(self._state.take(iter(files)))
-                else:
-                    for item in files:
-                        self._state.emit(WouldFetch(item.name, item.path, item.data.size or 0))
+            try:
+                place = Place(self._state.root)
+            except OSError:  # the directory is missing, or a fetch would tell why the directory cannot be opened
+                for item in files:
+                    self._state.emit(WouldFetch(item.name, item.path, item.data.size or 0))
+                return
+            with place:
+                Worker(self._state, self._sessions.first, place).run(self._state.take(iter(files)))
 
     def _check_root(self, top: bytes) -> None:
-        """Raise Failure where nothing can be written into the directory ``top``, and the directory is empty.
+        """Raise Failure if nothing can be written into the directory ``top``, and the directory is empty.
 
         A directory that is not empty may contain unchanged files, or directories that can be written into.
         """
@@ -123,15 +126,15 @@ class Tree:
                 if error.errno in NOT_WRITABLE and not something:
                     raise place.failure(top, error) from error
 
-    def _unseen(self, items: Iterator[Item | None], take_back: Callable[[], None]) -> Iterator[Item]:
-        """Yield the items to be fetched.
+    def _unseen(self, items: Iterator[Item | None]) -> Iterator[Item | None]:
+        """Yield the items to be fetched, and None where the listing begins anew.
 
-        Where the listing begins anew, call ``take_back``, and leave out items that were dealt with before.
+        At None, the caller must drop the items that it has kept: the new listing repeats them.
         """
         for item in items:
             if item is None:
                 self._seen.begin_anew()
-                take_back()
+                yield None
             elif not self._seen.before(item.name):
                 if self._claims(item):
                     yield item
@@ -154,34 +157,17 @@ class Tree:
             self._state.emit(Skipped(item.name))
         return not item.link
 
-    def _spool(
-        self, items: Iterator[Item | None], files: Spool[Item], directories: Spool[_Directory]
-    ) -> Failure | None:
-        """Spool the files to be fetched, make the directories, and write files that came with the listing.
-
-        Return the failure that ended ``items`` early, or None.
-        """
-        try:
-            self._spool_all(items, files, directories)
-        except Failure as failure:
-            if failure.exit_status is Exit.LOCAL_DISK:
-                raise  # the spool cannot be read any more
-            return failure
-        return None
-
-    def _spool_all(self, items: Iterator[Item | None], files: Spool[Item], directories: Spool[_Directory]) -> None:
+    def _spool(self, items: Iterator[Item | None], files: Spool[Item], directories: Spool[Item]) -> None:
+        """Spool the files to be fetched, make the directories, and write files that came with the listing."""
         size = placed_size = 0
-
-        def take_back() -> None:
-            nonlocal size
-            files.clear()
-            directories.clear()
-            size = 0
-
         with open_place(self._state.root, self._state.made) as place:
             small_files = SmallFiles(self._state, place)
-            for item in self._unseen(items, take_back):
-                if item.enclosed is not None:
+            for item in self._unseen(items):
+                if item is None:
+                    files.clear()
+                    directories.clear()
+                    size = 0
+                elif item.enclosed is not None:
                     small_files.put_enclosed(item, item.enclosed)
                     self._seen.add(item.name)
                     placed_size += item.data.size or 0
@@ -191,28 +177,28 @@ class Tree:
                     except OSError as error:
                         self._state.fail(item, place.failure(item.path, error))
                         self._seen.add(item.name)
-                    directories.add((item.path, item.data.mtime_ns, item.name))
+                    directories.add(item)
                 else:
                     files.add(item)
                     size += item.data.size or 0
         self._state.emit(Planned(placed_size + size))
 
-    def _finish(self, directories: Spool[_Directory], sweep: Sweep | None, session: Session) -> None:
+    def _finish(self, directories: Spool[Item], sweep: Sweep | None) -> None:
         """Sweep the directories, then set their times: a file made or removed in a directory changes its time."""
         with open_place(self._state.root) as place:
-            for path, mtime_ns, name in directories:
-                if sweep is not None and path not in self._state.made:
-                    sweep.look_through(place, path, name, session)
+            for item in directories:
+                if sweep is not None and item.path not in self._state.made:
+                    sweep.look_through(place, item.path, item.name)
                 with contextlib.suppress(OSError, OverflowError):  # an event told why the directory could not be made
-                    os.utime(place.directory(path, create=False), ns=(mtime_ns, mtime_ns))
+                    os.utime(place.directory(item.path, create=False), ns=(item.data.mtime_ns, item.data.mtime_ns))
             if sweep is not None:
                 for path, name in self._state.found.items():
-                    sweep.look_through(place, path, name, session)
-                sweep.look_through(place, b"", None, session)
+                    sweep.look_through(place, path, name)
+                sweep.look_through(place, b"", None)
 
 
 def _work(state: TreeState, session: Session, waiting: Iterator[Item]) -> None:
-    """Fetch items that wait, until none is left. Raises Failure."""
+    """Fetch waiting items until none is left. Raises Failure."""
     try:
         with open_place(state.root, state.made) as place:
             Worker(state, session, place).run(state.take(waiting))
@@ -221,29 +207,20 @@ def _work(state: TreeState, session: Session, waiting: Iterator[Item]) -> None:
 
 
 class _OtherWorker:
-    """A further session, and a thread that fetches over it. It takes no items before the server has answered."""
+    """A further session, and the thread that fetches over it. The thread takes no items before the server answers."""
 
     def __init__(self, state: TreeState, session: Session, waiting: Iterator[Item]) -> None:
         self._state = state
         self._session = session
         self._waiting = waiting
         self._answered = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._state.add(self._session)
-        self._thread.start()
-
-    def join(self, patience_s: float | None = None) -> None:
-        """Wait until the thread has ended."""
-        if self._thread.ident is not None:
-            self._thread.join(patience_s)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        state.add(session)
 
     def finish(self) -> None:
         """Wait for the items that the thread has taken. No other items are left."""
         if self._answered:
-            self._thread.join()
+            self.thread.join()
         else:
             self._session.interrupt()
 
@@ -252,7 +229,7 @@ class _OtherWorker:
             self._session.ask(Request("PING"))
             self._answered = True
             _work(self._state, self._session, self._waiting)
-        except BaseException as error:  # noqa: BLE001 - the thread that waits for this one raises it
+        except BaseException as error:  # noqa: BLE001 - the thread that waits for this thread raises it
             # The other workers do not need a session that was never answered.
             if self._answered or not isinstance(error, Failure):
                 self._state.stop(error)

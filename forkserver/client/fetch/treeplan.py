@@ -9,7 +9,7 @@ from forkserver.client.fetch.pattern import Filter, compile_path, fixed_part, is
 from forkserver.client.fetch.selection import Chosen, Item, choose
 from forkserver.client.fetch.sweep import Sweep
 from forkserver.client.fetch.tree import Tree
-from forkserver.client.fetch.treestate import DEFAULT_OPTIONS, TreeOptions, TreeState
+from forkserver.client.fetch.treestate import TreeState
 from forkserver.client.local.prune import Pruning
 from forkserver.client.outcome import Exit, Failure, Word, refusal
 from forkserver.client.remote.answers import answered_by
@@ -17,15 +17,16 @@ from forkserver.client.remote.listing import describe, describe_all
 from forkserver.protocol.messages import Reply, Request, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from forkserver.client.events import OnEvent
     from forkserver.client.fetch.sessions import Sessions
+    from forkserver.client.fetch.treestate import TreeOptions
     from forkserver.client.remote.session import Session
 
 
 class Wanted(NamedTuple):
-    """Request for a tree. ``name`` is the name of a file or directory, or a pattern if it is not ``literal``.
+    """Request for a tree. ``name`` is the name of a file or directory, or, unless ``literal``, a pattern.
 
     ``recursive``: fetch directories with everything beneath; a pattern matches directories, too. ``whole``: the local
     path is the whole name. Otherwise the local path is the last component, or the part that the pattern matches.
@@ -49,24 +50,16 @@ class Wanted(NamedTuple):
         return name if self.whole else name.rpartition(b"/")[2]
 
 
-def fetch_tree(
-    sessions: Sessions, wanted: Wanted, directory: bytes, on_event: OnEvent, options: TreeOptions = DEFAULT_OPTIONS
-) -> None:
-    """Fetch what is ``wanted`` into ``directory``. An event tells of each file that failed.
+def fetch_tree(sessions: Sessions, wanted: Wanted, directory: bytes, on_event: OnEvent, options: TreeOptions) -> None:
+    """Fetch the files that are ``wanted`` into ``directory``. An event tells of each file that failed.
 
-    Raises Failure if a listing failed, or once nothing more can be fetched.
+    Raises Failure if a listing failed, or if nothing more can be fetched.
     """
     state = TreeState(directory, on_event, options)
-    tree = Tree(state, sessions, options.names)
-    if options.dry:
-        tree.tell_plan(_items(wanted, sessions.first, lambda _: False))
-    else:
-        top = b"" if wanted.may_be_pattern else wanted.top
-        # Deletion removes leftovers, too.
-        sweep = None if options.delete else Sweep(on_event, options.swept, knows_names=True)
-        # Contents come with the listing over one connection only: several connections are to share the work.
-        takes_contents = state.is_new if sessions.connections == 1 else lambda _: False
-        tree.fetch(_items(wanted, sessions.first, takes_contents), top, sweep)
+    top = b"" if wanted.may_be_pattern else wanted.top
+    # Deletion removes leftovers, too.
+    sweep = None if options.delete else Sweep(sessions.first, on_event, options.swept, knows_names=True)
+    Tree(state, sessions, options.names).fetch(_items(wanted, sessions, state), top, sweep)
     if options.delete and options.names is not None and not state.has_failed:
         pruning = Pruning(
             wanted.filter.wants_file,
@@ -78,12 +71,12 @@ def fetch_tree(
         pruning.prune(directory, wanted.top, options.names)
 
 
-def fetch_named(  # noqa: PLR0913 - the same of files whose names are known
+def fetch_named(  # noqa: PLR0913 - as fetch_tree, with the names of the files
     sessions: Sessions,
     paths: Mapping[bytes, bytes],
     directory: bytes,
     on_event: OnEvent,
-    options: TreeOptions = DEFAULT_OPTIONS,
+    options: TreeOptions,
     *,
     knows_names: bool,
 ) -> None:
@@ -92,12 +85,8 @@ def fetch_named(  # noqa: PLR0913 - the same of files whose names are known
     ``knows_names``: a path is the whole name on the server.
     """
     state = TreeState(directory, on_event, options)
-    tree = Tree(state, sessions, options.names)
-    items = _named(paths, sessions.first, state)
-    if options.dry:
-        tree.tell_plan(items)
-    else:
-        tree.fetch(items, b"", Sweep(on_event, options.swept, knows_names=knows_names))
+    sweep = Sweep(sessions.first, on_event, options.swept, knows_names=knows_names)
+    Tree(state, sessions, options.names).fetch(_named(paths, sessions.first, state), b"", sweep)
 
 
 def _named(paths: Mapping[bytes, bytes], session: Session, state: TreeState) -> Iterator[Item]:
@@ -115,19 +104,21 @@ def is_there(session: Session, name: bytes) -> bool:
     return session.ask(Request("STAT", name.removesuffix(b"/") or b"/")).status is Status.OK
 
 
-def _items(wanted: Wanted, session: Session, takes_contents: Callable[[bytes], bool]) -> Iterator[Item | None]:
-    """Yield the items of what is ``wanted``, and None where a listing begins anew. Raises Failure.
+def _items(wanted: Wanted, sessions: Sessions, state: TreeState) -> Iterator[Item | None]:
+    """Yield the items that are ``wanted``, and None where a listing begins anew. Raises Failure.
 
-    Small files come with the listing if all files are wanted and ``takes_contents(directory)`` is true of the top local
-    directory.
+    Small files come with the listing if all files are wanted and the top local directory is new.
     """
+    session = sessions.first
     name = wanted.name.rstrip(b"/") or b"/"
+    # Contents come with the listing over one connection only: several connections are to share the work.
+    takes_contents = sessions.connections == 1 and not state.dry and wanted.filter.takes_all
     if wanted.may_be_pattern and not is_there(session, name):
         directory, deep = fixed_part(name)
         below = name[len(directory) + 1 :]
         above = directory[1:] if wanted.whole else b""
         chosen = Chosen(directory or b"/", above, deep, compile_path(below), wanted.recursive, wanted.filter)
-        with_contents = wanted.filter.takes_all and is_everything(below) and takes_contents(above)
+        with_contents = takes_contents and is_everything(below) and state.is_new(above)
         found = False
         for item in choose(session, chosen, with_contents=with_contents):
             found = found or item is not None
@@ -139,11 +130,9 @@ def _items(wanted: Wanted, session: Session, takes_contents: Callable[[bytes], b
     above = wanted.top
     if data.kind == "dir" and not wanted.recursive:
         raise refusal(Reply(Status.NOT_A_FILE, {}, "is a directory"), answered_by(session))
+    if above or data.kind != "dir":
+        yield Item(name, above, data)
     if data.kind == "dir":
-        if above:
-            yield Item(name, above, data)
-        with_contents = wanted.filter.takes_all and takes_contents(above)
+        with_contents = takes_contents and state.is_new(above)
         chosen = Chosen(name, above, True, None, True, wanted.filter)
         yield from choose(session, chosen, with_contents=with_contents)
-    else:
-        yield Item(name, above, data)

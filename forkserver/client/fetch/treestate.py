@@ -26,9 +26,9 @@ _MOST_FOUND = 100_000
 class TreeOptions(NamedTuple):
     """How to fetch a tree.
 
-    ``durable`` and ``wishes`` hold for every file. ``dry``: only tell what would be done. ``delete``: delete what the
-    server does not have. ``names`` has the local paths that this run has taken; ``swept`` has the directories that it
-    has swept.
+    ``durable`` and ``wishes`` hold for every file. ``dry``: tell what would be done, and change nothing. ``delete``:
+    delete local files and directories that the server does not have. ``names`` has the local paths that this run has
+    taken. ``swept`` has the directories that this run has swept.
     """
 
     durable: Durable = Durable.NONE
@@ -37,9 +37,6 @@ class TreeOptions(NamedTuple):
     delete: bool = False
     names: Names | None = None
     swept: set[bytes] | None = None
-
-
-DEFAULT_OPTIONS = TreeOptions()
 
 
 class TreeState:
@@ -73,9 +70,9 @@ class TreeState:
             self._on_event(event)
 
     def fail(self, item: Item, failure: Failure) -> None:
-        """Tell that ``item`` failed. Raise ``failure`` where no other file can be written, either.
+        """Tell that ``item`` failed. Raise ``failure`` if no other file can be written, either.
 
-        Tell a directory that nothing can be written into once, and leave out the items that belong there.
+        If nothing can be written into a directory, tell the directory once, and leave out the files that belong there.
         """
         if failure.reach is Reach.RUN:
             raise failure
@@ -84,7 +81,7 @@ class TreeState:
             if failure.reach is Reach.FILE:
                 self._on_event(Failed(item.name, failure))
                 return
-            directory = item.path.rpartition(b"/")[0] if failure.directory is None else failure.directory
+            directory = item.directory if failure.directory is None else failure.directory
             if directory not in self.closed:
                 self.closed[directory] = failure
                 self._on_event(Failed(_remote_name(item, directory), failure, directory))
@@ -96,10 +93,10 @@ class TreeState:
         self.has_failed = True
         self.emit(Failed(name, failure))
 
-    def note_found(self, directory: bytes, name: bytes) -> None:
-        """Note that the local ``directory``, ``name`` on the server, may have existed before this run."""
+    def note_found(self, item: Item) -> None:
+        """Note that the local directory of ``item`` may have existed before this run."""
         if len(self.found) < _MOST_FOUND:
-            self.found[directory] = name
+            self.found[item.directory] = item.name.rpartition(b"/")[0]
 
     def is_new(self, path: bytes) -> bool:
         """Return whether the directory ``path`` is missing or empty, and note it as made if so."""

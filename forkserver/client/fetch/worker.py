@@ -1,8 +1,8 @@
 """Fetch files of a tree over one connection, with many requests on the way. Runs in the client.
 
-A file is unchanged by the validator that was noted with it, or else by size and time. To compare contents, the worker
-asks for the digest of every small file that has the right size here, and fetches the file only where the digests
-differ.
+The validator that was noted with a file tells whether the file is unchanged; without a validator, size and time tell.
+To compare contents, the worker asks for the digest of every small file that has the right size here, and fetches the
+file only if the digests differ.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from forkserver.client.remote.answers import (
     receive,
     understand,
 )
+from forkserver.client.remote.listing import Enclosed
 from forkserver.client.remote.session import WINDOW
 from forkserver.protocol.messages import Request, Status, digest_field
 
@@ -47,7 +48,7 @@ _MOST_TRIES = 3
 
 
 class _Asked(NamedTuple):
-    """A request on its way: for a file, or for its digest alone. ``tries``: how often the file has changed."""
+    """A request on its way: for a file, or for its digest alone. The file has changed ``tries`` times so far."""
 
     item: Item
     digest_only: bool = False
@@ -55,7 +56,7 @@ class _Asked(NamedTuple):
 
 
 class Worker:
-    """Fetches files over the connection of ``session`` to ``place``, or tells in a dry run which it would fetch."""
+    """Fetches files over ``session`` into ``place``, or tells in a dry run which files would be fetched."""
 
     def __init__(self, state: TreeState, session: Session, place: Place) -> None:
         self._state = state
@@ -63,22 +64,23 @@ class Worker:
         self._place = place
         self._small_files = SmallFiles(state, place)
         self._server_gives_digests = True
-        """Until the server refuses: then its version is older."""
+        """An older server refuses the first request for a digest."""
         self._requested: deque[_Asked] = deque()
-        self._found: bytes | None = None
-        """The directory that was noted as found last."""
         self._writable: bytes | None = None
         """The directory that was found writable last."""
 
     def run(self, items: Iterator[Item]) -> None:
-        """Fetch every item. Raises Failure where nothing more can be fetched."""
+        """Fetch every item. Raises Failure if nothing more can be fetched."""
         for item in items:
             if self._is_here(item):
                 continue
             if item.data.size is not None and item.data.size > PIECE_BYTES:
                 self._take_answers(leave=0)
-                self._handle_alone(item)
-            elif self._state.wishes.by_content and self._server_gives_digests and self._has_right_size(item):
+                if self._state.dry:
+                    self._plan_alone(item)
+                else:
+                    self._fetch_alone(item)
+            elif self._state.wishes.by_content and self._server_gives_digests and has_right_size(self._place, item):
                 self._request(_Asked(item, digest_only=True))
             else:
                 self._request_content(item)
@@ -87,12 +89,9 @@ class Worker:
         self._take_answers(leave=0)
 
     def _is_here(self, item: Item) -> bool:
-        directory = item.path.rpartition(b"/")[0]
-        if directory in self._state.made:
+        if item.directory in self._state.made:
             return False
-        if directory != self._found:
-            self._found = directory
-            self._state.note_found(directory, item.name.rpartition(b"/")[0])
+        self._state.note_found(item)
         if self._state.wishes.by_content:
             return False
         whole_digest = self._state.wishes.whole_digest and not self._state.dry
@@ -104,25 +103,20 @@ class Worker:
 
     def _can_write(self, item: Item) -> bool:
         """Return whether the directory of ``item`` can be written into. If not, tell that ``item`` failed."""
-        directory = item.path.rpartition(b"/")[0]
+        directory = item.directory
         failure = self._state.closed.get(directory)
-        if failure is None:
-            if directory == self._writable or directory in self._state.made:
-                return True
+        if failure is None and directory != self._writable and directory not in self._state.made:
             try:
                 self._place.check_writable(directory)
+                self._writable = directory
             except OSError as error:
                 failure = self._place.failure(item.path, error)
-            else:
-                self._writable = directory
-                return True
-        self._state.fail(item, failure)
-        return False
-
-    def _has_right_size(self, item: Item) -> bool:
-        return item.path.rpartition(b"/")[0] not in self._state.made and has_right_size(self._place, item)
+        if failure is not None:
+            self._state.fail(item, failure)
+        return failure is None
 
     def _request_content(self, item: Item) -> None:
+        """Request a small file, or tell in a dry run that a file would be fetched. Raises Failure."""
         if self._state.dry:
             self._state.emit(WouldFetch(item.name, item.path, item.data.size or 0))
         elif self._can_write(item):
@@ -140,34 +134,29 @@ class Worker:
             item = asked.item
             started = time.monotonic()
             try:
-                # Where one of these two raises, the answer is still due.
+                # If one of these two calls raises, the answer is still due.
                 whole = self._session.whole_answer()
                 reply = whole[0] if whole else self._session.reply()
                 self._requested.popleft()
                 if asked.digest_only:
-                    self._compare(item, reply, started)
-                    self._session.renew()
-                    continue
-                receipt = self._take_whole(item, *whole, started) if whole else self._take(item, reply, started)
+                    receipt = self._compare(item, reply, started)
+                else:
+                    receipt = self._take_whole(item, *whole, started) if whole else self._take(item, reply, started)
             except Failure as failure:
                 self._after(asked, failure)
+                continue
+            self._session.renew()
+            if receipt is None:
+                self._request_content(item)
             else:
-                self._session.renew()
                 self._state.emit(Fetched(item.name, item.path, receipt))
 
-    def _compare(self, item: Item, reply: Reply, started: float) -> None:
-        """Emit ``Fetched`` if the local file has the digest in ``reply``, else request the content. Raises Failure."""
-        receipt = None
+    def _compare(self, item: Item, reply: Reply, started: float) -> Receipt | None:
+        """Return a receipt if the local file has the digest in ``reply``, else None. Raises Failure."""
         if reply.status is Status.BAD_REQUEST:
             self._server_gives_digests = False
-        elif reply.status is not Status.CHANGED:
-            receipt = self._compared(item, reply, started)
-        if receipt is None:
-            self._request_content(item)
-        else:
-            self._state.emit(Fetched(item.name, item.path, receipt))
-
-    def _compared(self, item: Item, reply: Reply, started: float) -> Receipt | None:
+        if reply.status in (Status.BAD_REQUEST, Status.CHANGED):
+            return None
         known = understand(self._session, reply)
         size = known.version.size
         with local_copy(self._place, item) as file:
@@ -180,13 +169,13 @@ class Worker:
         return Receipt((served,), size, 0, digest_field(DIGEST, digest), time.monotonic() - started, unchanged=True)
 
     def _after(self, asked: _Asked, failure: Failure) -> None:
-        """Ask again after ``failure``, or tell that the item failed. Raises ``failure`` where the worker must end."""
+        """Ask again after ``failure``, or tell that the item failed. Raises ``failure`` if the worker must end."""
         if self._state.stopped_by is not None:
             raise failure
         tries = asked.tries + 1
         if may_pass(self._session, failure):
             if not self._is_due(asked):
-                self._request(asked)  # behind the others
+                self._request(asked)  # behind the requests on their way
             self._session.wait(failure, "lost the connection")
         elif isinstance(failure, Changed) and tries < _MOST_TRIES:
             self._request(asked._replace(tries=tries))
@@ -214,7 +203,8 @@ class Worker:
         """Take a small file that has arrived whole, as most do."""
         known = understand(self._session, reply)
         served = check_promise(self._session, reply, known.version.etag, 0, known.version.size)
-        return self._small_files.put(item, content, known, trailer.fields.get("digest", ""), served, started)
+        enclosed = Enclosed(content, trailer.fields.get("digest", ""), known, served)
+        return self._small_files.put(item, enclosed, started)
 
     def _take(self, item: Item, reply: Reply, started: float) -> Receipt:
         known = understand(self._session, reply)
@@ -238,15 +228,11 @@ class Worker:
             target.finish(known)
         return Receipt((served,), size, size, digest_field(DIGEST, digest), time.monotonic() - started)
 
-    def _handle_alone(self, item: Item) -> None:
-        """Fetch a file of several pieces, or tell in a dry run whether it would be fetched."""
-        if self._state.dry:
-            self._plan_alone(item)
-        # A file that is unchanged needs no directory that can be written into.
-        elif self._has_right_size(item) or self._can_write(item):
-            self._fetch_alone(item)
-
     def _fetch_alone(self, item: Item) -> None:
+        """Fetch a file of several pieces."""
+        # An unchanged file needs no directory that can be written into.
+        if not (has_right_size(self._place, item) or self._can_write(item)):
+            return
         try:
             with self._target(item) as target:
                 receipt = fetch_file(self._session, item.name, target, self._state.emit, wishes=self._state.wishes)
@@ -258,11 +244,11 @@ class Worker:
             self._state.emit(Fetched(item.name, item.path, receipt))
 
     def _plan_alone(self, item: Item) -> None:
-        """Compare a file of several pieces that has the right size here: only that tells whether it is unchanged."""
+        """Tell in a dry run whether a file of several pieces would be fetched, by its size here and its digests."""
         self._session.renew()
         while True:
             try:
-                is_here = self._has_right_size(item) and self._agrees(item)
+                is_here = has_right_size(self._place, item) and self._agrees(item)
             except Moved:
                 self._session.abandon()
             except Failure as failure:
@@ -275,11 +261,11 @@ class Worker:
                 self._session.wait(failure, "lost the connection")
             else:
                 break
-        size = item.data.size or 0
         if is_here:
-            self._state.emit(Fetched(item.name, item.path, Receipt((), size, 0, None, 0.0, unchanged=True)))
+            receipt = Receipt((), item.data.size or 0, 0, None, 0.0, unchanged=True)
+            self._state.emit(Fetched(item.name, item.path, receipt))
         else:
-            self._state.emit(WouldFetch(item.name, item.path, size))
+            self._request_content(item)
 
     def _agrees(self, item: Item) -> bool:
         self._session.request(Request("STAT", item.name))
@@ -293,4 +279,4 @@ class Worker:
                 return False
 
     def _target(self, item: Item) -> LocalFile:
-        return LocalFile(self._small_files.directory(item)[1], item.path, durable=self._state.durable)
+        return LocalFile(self._small_files.directory(item), item.path, durable=self._state.durable)

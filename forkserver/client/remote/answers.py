@@ -37,10 +37,6 @@ class Changed(Failure):
         super().__init__(Exit.INTEGRITY, Word.CHANGED, reason, served)
 
 
-class NoDigests(Failure):
-    """The server is of a version that has no ``STAT`` with ``digest=``, and can only send contents."""
-
-
 def may_pass(session: Session, failure: Failure) -> bool:
     """Return whether a request that failed on ``session`` is to be made again.
 
