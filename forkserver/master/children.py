@@ -64,29 +64,19 @@ class Connection:
         self.client_done = False
 
 
-def _has_left(connection: Connection, child: Child) -> bool:
-    """Whether the client of a stopped child has left.
-
-    A client that has closed its sending side may wait for an answer. It waits for none if the child has answered
-    requests and has none under way. If the child has answered none, the client's first request may lie unread in the
-    socket.
-    """
-    if connection.client_left:
-        return True
-    return connection.client_done and child.slot.requests > 0 and child.slot.request == "-"
-
-
 class Children:
-    """The books of at most ``capacity`` children, whose rows are in ``table``."""
+    """The books of at most ``capacity`` children, whose rows are in ``table``.
+
+    ``alive`` has the live children by PID, ``connections`` the admitted connections by number.
+    """
 
     def __init__(self, capacity: int, table: SlotTable) -> None:
         self._table = table
         self._free = list(range(capacity - 1, -1, -1))
-        self._by_pid: dict[int, Child] = {}
+        self.alive: dict[int, Child] = {}
         self._by_number: dict[int, Child] = {}
         self._by_slot: list[Child | None] = [None] * capacity
-        self._connections: dict[int, Connection] = {}
-        self._stopped: dict[int, Child] = {}
+        self.connections: dict[int, Connection] = {}
         self._written_off: set[int] = set()
         self._last_number = 0
         self._last_connection = 0
@@ -95,17 +85,7 @@ class Children:
         self.idle = 0
 
     def __len__(self) -> int:
-        return len(self._by_pid)
-
-    @property
-    def pids(self) -> list[int]:
-        """The PIDs of all live children."""
-        return list(self._by_pid)
-
-    @property
-    def any_stopped(self) -> bool:
-        """Whether any child is stopped (SIGSTOP)."""
-        return bool(self._stopped)
+        return len(self.alive)
 
     def ending(self) -> list[int]:
         """Return the PIDs of the children that have announced that they are about to end."""
@@ -114,12 +94,12 @@ class Children:
     def open_connection(self, peer: str, now: float, name: str = "-") -> int:
         """Note an admitted connection of ``peer``, whose address in the log is ``name``. Return its number."""
         self._last_connection += 1
-        self._connections[self._last_connection] = Connection(peer, name, now)
+        self.connections[self._last_connection] = Connection(peer, name, now)
         return self._last_connection
 
     def close_connection(self, number: int) -> str | None:
         """Note the end of a connection. Return its peer, None if the end was noted before."""
-        connection = self._connections.pop(number, None)
+        connection = self.connections.pop(number, None)
         return connection.peer if connection else None
 
     def prepare(self, connection: int | None) -> Child:
@@ -138,7 +118,7 @@ class Children:
     def spawned(self, child: Child, pid: int) -> None:
         """Note that the fork succeeded."""
         child.pid = pid
-        self._by_pid[pid] = child
+        self.alive[pid] = child
         self._by_number[child.number] = child
         self._by_slot[child.slot_index] = child
         # Do not ask its row: the child may run by now, and may have taken a connection from the queue.
@@ -169,22 +149,21 @@ class Children:
         None: the connection was finished before.
         """
         child = self._by_number.get(number)
-        if connection not in self._connections and connection not in self._written_off:
+        if connection not in self.connections and connection not in self._written_off:
             return None  # the child has announced the connection twice, or lies
         if child:  # otherwise the child announced itself, died, and was reaped before this announcement was read
             child.finished = connection
             self.idle += 1
             self._take_back(connection)
-            if connection in self._connections:
-                child.last_peer = self._connections[connection].name
+            if connection in self.connections:
+                child.last_peer = self.connections[connection].name
         return self.close_connection(connection)
 
     def died(self, pid: int) -> tuple[Child, Connection | None] | None:
         """Note that a child was reaped. Return it and the connection that it had. None: it was no child of the pool."""
-        child = self._by_pid.pop(pid, None)
+        child = self.alive.pop(pid, None)
         if child is None:
             return None
-        self._stopped.pop(pid, None)
         del self._by_number[child.number]
         self._by_slot[child.slot_index] = None
         self._table.clear_end(child.slot_index)
@@ -199,69 +178,29 @@ class Children:
                 self._one_idle_less()
         else:
             self._take_back(number)
-        connection = self._connections.pop(number, None)
+        connection = self.connections.pop(number, None)
         if connection:
             child.last_peer = connection.name
         return child, connection
 
-    def note_stop(self, pid: int, *, stopped: bool) -> None:
-        """Note that a child was stopped or, if not ``stopped``, continued."""
-        child = self._by_pid.get(pid)
-        if child and stopped:
-            self._stopped[pid] = child
-        else:
-            self._stopped.pop(pid, None)
-
-    def note_hangup(self, connection: int, *, gone: bool) -> None:
-        """Note that the client of a connection is ``gone`` or, if not ``gone``, has closed its sending side."""
-        if connection in self._connections:
-            self._connections[connection].client_left |= gone
-            self._connections[connection].client_done = True
-
     def unclaimed(self) -> list[tuple[int, str]]:
         """Return the number and the name of each connection that no child has noted as taken, oldest first."""
-        claimed = {child.connection for child in self._by_pid.values()}
-        return [(number, each.name) for number, each in self._connections.items() if number not in claimed]
-
-    def stopped_without_client(self, taken: list[int]) -> list[Child]:
-        """Return the stopped children that have no client, each once, with ``kill_reason`` set. The caller kills them.
-
-        ``taken`` are the ``unclaimed`` connections that are no longer in the queue. SIGSTOP itself wakes a waiting
-        child, so a child that seems to wait may have received one of these connections and been stopped before it noted
-        the number. As long as the client of such a connection is there, no child that seems to wait is returned.
-
-        A stopped child that waits still counts in ``idle``. ``died`` corrects the count; then another child is forked
-        for what was forwarded meanwhile.
-        """
-        unseen = any(number in self._connections and not self._connections[number].client_left for number in taken)
-        ending = set(self.ending())
-        found = []
-        for pid, child in self._stopped.items():
-            if child.kill_reason:
-                continue
-            connection = self._connections.get(child.connection)
-            if connection and _has_left(connection, child):
-                child.kill_reason = "it was stopped, and its client has left"
-            elif pid in ending or (child.waits and not unseen):
-                child.kill_reason = "it was stopped while it had no client"
-            if child.kill_reason:
-                found.append(child)
-        return found
+        claimed = {child.connection for child in self.alive.values()}
+        return [(number, each.name) for number, each in self.connections.items() if number not in claimed]
 
     def write_off(self, before: float) -> list[str]:
         """Give up the connections opened before that time that no live child has. Return their peers.
 
         A child can be killed in the few instructions between receiving a connection and noting its number. Such a child
-        looked idle, and was subtracted from ``idle`` twice. Call this only while the queue is empty.
+        looked idle, and was subtracted from ``idle`` twice.
 
-        While a child that seems to wait is stopped, nothing is given up: that child may have the connection.
+        Call this only while the queue is empty, and while no child that seems to wait is stopped: such a child may have
+        the connection.
         """
-        if any(child.waits for child in self._stopped.values()):
-            return []
-        lost = [number for number, _ in self.unclaimed() if self._connections[number].opened < before]
+        lost = [number for number, _ in self.unclaimed() if self.connections[number].opened < before]
         self.idle += len(lost)
         self._written_off.update(lost)
-        return [self._connections.pop(number).peer for number in lost]
+        return [self.connections.pop(number).peer for number in lost]
 
     def _take_back(self, connection: int) -> None:
         """Undo a wrong ``write_off``: the child was not dead, but was stopped in those few instructions."""

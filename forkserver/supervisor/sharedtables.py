@@ -13,7 +13,7 @@ import fcntl
 import os
 
 from forkserver.ipc import slots
-from forkserver.ipc.account import Life, account_of_cut
+from forkserver.ipc.account import account, request_under_way
 from forkserver.settings import MAX_CHILDREN
 
 TYPE_CHECKING = False
@@ -136,8 +136,7 @@ def log_cut_connections(tables: Iterable[tuple[str, int]], log: Log) -> None:
         try:
             for _, slot in SharedTable(fd, name).rows():
                 if slot.connected:
-                    life = Life(slot.pid, "server-died", slot, peer=slot.peer)
-                    log.event("died", **account_of_cut(life), reason="-")
+                    log.event("died", **account(slot.pid, "server-died", slot), **request_under_way(slot), reason="-")
         except ValueError as error:
             log.event("warning", reason=f"what the server did before it died is not known: {error}")
         os.close(fd)
