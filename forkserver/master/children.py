@@ -63,29 +63,19 @@ class Connection:
         self.client_done = False
 
 
-def _has_left(connection: Connection, child: Child) -> bool:
-    """Whether the client of a stopped child seems to have left.
-
-    A client that has closed its sending side may wait for an answer. The client seems to wait for none if the child has
-    answered requests and has none under way. If the child has answered none, the client's first request may lie unread
-    in the socket.
-    """
-    if connection.client_left:
-        return True
-    return connection.client_done and child.slot.requests > 0 and child.slot.request == "-"
-
-
 class Children:
-    """The books of at most ``capacity`` children, whose rows are in ``table``."""
+    """The books of at most ``capacity`` children, whose rows are in ``table``.
+
+    ``alive`` has the live children by PID, ``connections`` the admitted connections by number.
+    """
 
     def __init__(self, capacity: int, table: SlotTable) -> None:
         self._table = table
         self._free = list(range(capacity - 1, -1, -1))
-        self._by_pid: dict[int, Child] = {}
+        self.alive: dict[int, Child] = {}
         self._by_number: dict[int, Child] = {}
         self._by_slot: list[Child | None] = [None] * capacity
-        self._connections: dict[int, Connection] = {}
-        self._stopped: dict[int, Child] = {}
+        self.connections: dict[int, Connection] = {}
         self._written_off: set[int] = set()
         self._last_number = 0
         self._last_connection = 0
@@ -94,17 +84,7 @@ class Children:
         self.idle = 0
 
     def __len__(self) -> int:
-        return len(self._by_pid)
-
-    @property
-    def pids(self) -> list[int]:
-        """The PIDs of all live children."""
-        return list(self._by_pid)
-
-    @property
-    def any_stopped(self) -> bool:
-        """Whether any child is stopped (SIGSTOP)."""
-        return bool(self._stopped)
+        return len(self.alive)
 
     def ending(self) -> list[int]:
         """Return the PIDs of the children that have announced that they are about to end."""
@@ -113,12 +93,12 @@ class Children:
     def open_connection(self, peer: str, now: float, name: str = "-") -> int:
         """Note an admitted connection of ``peer``, whose address in the log is ``name``. Return its number."""
         self._last_connection += 1
-        self._connections[self._last_connection] = Connection(peer, name, now)
+        self.connections[self._last_connection] = Connection(peer, name, now)
         return self._last_connection
 
     def close_connection(self, number: int) -> str | None:
         """Note the end of a connection. Return its peer, None if the end was noted before."""
-        connection = self._connections.pop(number, None)
+        connection = self.connections.pop(number, None)
         return connection.peer if connection else None
 
     def prepare(self, connection: int | None) -> Child:
@@ -137,7 +117,7 @@ class Children:
     def spawned(self, child: Child, pid: int) -> None:
         """Note that the fork succeeded."""
         child.pid = pid
-        self._by_pid[pid] = child
+        self.alive[pid] = child
         self._by_number[child.number] = child
         self._by_slot[child.slot_index] = child
         # Do not ask its row: the child may run by now, and may have taken a connection from the queue.
@@ -168,22 +148,21 @@ class Children:
         None: the connection was finished before.
         """
         child = self._by_number.get(number)
-        if connection not in self._connections and connection not in self._written_off:
+        if connection not in self.connections and connection not in self._written_off:
             return None  # the child has announced the connection twice, or lies
         if child:  # otherwise the child announced itself, died, and was reaped before this announcement was read
             child.finished = connection
             self.idle += 1
             self._take_back(connection)
-            if connection in self._connections:
-                child.last_peer = self._connections[connection].name
+            if connection in self.connections:
+                child.last_peer = self.connections[connection].name
         return self.close_connection(connection)
 
     def died(self, pid: int) -> tuple[Child, Connection | None] | None:
         """Note that a child was reaped. Return it and the connection that it had. None: it was no child of the pool."""
-        child = self._by_pid.pop(pid, None)
+        child = self.alive.pop(pid, None)
         if child is None:
             return None
-        self._stopped.pop(pid, None)
         del self._by_number[child.number]
         self._by_slot[child.slot_index] = None
         self._table.clear_end(child.slot_index)
@@ -198,54 +177,25 @@ class Children:
                 self._one_idle_less()
         else:
             self._take_back(number)
-        connection = self._connections.pop(number, None)
+        connection = self.connections.pop(number, None)
         if connection:
             child.last_peer = connection.name
         return child, connection
-
-    def note_stop(self, pid: int, *, stopped: bool) -> None:
-        """Note that a child was stopped or, if not ``stopped``, continued."""
-        child = self._by_pid.get(pid)
-        if child and stopped:
-            self._stopped[pid] = child
-        else:
-            self._stopped.pop(pid, None)
-
-    def note_hangup(self, connection: int, *, gone: bool) -> None:
-        """Note that the client of a connection is ``gone`` or, if not ``gone``, has closed its sending side."""
-        if connection in self._connections:
-            self._connections[connection].client_left |= gone
-            self._connections[connection].client_done = True
-
-    def stopped_without_client(self) -> list[int]:
-        """Return the PIDs of the stopped children that seem to have no client. The caller continues them.
-
-        Appearances may deceive: a request may lie unread in the socket, or SIGSTOP, which wakes a waiting child, may
-        have let it take a connection that it has not noted yet. A child that is continued serves what there is.
-        """
-        ending = set(self.ending())
-        found = []
-        for pid, child in self._stopped.items():
-            connection = self._connections.get(child.connection)
-            if child.waits or pid in ending or (connection and _has_left(connection, child)):
-                found.append(pid)
-        return found
 
     def write_off(self, before: float) -> list[str]:
         """Give up the connections opened before that time that no live child has. Return their peers.
 
         A child can be killed in the few instructions between receiving a connection and noting its number. Such a child
-        looked idle, and was subtracted from ``idle`` twice. Call this only while the queue is empty.
+        looked idle, and was subtracted from ``idle`` twice.
 
-        While a child that seems to wait is stopped, nothing is given up: that child may have the connection.
+        Call this only while the queue is empty, and while no child that seems to wait is stopped: such a child may have
+        the connection.
         """
-        if any(child.waits for child in self._stopped.values()):
-            return []
-        claimed = {child.connection for child in self._by_pid.values()}
-        lost = [number for number, each in self._connections.items() if number not in claimed and each.opened < before]
+        claimed = {child.connection for child in self.alive.values()}
+        lost = [number for number, each in self.connections.items() if number not in claimed and each.opened < before]
         self.idle += len(lost)
         self._written_off.update(lost)
-        return [self._connections.pop(number).peer for number in lost]
+        return [self.connections.pop(number).peer for number in lost]
 
     def _take_back(self, connection: int) -> None:
         """Undo a wrong ``write_off``: the child was not dead, but was stopped in those few instructions."""

@@ -73,7 +73,7 @@ class Master:
         self._run_timers(now)
         self._pool.replenish(now)
         self._acceptor.poll_listeners(wanted=self._may_accept(now))
-        self._poll_hangups(wanted=self._pool.any_stopped)
+        self._poll_hangups(wanted=bool(self._pool.stopped))
         ready = dict(self._poll.poll(self._timeout_ms(now)))
         now = time.monotonic()
         signalled = self._signals.fd in ready and self._signals.drain()
@@ -81,8 +81,8 @@ class Master:
         self._pool.read_announcements()
         if signalled:
             self._pool.reap(now)
-        if self._pool.any_stopped:
-            self._pool.continue_stopped()
+        if self._pool.stopped:
+            self._pool.stopped.continue_without_client()
         if self._channel.fileno() in ready:
             self._handle(self._channel.receive(), now)
         self._accept(ready, now)
@@ -91,9 +91,9 @@ class Master:
         if wanted is self._hangups_polled:
             return
         if wanted:
-            self._poll.register(self._pool.hangups_fd, select.POLLIN)
+            self._poll.register(self._pool.stopped, select.POLLIN)
         else:
-            self._poll.unregister(self._pool.hangups_fd)
+            self._poll.unregister(self._pool.stopped)
         self._hangups_polled = wanted
 
     def _may_accept(self, now: float) -> bool:

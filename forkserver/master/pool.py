@@ -1,6 +1,6 @@
 """The pool of children: spawn, feed, shrink and reap them. Runs in the master.
 
-``children`` keeps the books, ``reaper`` chooses which children to wait for, and ``spawn`` alone forks and waits.
+``children`` keeps the books, ``spawn`` forks and waits, and ``stopped`` continues stopped children without clients.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import signal
 
-from forkserver.errors import OperatorError
-from forkserver.ipc.account import Life, account, account_of_cut
+from forkserver.errors import ExitStatus, OperatorError, name_end
+from forkserver.ipc.account import account, request_under_way
 from forkserver.ipc.backoff import Backoff
 from forkserver.ipc.handover import Handover
 from forkserver.ipc.slots import SlotTable
@@ -18,20 +18,20 @@ from forkserver.logline import Log
 from forkserver.master import spawn
 from forkserver.master.admission import Admission
 from forkserver.master.children import Child, Children
-from forkserver.master.exitpolicy import ExitPolicy, exit_policy
-from forkserver.master.reaper import Reaper
+from forkserver.master.stopped import StoppedChildren
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import resource
     import socket
     from collections.abc import Callable
 
-    from forkserver.errors import ExitStatus
     from forkserver.settings import Settings
 
     Taken = tuple[socket.socket, int, str]
     Work = Callable[[int, int, Taken | None], ExitStatus]
 
+_IN_ORDER = frozenset(status.value for status in ExitStatus) - {ExitStatus.BUG}
 _LOST_AFTER_S = 1.0
 _SHRINK_EVERY_S = 1.0
 _TOO_SOON_S = 1.0
@@ -42,7 +42,7 @@ class Pool:
     """The children of this master. ``now`` is always the loop's clock, in seconds.
 
     ``work(child, slot_index, first)`` is what a child runs. ``other_children`` is the number of children that other
-    generations have: they count against ``max_children``, too.
+    generations have: they count against ``max_children``, too. ``stopped`` are the stopped children.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that the pool works with, each once
@@ -59,7 +59,8 @@ class Pool:
         self._log = log
         self._hangups = Hangups()
         self._children = Children(settings.max_children, table)
-        self._reaper = Reaper(self._children)
+        self._reaper = spawn.Reaper(self._children)
+        self.stopped = StoppedChildren(self._children, self._hangups)
         self._backoff = Backoff()
         # A connection can be lost, and a child be needless, only where children take connections from the queue.
         self._write_off_at = 0.0 if settings.spare or settings.connections_per_child > 1 else float("inf")
@@ -123,52 +124,41 @@ class Pool:
 
     def reap(self, now: float) -> None:
         """Reap dead children, release what they had, log each one's end; note who was stopped or continued."""
-        for change in self._reaper.changes(now):
-            if isinstance(change, spawn.StopChange):
-                self._children.note_stop(change.pid, stopped=change.stopped)
-            else:
-                self._account_for(change, now)
+        for pid, wait_status, usage in self._reaper.changes(now):
+            if os.WIFSTOPPED(wait_status):
+                self.stopped.add(pid)
+                continue
+            self.stopped.discard(pid)
+            if not os.WIFCONTINUED(wait_status):
+                self._account_for(pid, os.waitstatus_to_exitcode(wait_status), usage, now)
 
-    def _account_for(self, death: spawn.Death, now: float) -> None:
-        reaped = self._children.died(death.pid)
+    def _account_for(self, pid: int, code: int, usage: resource.struct_rusage, now: float) -> None:
+        reaped = self._children.died(pid)
         if reaped is None:
             return  # A process that runs as PID 1 inherits orphans of other programs.
         child, connection = reaped
         self._release(connection.peer if connection else None)
-        policy = exit_policy(death.wait_status)
-        life = Life(death.pid, policy.word, child.slot, peer=child.last_peer, usage=death.usage, now=now)
-        if not policy.ordinary:
-            self._log.event("died", **account_of_cut(life))
+        cause, slot, peer = name_end(code), child.slot, child.last_peer
+        in_order = code in _IN_ORDER
+        if not in_order:
+            self._log.event(
+                "died",
+                **account(pid, cause, slot, peer=peer, usage=usage, now=now),
+                **request_under_way(slot),
+            )
         elif self._receipts:
-            self._log.event("receipt", **account(life))
-        child.slot.free()
-        self._learn_from(child, policy, now)
+            self._log.event("receipt", **account(pid, cause, slot, peer=peer, usage=usage, now=now))
+        slot.free()
+        self._learn_from(child, now, in_order=in_order)
 
-    def _learn_from(self, child: Child, policy: ExitPolicy, now: float) -> None:
+    def _learn_from(self, child: Child, now: float, *, in_order: bool) -> None:
         """Back off when children die before they serve anything."""
         if child.slot.requests or child.slot.sent_bytes:
             self._backoff.reset()
-        elif policy.penalty:
+        elif not in_order:
             self._pause("a child died before it served anything", now)
         elif not child.first and self._serving and now - child.spawned_at < _TOO_SOON_S:
             self._pause("a child that was to wait for connections did not wait", now)
-
-    @property
-    def any_stopped(self) -> bool:
-        """Whether any child is stopped. Then call ``continue_stopped`` whenever ``hangups_fd`` is readable."""
-        return self._children.any_stopped
-
-    @property
-    def hangups_fd(self) -> int:
-        """A descriptor to poll while ``any_stopped``. At other times, the end of any connection would wake us."""
-        return self._hangups.fileno()
-
-    def continue_stopped(self) -> None:
-        """Continue the stopped children that have no client any more, so that they end or wait for the next one."""
-        for connection, gone in self._hangups.read():
-            self._children.note_hangup(connection, gone=gone)
-        for pid in self._children.stopped_without_client():
-            os.kill(pid, signal.SIGCONT)
 
     def set_phase(self, phase: int) -> None:
         """Tell every child to finish (DRAINING) or to break off (STOPPING)."""
@@ -184,7 +174,7 @@ class Pool:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every child. A child keeps its PID until it is reaped, so no other process can be hit."""
-        for pid in self._children.pids:
+        for pid in self._children.alive:
             os.kill(pid, number)
 
     def run_timers(self, now: float) -> None:
@@ -207,8 +197,9 @@ class Pool:
 
     def _write_off(self, now: float) -> None:
         """Release the connections that no child has: a child can be killed before it notes which one it took."""
-        for peer in self._children.write_off(now - _LOST_AFTER_S):
-            self._release(peer)
+        if not self.stopped.any_waits:
+            for peer in self._children.write_off(now - _LOST_AFTER_S):
+                self._release(peer)
 
     def _shrink(self) -> None:
         """Dismiss half of the idle children that were not needed for a second, so that the pool shrinks after a burst.

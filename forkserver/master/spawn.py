@@ -1,4 +1,9 @@
-"""Fork children and wait for them; no other module forks, waits or calls ``os._exit``. Runs in the master."""
+"""Fork children and wait for them; no other module forks, waits or calls ``os._exit``. Runs in the master.
+
+wait4(2) for any child makes the kernel look at all of them. With few children that costs nothing. With many, the reaper
+waits by PID for the children that announce their end in the shared table, which the kernel finds at once, and looks at
+all children only every half second: a child that was killed or stopped has announced nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,18 @@ import os
 
 from forkserver.errors import ExitStatus
 from forkserver.logline import Log
+from forkserver.master.children import Children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import resource
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    Change: TypeAlias = tuple[int, int, resource.struct_rusage]
+
+MAX_FEW = 64
+LOOK_EVERY_S = 0.5
 
 
 def spawn(work: Callable[[], ExitStatus], log: Log) -> int:
@@ -31,48 +43,39 @@ def spawn(work: Callable[[], ExitStatus], log: Log) -> int:
         os._exit(status)
 
 
-class Death:
-    """A reaped child, with its wait(2) status and its resource usage."""
+class Reaper:
+    """Wait for ``children``. ``due_at`` is when to do so without a signal."""
 
-    __slots__ = ("pid", "usage", "wait_status")
+    __slots__ = ("_children", "_looked_at", "due_at")
 
-    def __init__(self, pid: int, wait_status: int, usage: resource.struct_rusage) -> None:
-        self.pid = pid
-        self.wait_status = wait_status
-        self.usage = usage
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self._looked_at = 0.0
+        self.due_at = float("inf")
 
-
-class StopChange:
-    """A live child that was ``stopped`` (SIGSTOP) or, if not ``stopped``, continued (SIGCONT)."""
-
-    __slots__ = ("pid", "stopped")
-
-    def __init__(self, pid: int, *, stopped: bool) -> None:
-        self.pid = pid
-        self.stopped = stopped
-
-
-def reap() -> Iterator[Death | StopChange]:
-    """Yield every child that has died, was stopped or continued. One SIGCHLD can stand for many changes.
-
-    For each result, and for the last empty one, the kernel looks at every child, dead or alive.
-    """
-    while change := reap_one(-1):
-        yield change
+    def changes(self, now: float) -> Iterator[Change]:
+        """Yield PID, wait(2) status and resource usage of each child that has died, was stopped or continued."""
+        if len(self._children) > MAX_FEW:
+            for pid in self._children.ending():
+                if change := wait_for(pid):
+                    yield change
+            if now < self._looked_at + LOOK_EVERY_S:
+                self.due_at = self._looked_at + LOOK_EVERY_S
+                return
+        self._looked_at, self.due_at = now, float("inf")
+        # One SIGCHLD can stand for many changes.
+        while change := wait_for(-1):
+            yield change
 
 
-def reap_one(pid: int) -> Death | StopChange | None:
+def wait_for(pid: int) -> Change | None:
     """Return the change of the child ``pid``, None if there is none. -1 stands for any child.
 
-    The kernel finds a PID at once (since Linux 5.13). A child that was stopped and continued since the last call is
-    reported only as continued.
+    The kernel finds a PID at once (since Linux 5.13); for -1 it looks at every child, dead or alive. A child that was
+    stopped and continued since the last call is reported only as continued.
     """
     try:
-        pid, wait_status, usage = os.wait4(pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+        change = os.wait4(pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
     except ChildProcessError:
         return None
-    if not pid:
-        return None
-    if os.WIFSTOPPED(wait_status) or os.WIFCONTINUED(wait_status):
-        return StopChange(pid, stopped=os.WIFSTOPPED(wait_status))
-    return Death(pid, wait_status, usage)
+    return change if change[0] else None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from forkserver.errors import OperatorError, name_end
 from forkserver.ipc import control
-from forkserver.ipc.account import Life, account_of_cut
+from forkserver.ipc.account import account, request_under_way
 from forkserver.ipc.backoff import Backoff
 from forkserver.ipc.slots import DRAINING, STOPPING
 from forkserver.logline import Log
@@ -149,8 +149,7 @@ class Generations:
             # A compromised child can write any number, so the number is capped.
             self._served_before += min(served, self.settings.connections_per_child)
             cause = name_end(os.waitstatus_to_exitcode(wait_status))
-            life = Life(pid, cause, slot, peer=slot.peer if slot else "-", usage=usage, now=now)
-            self._log.event("orphan", **account_of_cut(life))
+            self._log.event("orphan", **account(pid, cause, slot, usage=usage, now=now), **request_under_way(slot))
         # A stopped child cannot notice that its client has left, and only a master watches for that.
         orphans.send_signal(self._orphan_tables.pids.intersection(orphans.stopped()), signal.SIGCONT)
 

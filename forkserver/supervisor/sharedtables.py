@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from forkserver.ipc import slots
-from forkserver.ipc.account import Life, account_of_cut
+from forkserver.ipc.account import account, request_under_way
 from forkserver.ipc.slots import Slot
 from forkserver.logline import Log
 from forkserver.settings import MAX_CHILDREN
@@ -133,8 +133,7 @@ def log_cut_connections(tables: Iterable[tuple[str, int]], log: Log) -> None:
         try:
             for _, slot in SharedTable(fd, name).rows():
                 if slot.connected:
-                    life = Life(slot.pid, "server-died", slot, peer=slot.peer)
-                    log.event("died", **account_of_cut(life))
+                    log.event("died", **account(slot.pid, "server-died", slot), **request_under_way(slot))
         except ValueError as error:
             log.event("warning", reason=f"what the server did before it died is not known: {error}")
         os.close(fd)

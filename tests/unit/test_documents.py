@@ -31,7 +31,7 @@ OPERATIONS = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
 FILE_PAGE = (REPOSITORY / "docs/man/forkserver.toml.5").read_text(encoding="utf-8")
 STATUSES = ["0", "1", "2", "3", str(EX_BUG), str(cli.EX_OUTPUT), str(EX_CONFIG), str(cli.EX_INTERRUPTED)]
 
-# The fields of a receipt are the keys of the one dictionary that a function of account.py returns; another adds some.
+# The fields that a function of account.py returns are the keys of its one dictionary.
 ACCOUNTS = {
     function.name: {
         str(ast.literal_eval(key))
@@ -43,7 +43,6 @@ ACCOUNTS = {
     for function in ast.parse((REPOSITORY / "forkserver/ipc/account.py").read_text(encoding="utf-8")).body
     if isinstance(function, ast.FunctionDef)
 }
-ACCOUNTS["account_of_cut"] |= ACCOUNTS["account"]
 LOG = COMMAND_PAGE.split("\n.Sh LOG\n")[1].split("\n.Sh ")[0]
 
 

@@ -1,18 +1,15 @@
-"""The policies without processes: admission, back-off, exit policy, pace."""
+"""The policies without processes: admission, back-off, pace."""
 
 from __future__ import annotations
 
-import signal
 import socket
 
 import pytest
 
 from forkserver.child import clock
-from forkserver.errors import ExitStatus
 from forkserver.ipc import control
 from forkserver.ipc.backoff import Backoff
 from forkserver.master.admission import Admission, peer_key
-from forkserver.master.exitpolicy import exit_policy
 from forkserver.settings import MAX_CHILDREN
 
 
@@ -127,25 +124,6 @@ def test_where_the_first_delay_is_none_the_first_attempt_is_repeated_at_once_and
     assert delays(backoff, 8) == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0])
     backoff.reset()
     assert backoff.fail(backoff.until) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("wait_status", "word", "ordinary"),
-    [
-        (0, "done", True),
-        (ExitStatus.RETIRED << 8, "retired", True),
-        (ExitStatus.PEER_GONE << 8, "peer-gone", True),
-        (ExitStatus.PEER_TOO_SLOW << 8, "peer-too-slow", True),
-        (ExitStatus.BUG << 8, "bug", False),
-        (99 << 8, "exit-99", False),
-        (signal.SIGKILL, "SIGKILL", False),
-        (signal.SIGSEGV | 0x80, "SIGSEGV", False),
-        (40, "signal-40", False),
-    ],
-)
-def test_every_end_of_a_child_has_a_name_and_only_those_out_of_order_a_penalty(wait_status, word, ordinary):
-    policy = exit_policy(int(wait_status))
-    assert (policy.word, policy.ordinary, policy.penalty) == (word, ordinary, not ordinary)
 
 
 def test_a_pace_is_the_nearer_of_stall_and_average(monkeypatch):

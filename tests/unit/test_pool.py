@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forkserver.errors import EX_BUG, OperatorError
+from forkserver.errors import EX_BUG, ExitStatus, OperatorError
 from forkserver.ipc.slots import DRAINING, SlotTable
 from forkserver.logline import Log
 from forkserver.master import spawn
@@ -18,7 +18,7 @@ from forkserver.master.admission import Admission
 from forkserver.master.pool import Pool
 from forkserver.settings import Settings
 
-DONE, BUG = 0, EX_BUG << 8
+DONE, BUG, STOPPED, CONTINUED = 0, EX_BUG << 8, signal.SIGSTOP << 8 | 0x7F, 0xFFFF
 
 
 class Queue:
@@ -68,10 +68,10 @@ class PoolSetup:
         )
         self.forks = 0
         self.fork_fails = False
-        self.dead: list[spawn.Death | spawn.StopChange] = []
+        self.changed: list[spawn.Change] = []
         self.signals: list[tuple[int, int]] = []
         monkeypatch.setattr(spawn, "spawn", self._spawn)
-        monkeypatch.setattr(spawn, "reap", self._reap)
+        monkeypatch.setattr(spawn, "wait_for", lambda _pid: self.changed.pop(0) if self.changed else None)
         monkeypatch.setattr(os, "kill", lambda pid, number: self.signals.append((pid, number)))
         self.ours, self.theirs = socket.socketpair()
 
@@ -81,12 +81,11 @@ class PoolSetup:
         self.forks += 1
         return 1000 + self.forks
 
-    def _reap(self) -> Iterator[spawn.Death | spawn.StopChange]:
-        while self.dead:
-            yield self.dead.pop(0)
+    def changes(self, fork: int, wait_status: int) -> None:
+        self.changed.append((1000 + fork, wait_status, resource.getrusage(resource.RUSAGE_CHILDREN)))
 
     def dies(self, fork: int, wait_status: int, now: float) -> None:
-        self.dead.append(spawn.Death(1000 + fork, wait_status, resource.getrusage(resource.RUSAGE_CHILDREN)))
+        self.changes(fork, wait_status)
         self.pool.reap(now)
 
     def dispatch(self, now: float, peer: str = "a") -> bool:
@@ -138,7 +137,7 @@ def test_a_connection_is_counted_until_its_child_has_died(setup):
 def test_before_a_peer_is_refused_those_that_have_died_meanwhile_are_reaped(setup):
     assert [setup.dispatch(1.0) for _ in range(2)] == [True, True]
     assert not setup.pool.admit("a", 1.0)
-    setup.dead.append(spawn.Death(1001, DONE, resource.getrusage(resource.RUSAGE_CHILDREN)))
+    setup.changes(1, DONE)
     assert setup.pool.admit("a", 1.0)
 
 
@@ -236,14 +235,14 @@ def test_spares_that_end_because_the_master_drains_are_no_reason_to_pause(setup)
 @with_spares
 def test_a_stopped_child_without_a_client_is_continued(setup):
     setup.pool.replenish(1.0)
-    setup.dead.append(spawn.StopChange(1001, stopped=True))
+    setup.changes(1, STOPPED)
     setup.pool.reap(1.0)
-    assert setup.pool.any_stopped
-    setup.pool.continue_stopped()
+    assert setup.pool.stopped
+    setup.pool.stopped.continue_without_client()
     assert setup.signals == [(1001, signal.SIGCONT)]
-    setup.dead.append(spawn.StopChange(1001, stopped=False))
+    setup.changes(1, CONTINUED)
     setup.pool.reap(1.0)
-    assert not setup.pool.any_stopped
+    assert not setup.pool.stopped
 
 
 @with_queue
@@ -270,6 +269,53 @@ def test_a_connection_that_was_lost_with_its_child_is_given_back_once_the_queue_
     setup.queue.empty = True
     setup.pool.run_timers(6.0)
     assert setup.admission.count("a") == 0
+
+
+@with_spares
+def test_nothing_is_given_back_while_a_child_that_seems_to_wait_is_stopped(setup):
+    setup.pool.replenish(1.0)
+    assert setup.dispatch(1.0)
+    setup.changes(1, STOPPED)
+    setup.pool.reap(1.0)
+    setup.pool.run_timers(5.0)
+    assert setup.admission.count("a") == 1
+    setup.changes(1, CONTINUED)
+    setup.pool.reap(5.5)
+    setup.pool.run_timers(6.0)
+    assert setup.admission.count("a") == 0
+
+
+@pytest.mark.parametrize(
+    ("wait_status", "cause"),
+    [
+        (0, "done"),
+        (ExitStatus.RETIRED << 8, "retired"),
+        (ExitStatus.PEER_GONE << 8, "peer-gone"),
+        (ExitStatus.PEER_TOO_SLOW << 8, "peer-too-slow"),
+    ],
+)
+def test_an_end_in_order_is_a_receipt_and_no_reason_to_pause(setup, wait_status, cause):
+    assert setup.dispatch(1.0)
+    setup.dies(1, wait_status, 2.0)
+    assert f" receipt pid=1001 cause={cause} " in setup.log
+    assert " throttle " not in setup.log
+
+
+@pytest.mark.parametrize(
+    ("wait_status", "cause"),
+    [
+        (ExitStatus.BUG << 8, "bug"),
+        (99 << 8, "exit-99"),
+        (signal.SIGKILL, "SIGKILL"),
+        (signal.SIGSEGV | 0x80, "SIGSEGV"),
+        (40, "signal-40"),
+    ],
+)
+def test_every_other_end_has_a_name_and_is_a_reason_to_pause(setup, wait_status, cause):
+    assert setup.dispatch(1.0)
+    setup.dies(1, int(wait_status), 2.0)
+    assert f" died pid=1001 cause={cause} " in setup.log
+    assert " throttle " in setup.log
 
 
 def test_a_process_that_is_no_child_of_the_pool_is_passed_over(setup):

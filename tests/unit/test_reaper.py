@@ -9,7 +9,7 @@ import pytest
 from forkserver.ipc.slots import SlotTable
 from forkserver.master import spawn
 from forkserver.master.children import Child, Children
-from forkserver.master.reaper import LOOK_EVERY_S, MAX_FEW, Reaper
+from forkserver.master.spawn import LOOK_EVERY_S, MAX_FEW, Reaper
 
 CAPACITY = MAX_FEW + 10
 
@@ -25,21 +25,24 @@ class ReaperSetup:
         for pid in range(1, count + 1):
             self.forked[pid] = self.children.prepare(None)
             self.children.spawned(self.forked[pid], pid)
-        self.changed: dict[int, spawn.Death | spawn.StopChange] = {}
+        self.changed: dict[int, spawn.Change] = {}
         self.looks = 0
 
     def dies(self, pid: int, *, announces: bool) -> None:
-        self.changed[pid] = spawn.Death(pid, 0, resource.getrusage(resource.RUSAGE_CHILDREN))
+        self.changed[pid] = pid, 0, resource.getrusage(resource.RUSAGE_CHILDREN)
         if announces:
             self.table.announce_end(self.forked[pid].slot_index)
 
-    def reap_all(self):
+    def wait_for(self, pid: int) -> spawn.Change | None:
+        if pid != -1:
+            return self.changed.pop(pid, None)
+        if self.changed:
+            return self.changed.popitem()[1]
         self.looks += 1
-        while self.changed:
-            yield self.changed.popitem()[1]
+        return None
 
     def reaped(self, now: float) -> list[int]:
-        found = [change.pid for change in self.reaper.changes(now)]
+        found = [pid for pid, _, _ in self.reaper.changes(now)]
         for pid in found:
             self.children.died(pid)
         return sorted(found)
@@ -48,8 +51,7 @@ class ReaperSetup:
 @pytest.fixture
 def setup(monkeypatch, request) -> ReaperSetup:
     made = ReaperSetup(request.param)
-    monkeypatch.setattr(spawn, "reap", made.reap_all)
-    monkeypatch.setattr(spawn, "reap_one", lambda pid: made.changed.pop(pid, None))
+    monkeypatch.setattr(spawn, "wait_for", made.wait_for)
     return made
 
 
@@ -93,11 +95,3 @@ def test_one_that_announced_its_end_and_has_not_died_yet_is_waited_for_again(set
     assert setup.reaped(10.1) == []
     setup.dies(7, announces=True)
     assert setup.reaped(10.2) == [7]
-
-
-@many
-def test_a_stopped_child_is_told_as_the_dead_are(setup):
-    setup.changed[5] = spawn.StopChange(5, stopped=True)
-    (change,) = setup.reaper.changes(10.0)
-    assert isinstance(change, spawn.StopChange)
-    assert (change.pid, change.stopped) == (5, True)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserver.ipc.account import Life, account_of_cut
+from forkserver.ipc.account import request_under_way
 from forkserver.ipc.slots import HEADER_BYTES, ROW_BYTES, SlotTable
 from forkserver.logline import MAX_LINE_BYTES, Log
 from forkserver.protocol.native import encode_name
@@ -217,7 +217,7 @@ def test_any_name_comes_back_encoded_or_cut(name, verb):
     written = SlotTable(1)
     slot = child(written, 0, 4711)
     slot.begin_request(verb, name)
-    fields = account_of_cut(Life(4711, "SIGKILL", slot, peer=slot.peer))
+    fields = request_under_way(slot)
     written.close_file()
     assert fields["request"] == verb
     assert fields["path"] == (encode_name(name[:256]) or "-") + ("..." if len(name) > 256 else "")
