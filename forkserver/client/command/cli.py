@@ -106,7 +106,7 @@ _patterns_option = functools.partial(click.option, metavar="PATTERN", type=os.fs
     type=parameters.rate,
     help="Most bytes a second to receive, as 500K or 2M.",
 )
-@_path_option("-i", "--names-from", help="Read more names from FILE, one a line; - for standard input.")
+@_path_option("-i", "--names-from", multiple=True, help="Read more names from FILE, one a line; - for standard input.")
 @click.option(
     "--paths/--no-paths",
     default=None,
@@ -204,11 +204,11 @@ def command(
     if verify:
         return options, [], ()
     locations = _locations(options, names)
-    if locations is None or options.names_from is None:
+    if locations is None or not options.names_from:
         return options, locations, ()
     from forkserver.client.command.namelist import named_in  # noqa: PLC0415 - most runs read none
 
-    return options, locations, named_in(options.names_from, options, locations)
+    return options, locations, named_in(options, locations)
 
 
 def _locations(options: Options, names: tuple[bytes, ...]) -> list[Location] | None:
@@ -216,7 +216,7 @@ def _locations(options: Options, names: tuple[bytes, ...]) -> list[Location] | N
 
     Raises UsageError if any name is wrong, before anything is fetched.
     """
-    if options.names_from is not None and not names:
+    if options.names_from and not names:
         return []
     if not names:
         if options.action == "list":
@@ -236,7 +236,8 @@ def _locations(options: Options, names: tuple[bytes, ...]) -> list[Location] | N
             raise click.UsageError(f"{escape(name)}: {error}" if name else str(error)) from error
         if local in taken:
             shown = f"{escape(name)} and {escape(taken[local])}"
-            raise click.UsageError(f"{shown} would become the same local file or directory; fetch one only")
+            remedy = "one only" if options.paths or options.recursive else "one only, or both to their --paths"
+            raise click.UsageError(f"{shown} would become the same local file or directory; fetch {remedy}")
         if local is not None:
             taken[local] = name
         locations.append(location)

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 class NamedReport:
     """Reports each of ``locations`` as if it were the only one. Their files go to ``directory``.
 
-    A name that is spelled in several ways, as ``a`` and ``./a``, is fetched once and reported in each spelling.
+    A name that is there more than once, perhaps in other spellings, is fetched once and reported each time.
     """
 
     def __init__(self, report: Report, directory: bytes, locations: list[Location]) -> None:
         self._report = report
         self._directory = directory
-        self._untold: dict[bytes, dict[bytes, Location]] = {}
-        """The locations that are not reported yet, by name and spelling."""
+        self._untold: dict[bytes, list[Location]] = {}
+        """The locations that are not reported yet, by name."""
         for location in locations:
-            self._untold.setdefault(location.name, {}).setdefault(location.shown, location)
+            self._untold.setdefault(location.name, []).append(location)
         self._started = time.monotonic()
         self.missing: list[Location] = []
         """Locations that the server does not have."""
@@ -46,30 +46,26 @@ class NamedReport:
             case Fetched(name, path, receipt):
                 place = os.path.normpath(os.path.join(self._directory, path))
                 elsewhere = None if place == path else place
-                for location in self._spellings(name):
+                for location in self._untold.pop(name):
                     self._report.fetched(location, receipt, elsewhere, path)
             case Failed(name, failure, None):
-                self._fail(self._spellings(name), failure)
+                self._fail(self._untold.pop(name), failure)
             case Failed(name, failure, _):
                 self._report.closed(name, failure)
             case LeftOut(name, failure):
-                for location in self._spellings(name):
+                for location in self._untold.pop(name):
                     self._report.left_out(location.shown, failure, {})
             case WouldFetch(name, path, size):
-                for location in self._spellings(name):
+                for location in self._untold.pop(name):
                     self._report.planned(location.shown, path, size)
             case Useless():
                 self._report.useless(event)
 
-    def _spellings(self, name: bytes) -> list[Location]:
-        """Return the spellings of ``name``. Forget the spellings: each is reported once."""
-        return list(self._untold.pop(name).values())
-
-    def _fail(self, spellings: list[Location], failure: Failure) -> None:
+    def _fail(self, locations: list[Location], failure: Failure) -> None:
         if failure.word == Word.NOT_FOUND:
-            self.missing.append(spellings[0])
-            failure.reason += note_about_part(os.path.join(self._directory, local_name(spellings[0])))
-        for location in spellings:
+            self.missing.append(locations[0])
+            failure.reason += note_about_part(os.path.join(self._directory, local_name(locations[0])))
+        for location in locations:
             self._report.failed(location.shown, failure, time.monotonic() - self._started)
 
     def rest(self, failure: Failure) -> Iterator[Event]:

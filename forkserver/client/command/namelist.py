@@ -32,16 +32,21 @@ class Unusable(NamedTuple):
     reason: str
 
 
-def named_in(path: bytes, options: Options, others: Iterable[Location]) -> Iterator[list[Location | Unusable]]:
-    """Yield the names in the file at ``path``, ``-`` for standard input; each ends in a line feed or NUL.
+def named_in(options: Options, others: Iterable[Location]) -> Iterator[list[Location | Unusable]]:
+    """Yield the names in the files ``options.names_from``, ``-`` for standard input; each ends in a line feed or NUL.
 
     Yield all names that are available at a time, because another program may still be writing the list. Skip empty
-    names. A name that would become the local file of another name, in the list or among ``others``, is unusable. Raises
-    Failure if the file cannot be read, or is no list.
+    names. A name that would become the local file of another name, in the lists or among ``others``, is unusable.
+    Raises Failure if a file cannot be read, or is no list.
     """
     taken = Names()
     for location in others:
         _claim(location, options, taken)
+    for path in options.names_from:
+        yield from _named_in(path, options, taken)
+
+
+def _named_in(path: bytes, options: Options, taken: Names) -> Iterator[list[Location | Unusable]]:
     shown = "standard input" if path == b"-" else escape(path)
     number = 0
     for names in _names(path, b"\0" if options.null else b"\n", shown):
@@ -74,6 +79,8 @@ def _names(path: bytes, end: bytes, shown: str) -> Iterator[list[bytes]]:
         with _opened(path) as file:
             rest, any_before = b"", False
             while block := file.read1(_BLOCK_BYTES):  # type: ignore[attr-defined] # both kinds of file have it
+                if end == b"\n" and b"\0" in block:
+                    raise Failure(Exit.USAGE, Word.USAGE, f"{shown}: its names end in NUL; read them with --null (-0)")
                 *names, rest = (rest + block).split(end)
                 yield names
                 any_before = any_before or bool(names)
@@ -82,6 +89,8 @@ def _names(path: bytes, end: bytes, shown: str) -> Iterator[list[bytes]]:
                         Exit.USAGE, Word.USAGE, f"{shown}: is no list of names, or its names do not end in {end!r}"
                     )
                 rest = rest[: MAX_REQUEST_BYTES + 1]  # a longer name is refused as too long, whatever follows
+            if end == b"\0" and b"\n" in rest and not any_before:
+                raise Failure(Exit.USAGE, Word.USAGE, f"{shown}: no name ends in NUL; read lines without --null (-0)")
             yield [rest]
     except OSError as error:
         raise Failure(Exit.USAGE, Word.USAGE, f"{shown}: cannot be read: {error.strerror}") from error

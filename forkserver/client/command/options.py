@@ -20,9 +20,9 @@ class Options(NamedTuple):
     together at most ``rate`` bytes a second. ``include`` and ``exclude`` choose files of a tree. ``dry``: only tell
     what would be done. ``delete``: delete local files that the server does not have. ``durable``: None stands for DIR,
     and for NONE in trees. ``by_content``: compare local files by content. ``expected`` is the SHA-256 of the one file
-    fetched, in hexadecimal digits. ``manifest`` is the list to write, ``listed`` the list to verify, ``names_from`` a
-    list of more names, which end in NUL if ``null``. ``paths``: whether a name becomes the local path as a whole; None:
-    only names of ``names_from`` do.
+    fetched, in hexadecimal digits. ``manifest`` is the list to write, ``listed`` the list to verify, ``names_from``
+    lists of more names, which end in NUL if ``null``. ``paths``: whether a name becomes the local path as a whole;
+    None: only names of ``names_from`` do.
     """
 
     action: str
@@ -47,7 +47,7 @@ class Options(NamedTuple):
     expected: str | None
     manifest: bytes | None
     listed: bytes | None
-    names_from: bytes | None
+    names_from: tuple[bytes, ...]
     null: bool
     paths: bool | None
 
@@ -56,17 +56,17 @@ class Options(NamedTuple):
         action, is_fetch, more = self.action, self.action == "fetch", self.names_from
         has_output, has_digest = self.output is not None, self.expected is not None
         wrong = {
-            "--null goes with --names-from": self.null and more is None,
+            "--null goes with --names-from": self.null and not more,
             "--delete removes local files that the server does not have: add --dry-run to see which, "
             "--confirm-delete to do it": self.delete and not (self.confirm_delete or self.dry),
             "--confirm-delete goes with --delete": self.confirm_delete and not self.delete,
             "--dry-run goes with fetching under the files' own names, without a --manifest": self.dry
             and (not is_fetch or has_output or self.manifest is not None),
             "--delete goes with --recursive and a NAME, and without --names-from": self.delete
-            and not (is_fetch and self.recursive and names and more is None),
+            and not (is_fetch and self.recursive and names and not more),
             f"--include and --exclude are for fetching, and not for --{action}": (self.include or self.exclude)
             and not is_fetch,
-            "--names-from does not go with --verify, --output and --checksum=sha256:HEX": more is not None
+            "--names-from does not go with --verify, --output and --checksum=sha256:HEX": more
             and (action == "verify" or has_output or has_digest),
             "--paths and --no-paths go with fetching, and without --output and --checksum": self.paths is not None
             and (not is_fetch or has_output or has_digest),

@@ -83,7 +83,7 @@ class Report:
         """Report a local part of a file that the server does not have any more."""
         self._object(event.path, None, "useless", {"path": display.decode(event.path), "size": event.size})
         self.note(
-            f"{display.escape(event.path)}: {display.count(event.size)} bytes that came of "
+            f"{display.escape(event.path)}: {display.count(event.size)} bytes on the disk, a part of "
             f"{display.escape(event.source)}, which the server does not have any more; "
             "remove it, or use -r --delete --confirm-delete"
         )

@@ -64,7 +64,7 @@ class Run:
 
         The names of each list in ``more`` are fetched together.
         """
-        if self._options.delete or self._options.names_from is not None or len(locations) > 1:
+        if self._options.delete or self._options.names_from or len(locations) > 1:
             from forkserver.client.local.names import Names  # noqa: PLC0415 - a single name cannot collide
 
             self._names = Names()
@@ -165,7 +165,7 @@ class Run:
             self._fetch_tree(client, location)
             return
         check_is_no_directory(client.session, location.name)
-        if self._options.paths or self._options.names_from is not None:
+        if self._options.paths or self._options.names_from:
             self._fetch_named(location.servers, [location])
         else:
             self._fetch_file(client, location)

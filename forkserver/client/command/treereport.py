@@ -65,4 +65,5 @@ class TreeReport:
         if done or self._counts.files:
             counts, seconds = self._counts, time.monotonic() - self._started
             text = plan_in_words(counts, counts.failed) if self._dry else tree_in_words(counts, seconds)
-            self._report.concluded(f"{escape(self._location.shown)}: {text}")
+            broken_off = "" if done else "; broken off, the same command goes on"
+            self._report.concluded(f"{escape(self._location.shown)}: {text}{broken_off}")

@@ -96,7 +96,7 @@ def note_about_part(path: bytes) -> str:
         size = _size(os.lstat(part))
     except OSError:
         return ""
-    return f"; {count(size)} bytes that came of it before are in {escape(part)}, which can be removed"
+    return f"; what came of it before is in {escape(part)}, {count(size)} bytes on the disk, and can be removed"
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ Every function raises ValueError with one line for people.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import NamedTuple
@@ -74,7 +75,9 @@ def parse_server(text: str) -> Address:
     url = _URL.match(os.fsencode(text))
     host, slash, _ = os.fsdecode(url[2]).partition("/") if url else text.partition("/")
     if url or slash:
-        remedy = f"; write {escape(host)}" if host else ""
+        remedy = ""
+        with contextlib.suppress(ValueError):
+            remedy = f"; write {escape(host)}" if parse_server(host) else ""
         raise ValueError(f"{_SERVER_FORM}, {'not a URL' if url else 'without a slash'}{remedy}")
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")

@@ -109,7 +109,7 @@ def test_a_part_of_a_file_that_the_server_has_no_more_is_told(get, place, server
     result = get("-r", "tree")
     assert result.status == 0
     assert result.err == (
-        f"fsget: {part}: 8,192 bytes that came of tree/gone, which the server does not have any more; "
+        f"fsget: {part}: 8,192 bytes on the disk, a part of tree/gone, which the server does not have any more; "
         "remove it, or use -r --delete --confirm-delete\n"
     )
     assert leftovers(place) == sorted([part, listed])
@@ -157,7 +157,7 @@ def test_a_deletion_takes_parts_of_files_that_the_server_has_no_more(get, place)
 
 def test_a_name_that_is_not_found_tells_of_its_part(get, place):
     part, listed = leave_part(place, "gone")
-    told = "8,192 bytes that came of it before are in {}, which can be removed"
+    told = "what came of it before is in {}, 8,192 bytes on the disk, and can be removed"
     result = get("gone")
     assert result.status == 3
     assert told.format(f"./{part}") in result.err

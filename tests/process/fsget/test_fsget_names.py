@@ -46,6 +46,26 @@ def test_names_come_from_standard_input_and_from_the_command_line(get, place):
     assert files(place) == ["a", "b c"]
 
 
+def test_several_lists_are_read_one_after_the_other(get, place, tmp_path):
+    (tmp_path / "first").write_text("a\n")
+    result = get("-i", str(tmp_path / "first"), "-i", "-", stdin=None, input=b"b c\nsub/d\n")
+    assert (result.status, result.err) == (0, "")
+    assert files(place) == ["a", "b c", "sub/d"]
+
+
+@pytest.mark.parametrize(
+    ("names", "how", "complaint"),
+    [
+        (b"a\0b c\0", (), "its names end in NUL; read them with --null (-0)"),
+        (b"a\nb c\n", ("-0",), "no name ends in NUL; read lines without --null (-0)"),
+    ],
+)
+def test_a_list_of_the_other_kind_is_told_with_the_remedy(get, place, names, how, complaint):
+    result = get("-i", "-", *how, stdin=None, input=names)
+    assert (result.status, result.err) == (2, f"fsget: standard input: {complaint}\n")
+    assert files(place) == []
+
+
 def test_a_name_of_a_list_that_is_missing_does_not_end_the_run(get, place):
     result = get("-i", "-", stdin=None, input=b"a\nmissing\nsub/d\n")
     assert result.status == 3
@@ -81,7 +101,7 @@ def test_of_names_that_come_together_each_is_told_as_if_it_were_the_only_one(get
     assert "fsget: missing: does not exist on the server" in result.err
     assert "fsget: tree: is a directory" in result.err
     told = sorted(line.split(":")[0] for line in result.out.splitlines())
-    assert told == sorted(["a", "b c", "big", "/sub/d", *(f"many/{number}" for number in range(200))])
+    assert told == sorted(["a", "a", "b c", "big", "/sub/d", *(f"many/{number}" for number in range(200))])
     assert (place / "big").read_bytes() == (root / "big").read_bytes()
     assert all((place / "many" / str(number)).read_bytes() == b"%d" % number for number in range(200))
     checked = sha256sum(place, "-c", "--strict", "SUMS")
@@ -91,7 +111,7 @@ def test_of_names_that_come_together_each_is_told_as_if_it_were_the_only_one(get
 
 
 @pytest.mark.parametrize("how", [(), ("-n",)], ids=["fetched", "planned"])
-def test_a_name_that_a_list_spells_in_several_ways_is_told_in_each(get, place, how):
+def test_a_name_that_a_list_has_several_times_is_told_each_time(get, place, how):
     names = ["a", "./a", "/a", "a", "missing", "./missing"]
     result = get(*how, "--json", "-i", "-", stdin=None, input=("\n".join(names) + "\n").encode())
     assert result.status == 3
@@ -100,6 +120,7 @@ def test_a_name_that_a_list_spells_in_several_ways_is_told_in_each(get, place, h
         ("./a", done),
         ("./missing", "not-found"),
         ("/a", done),
+        ("a", done),
         ("a", done),
         ("missing", "not-found"),
     ]
@@ -177,7 +198,7 @@ def test_a_list_that_is_not_there_is_told(get):
         (("--limit-rate", "5", "a"), "must be bytes a second, 1024 at least, as 500K or 2.5M"),
         (("--limit-rate", "fast", "a"), "must be bytes a second, 1024 at least, as 500K or 2.5M"),
         (("-r", "tree", "sub/../tree"), "fetch one only"),
-        (("a", "a"), "a and a would become the same local file or directory; fetch one only"),
+        (("a", "a"), "a and a would become the same local file or directory; fetch one only, or both to their --paths"),
     ],
 )
 def test_options_that_do_not_go_together_are_told(fsget, arguments, complaint):
