@@ -58,11 +58,13 @@ class Answerer:
         except Refusal as refusal:
             return self._reply(refusal.status, message=refusal.message)
         try:
-            if request.verb == "GET":
-                return self._get(request, found)
+            fields = found.fields()
             if request.verb == "LIST":
-                return self._list(request, found)
-            return self._stat(request, found)
+                return self._list(request, found, fields)
+            if request.verb == "STAT" and request.digest is None:
+                return self._stat(request, fields)
+            send = self._send_content if request.verb == "GET" else self._send_digest
+            return self._refuse_part(request, found, fields) or send(request, found, fields)
         finally:
             found.close()
 
@@ -70,22 +72,15 @@ class Answerer:
         self._sender.reply(status, fields, message)
         return Answered(status)
 
-    def _stat(self, request: Request, found: Found) -> Answered:
-        fields = found.fields()
-        if request.digest is not None:
-            return self._refuse_part(request, found, fields) or self._send_digest(request, found, fields)
+    def _stat(self, request: Request, fields: dict[str, str]) -> Answered:
         if request.if_etag not in (None, fields.get("etag")):
             return self._reply(Status.CHANGED, fields, _CHANGED)
         return self._reply(Status.OK, fields)
 
-    def _get(self, request: Request, found: Found) -> Answered:
-        fields = found.fields()
-        return self._refuse_part(request, found, fields) or self._send_content(request, found, fields)
-
-    def _list(self, request: Request, found: Found) -> Answered:
+    def _list(self, request: Request, found: Found, fields: dict[str, str]) -> Answered:
         if not found.is_directory:
             return self._reply(Status.NOT_A_DIRECTORY, message="is not a directory")
-        self._sender.reply(Status.OK, found.fields())
+        self._sender.reply(Status.OK, fields)
         pace = self._sender.pace()
         trailer = self._send_entries(request, found, pace)
         self._sender.end_content(trailer, pace)
@@ -127,12 +122,12 @@ class Answerer:
         length = _note_part(request, size, fields)
         sender = self._sender
         pace = sender.pace()
-        transfer = Transfer(sender.peer_socket, self._slot, pace)
+        transfer = Transfer(sender.peer_socket, self._slot, pace, request.digest)
         sender.end_line.part(offset, length, size)
         sender.end_line.promise(length, transfer)
         if length <= SMALL_BYTES and not sender.dialect.unframed:
             head = sender.encode_reply(Status.OK, fields)
-            content, early = transfer.read(found, offset, length, request.digest)
+            content, early = transfer.read(found, offset, length)
             # Reading took only a moment. To ask again where the name leads would cost more.
             trailer = early or transfer.seal(unchanged=found.is_unwritten())
             transfer.send_at_once(head[0], content, sender.encode_trailer(trailer))
@@ -142,7 +137,7 @@ class Answerer:
             if corked:
                 sender.peer_socket.cork(on=True)
             sender.reply(Status.OK, fields)
-            early = transfer.send(found, offset, length, request.digest)
+            early = transfer.send(found, offset, length)
             sender.end_content(early or transfer.seal(unchanged=self._docroot.still_is(found)), pace)
             if corked:
                 sender.peer_socket.cork(on=False)
@@ -189,7 +184,7 @@ class Answerer:
         finally:
             # ``send`` removes from the block what it has sent: after a break the rest of a line is still to be sent.
             sent_bytes = size_bytes - len(block)
-            self._sender.end_line.listed_bytes += sent_bytes
+            self._sender.end_line.listed(sent_bytes)
             self._slot.count_sent(sent_bytes)
 
 

@@ -29,7 +29,7 @@ class EndLine:
     follows, so its ``outcome`` tells what became of the file and not of the last part.
 
     A line is also kept back while the peer has still to take its answer (``untaken``), so the line of the last answer
-    is not ``ok`` if the peer never takes that answer. ``listed_bytes`` is how much of a listing was sent.
+    is not ``ok`` if the peer never takes that answer.
 
     The slot of the child holds what has no line yet. If the child is killed, the process that reaps the child logs it.
     """
@@ -46,11 +46,10 @@ class EndLine:
         "_promised_bytes",
         "_request",
         "_sent_bytes",
-        "_size_bytes",
+        "_size",
         "_slot",
         "_status",
         "_transfer",
-        "listed_bytes",
         "outcome",
         "untaken",
     )
@@ -61,13 +60,19 @@ class EndLine:
         self._identity = identity
         self._peer = peer
         self._lines = 0
-        self._status: str | int
-        self._request: Request | None
-        self._transfer: Transfer | None
-        self._goes_on_at: int | None
-        self.untaken: bool
-        self._size_bytes: int | None
         self._reset()
+
+    def _reset(self) -> None:
+        self._request: Request | None = None
+        self._transfer: Transfer | None = None
+        self._goes_on_at: int | None = None
+        self.untaken = False
+        self._promised_bytes = self._sent_bytes = self._part_bytes = 0
+        self._offset: int | str = "-"
+        self._size: int | str = "-"
+        self._began = clock.now()
+        self._status: int | str = "-"
+        self.outcome = "-"
 
     def begin(self, request: Request) -> None:
         """Continue the line of the transfer that ``request`` continues; else write the kept line, and begin one."""
@@ -91,11 +96,16 @@ class EndLine:
         self._promised_bytes += length_bytes
         self._transfer = transfer
 
+    def listed(self, size_bytes: int) -> None:
+        """Note that ``size_bytes`` more of a listing were sent. A listing promises only what is sent."""
+        self._promised_bytes += size_bytes
+        self._sent_bytes += size_bytes
+
     def part(self, offset: int, length_bytes: int, size_bytes: int) -> None:
         """Note that the request is about ``length_bytes`` from ``offset`` of a file of ``size_bytes``."""
-        if self._size_bytes is None:
+        if self._offset == "-":
             self._offset = offset
-        self._size_bytes = size_bytes
+        self._size = size_bytes
         self._part_bytes = length_bytes
 
     def end(self, *, midway: bool = False, untaken: bool = False) -> None:
@@ -148,25 +158,13 @@ class EndLine:
             path=encode_name(request.name) if request and request.verb != "PING" else "-",
             status=self._status,
             outcome=self.outcome,
-            sent=self._sent_bytes or self.listed_bytes,
-            promised=max(self._promised_bytes, self.listed_bytes),
-            offset=self._offset if self._size_bytes is not None else "-",
-            size=self._size_bytes if self._size_bytes is not None else "-",
+            sent=self._sent_bytes,
+            promised=self._promised_bytes,
+            offset=self._offset,
+            size=self._size,
             ms=f"{(clock.now() - self._began) * 1000:.1f}",
         )
         # Clear the slot after the line is written: if the child is killed before, another process must log the request.
         self._slot.end_request()
         self._lines += 1
         self._reset()
-
-    def _reset(self) -> None:
-        self._request = None
-        self._transfer = None
-        self._goes_on_at = None
-        self.untaken = False
-        self._promised_bytes = self._sent_bytes = self._part_bytes = self._offset = 0
-        self._size_bytes = None
-        self._began = clock.now()
-        self._status = "-"
-        self.listed_bytes = 0
-        self.outcome = "-"

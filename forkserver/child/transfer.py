@@ -68,15 +68,17 @@ def early(end: End, sent_bytes: int) -> Trailer:
 
 
 class Transfer:
-    """Sending of one content. ``sent_bytes`` is how much of it was sent so far, at any time."""
+    """Sending of one content, with its ``digest`` if that is not None. ``sent_bytes`` is how much was sent so far."""
 
-    def __init__(self, peer_socket: PeerSocket, slot: Slot, pace: Pace) -> None:
+    def __init__(self, peer_socket: PeerSocket, slot: Slot, pace: Pace, digest: str | None) -> None:
         self._peer_socket = peer_socket
         self._slot = slot
         self._pace = pace
+        self._digest = digest or ""
+        self._hash = _DIGESTS[digest]() if digest else None
         self.sent_bytes = 0
 
-    def send(self, found: Found, offset: int, length: int, digest: str | None) -> Trailer | None:
+    def send(self, found: Found, offset: int, length: int) -> Trailer | None:
         """Send ``length`` bytes of ``found`` from ``offset``.
 
         Return None where all were sent: then ``seal`` makes the trailer. Return the early trailer where the content was
@@ -84,10 +86,8 @@ class Transfer:
 
         Raises PeerGone or PeerTooSlow.
         """
-        self._hash = _DIGESTS[digest]() if digest else None
-        self._digest = digest
-        self._block = memoryview(bytearray(min(length, BLOCK_BYTES) if digest else 0))
-        send_piece = self._send_hashed if digest else self._send_straight
+        self._block = memoryview(bytearray(min(length, BLOCK_BYTES) if self._hash else 0))
+        send_piece = self._send_hashed if self._hash else self._send_straight
         try:
             while self.sent_bytes < length:
                 # Waits check the phase, but nothing waits as long as the peer takes the bytes as fast as they are read.
@@ -100,10 +100,8 @@ class Transfer:
             return early(End.READ_ERROR, self.sent_bytes)
         return None
 
-    def read(self, found: Found, offset: int, length: int, digest: str | None) -> tuple[bytes, Trailer | None]:
+    def read(self, found: Found, offset: int, length: int) -> tuple[bytes, Trailer | None]:
         """Read a small content for ``send_at_once``. Return the content, and the trailer that ``send`` would return."""
-        self._hash = _DIGESTS[digest]() if digest else None
-        self._digest = digest
         try:
             content = os.pread(found.fd, length, offset)
         except OSError:
@@ -130,7 +128,7 @@ class Transfer:
         """Return the trailer of a content that was sent whole. ``unchanged``: the file is what it was when opened."""
         if not unchanged:
             return Trailer(End.CHANGED, {}, _MESSAGES[End.CHANGED])
-        if not self._hash or not self._digest:
+        if not self._hash:
             return Trailer(End.OK, {})
         return Trailer(End.OK, {"digest": digest_field(self._digest, self._hash.hexdigest())})
 

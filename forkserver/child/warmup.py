@@ -31,7 +31,10 @@ def warm_up(settings: Settings) -> None:
     root_fd = os.open(_DIRECTORY, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     log_fd = os.memfd_create("warm-up")
     table = SlotTable(1)
-    stage = _WarmUpContext(settings, root_fd, table, _EmptyQueue(), Log(log_fd, form=settings.log_format))
+    # A child that may serve several connections finds the end of its queue after the first, and ends.
+    queue, other_end = socket.socketpair()
+    other_end.close()
+    stage = _WarmUpContext(settings, root_fd, table, Intake(queue, log_fd), Log(log_fd, form=settings.log_format))
     for _ in range(_ROUNDS):
         for request in _REQUESTS:
             ours, theirs = socket.socketpair()
@@ -40,6 +43,7 @@ def warm_up(settings: Settings) -> None:
                 ours.shutdown(socket.SHUT_WR)
                 worker.work(stage, 0, 0, (theirs, 1, "192.0.2.1:65535"))
     gc.enable()  # a child disables it
+    queue.close()
     table.close_file()
     os.close(log_fd)
     os.close(root_fd)
@@ -49,19 +53,4 @@ class _WarmUpContext(worker.ChildContext):
     """A context for the master, which must keep its descriptors and its limits."""
 
     def drop_inherited(self, first: worker.Forwarded | None) -> None:
-        pass
-
-
-class _EmptyQueue(Intake):
-    """A queue that is always empty. A child that may serve several connections would wait in a real one."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        pass
-
-    def take(self) -> None:
-        pass
-
-    def announce(self, child: int, connection: int) -> None:
         pass

@@ -74,13 +74,14 @@ class Handover:
     """
 
     def __init__(self, idle_s: int = IDLE_CHILD_S) -> None:
-        self._queue, child_queue = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._queue, self._child_queue = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # struct timeval. A timeout in the kernel costs a child no further system call.
-        child_queue.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, idle_s.to_bytes(8, sys.byteorder) + bytes(8))
+        timeout = idle_s.to_bytes(8, sys.byteorder) + bytes(8)
+        self._child_queue.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         self._queue.setblocking(False)
         self.available_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.available_fd, False)
-        self.intake = Intake(child_queue, write_fd)
+        self.intake = Intake(self._child_queue, write_fd)
         self.broken = False
         """A child has shut down the queue. Only a compromised child does that. The queue cannot be used any more."""
 
@@ -119,10 +120,10 @@ class Handover:
     def empty(self) -> bool:
         """Whether children have taken every forwarded connection."""
         poll = select.poll()
-        poll.register(self.intake.descriptors()[0], select.POLLIN)
+        poll.register(self._child_queue, select.POLLIN)
         return not poll.poll(0)
 
     def close(self) -> None:
         """Forward no more. Idle children take what is queued, then read end-of-file and exit."""
         self._queue.close()
-        self.intake._queue.close()  # noqa: SLF001 - the child's side of this object
+        self._child_queue.close()

@@ -14,9 +14,9 @@ class SignalPipe:
     """Catch the given signals for the rest of the process's life. ``fd`` is readable when one has come."""
 
     def __init__(self, signals: tuple[signal.Signals, ...]) -> None:
-        self.fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # No warning for a full pipe: a wake-up is due already, so nothing is lost.
-        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         for number in signals:
             signal.signal(number, _record)
 

@@ -15,11 +15,13 @@ _libc.syscall.restype = ctypes.c_long
 
 def syscall(number: int, *arguments: object) -> int:
     """Call syscall(2). An int is passed as a C int; pass wider values as ctypes values. Raises OSError."""
-    result: int = _libc.syscall(ctypes.c_long(number), *arguments)
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+    return _checked(_libc.syscall(ctypes.c_long(number), *arguments))
+
+
+def prctl(option: int, argument: int) -> None:
+    """Call prctl(2) with one argument. Raises OSError."""
+    zero = ctypes.c_ulong(0)
+    _checked(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(argument), zero, zero, zero))
 
 
 def function(name: str) -> Callable[..., int]:
@@ -31,9 +33,8 @@ def function(name: str) -> Callable[..., int]:
     return ctypes.CDLL(None)[name]
 
 
-def prctl(option: int, argument: int) -> None:
-    """Call prctl(2) with one argument. Raises OSError."""
-    zero = ctypes.c_ulong(0)
-    if _libc.prctl(ctypes.c_int(option), ctypes.c_ulong(argument), zero, zero, zero) < 0:
+def _checked(result: int) -> int:
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    return result

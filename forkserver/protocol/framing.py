@@ -60,8 +60,14 @@ class RequestStream:
 
     def next_request(self) -> Request | None:
         """Return the next request; None: it is not complete yet. Raises ProtocolError."""
-        line = _take_line(self._buffer, MAX_REQUEST_BYTES, "the request line is longer than 8192 bytes")
-        return None if line is None else native.decode_request(line)
+        end = self._buffer.find(b"\n", 0, MAX_REQUEST_BYTES)
+        if end < 0:
+            if len(self._buffer) >= MAX_REQUEST_BYTES:
+                raise ProtocolError(Status.TOO_LONG, "the request line is longer than 8192 bytes")
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return native.decode_request(line)
 
     def end_of_file(self) -> None:
         """Note that the peer will send no more. Raises ProtocolError in the middle of a line."""
@@ -299,14 +305,3 @@ class ReplyStream:
         if found < 0 and self._end - start >= MAX_REPLY_BYTES:
             raise ProtocolError(Status.TOO_LONG, "the server's line is longer than 16384 bytes")
         return found + 1 if found >= 0 else None
-
-
-def _take_line(buffer: bytearray, limit: int, complaint: str) -> bytes | None:
-    end = buffer.find(b"\n", 0, limit)
-    if end < 0:
-        if len(buffer) >= limit:
-            raise ProtocolError(Status.TOO_LONG, complaint)
-        return None
-    line = bytes(buffer[:end])
-    del buffer[: end + 1]
-    return line
