@@ -93,7 +93,7 @@ def test_orphans_that_outlast_the_drain_end_in_a_trailer_that_says_so(serve, roo
     server.wait_for(" ready ", 2)
     server.process.terminate()
     assert transfer.discard()[1].startswith(b"FS1 END draining")
-    assert " cause=done " in server.wait_for(f" orphan pid={transfer.pid} ")
+    assert " cause=SIG" not in server.wait_for(f" orphan pid={transfer.pid} ")
     assert server.process.wait(20) == 0
 
 
