@@ -51,7 +51,9 @@ class NamedReport:
             case Failed(name, failure, None):
                 self._fail(self._untold.pop(name), failure)
             case Failed(name, failure, _):
-                self._report.closed(name, failure)
+                # The names that belong there are not told yet, and are written as the others.
+                some = next(iter(self._untold.values()), None)
+                self._report.closed(some[0].written(name) if some else name, failure)
             case LeftOut(name, failure):
                 for location in self._untold.pop(name):
                     self._report.left_out(location.shown, failure, {})

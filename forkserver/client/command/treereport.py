@@ -44,7 +44,7 @@ class TreeReport:
                 self._report.failed(name, failure, time.monotonic() - self._started, self._location.written(name))
             case Failed(name, failure, bytes() as directory):
                 self._closed[directory] = event
-                self._report.closed(name if directory else self._location.shown, failure)
+                self._report.closed(self._location.written(name) if directory else self._location.shown, failure)
             case LeftOut(directory=bytes() as directory):
                 self._left_out[directory] += 1
             case Skipped(name) if self._verbose:

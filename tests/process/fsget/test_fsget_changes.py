@@ -11,7 +11,8 @@ import pytest
 from forkserver.client.local.partial import PIECE_BYTES, STEP_BYTES
 
 CONTENT = os.urandom(2 * PIECE_BYTES + 1000)
-OTHER = CONTENT[: PIECE_BYTES + 5] + b"!" + CONTENT[PIECE_BYTES + 6 :]  # the second piece is another
+_CHANGED = PIECE_BYTES + 5
+OTHER = CONTENT[:_CHANGED] + bytes([CONTENT[_CHANGED] ^ 1]) + CONTENT[_CHANGED + 1 :]  # the second piece is another
 SIZE = len(CONTENT)
 STARTS = range(0, SIZE, PIECE_BYTES)
 WHO = "pid=4711 start=1763860000.123456"

@@ -102,7 +102,7 @@ def test_a_directory_that_nothing_can_be_written_into_is_told_once(get, server, 
     result = get("-r", "-j", connections, "--json", "tree")
     assert result.status == 7
     assert result.err == (
-        "fsget: /tree/two: local directory tree/two: permission denied; what belongs there is left out\n"
+        "fsget: tree/two: local directory tree/two: permission denied; what belongs there is left out\n"
     )
     assert count(place) == FILES
     # Its missing directory belongs there, with all that is in it.
@@ -150,7 +150,7 @@ def test_a_directory_that_cannot_be_entered_is_told_once(get, closed):
     result = get("-r", "tree")
     assert result.status == 7
     assert result.err == (
-        "fsget: /tree/two: local directory tree/two: permission denied; what belongs there is left out\n"
+        "fsget: tree/two: local directory tree/two: permission denied; what belongs there is left out\n"
     )
     assert "600 not tried" in result.out
 
@@ -160,7 +160,7 @@ def test_a_file_in_the_way_of_a_directory_is_told_once(get, place):
     (place / "tree/two").write_text("mine")
     result = get("-r", "tree")
     assert result.status == 7
-    assert result.err == "fsget: /tree/two: local file tree/two: not a directory; what belongs there is left out\n"
+    assert result.err == "fsget: tree/two: local file tree/two: not a directory; what belongs there is left out\n"
     assert (place / "tree/two").read_text() == "mine"
 
 
@@ -200,7 +200,7 @@ def test_a_list_tells_a_directory_once_and_the_names_to_programs(get, closed):
     result = get("-i", "-", "--json", stdin=None, input=names)
     assert result.status == 7
     assert result.err == (
-        "fsget: /tree/two: local directory tree/two: permission denied; what belongs there is left out\n"
+        "fsget: tree/two: local directory tree/two: permission denied; what belongs there is left out\n"
     )
     assert len(result.objects) == 2 * FILES
     assert sum(each["status"] == "local-disk" for each in result.objects) == FILES
