@@ -211,7 +211,7 @@ def test_a_list_writes_nothing_through_a_link_that_lies_in_the_way(get, place, t
     assert result.status == 7
     assert os.listdir(tmp_path / "outside") == []
     assert result.err.splitlines() == [
-        "fsget: /sub: local file sub: not a directory; what belongs there is left out",
+        "fsget: sub: local file sub: not a directory; what belongs there is left out",
         "fsget: 2 files not tried, for the same reason",
     ]
     assert content(place) == {"a": b"a"}
