@@ -1,4 +1,4 @@
-"""Write the ``end`` line of each request. Runs in a child."""
+"""Write the ``end`` lines of a connection, one for each transfer. Runs in a child."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ class EndLine:
     def end(self, *, midway: bool = False, untaken: bool = False) -> None:
         """Write the line of the answered request, or keep it back.
 
-        ``midway``: if the answer went well, the next request may ask for more of the file. ``untaken``: the peer has
-        still to take the answer; call ``settle`` when that is no longer so.
+        ``midway``: if the answer went well, the next request may ask for more of the file; the line waits for that
+        request. ``untaken``: the peer has still to take the answer; call ``settle`` when the peer has taken it.
         """
         if self._transfer:
             self._sent_bytes += self._transfer.sent_bytes
@@ -135,9 +135,9 @@ class EndLine:
             self._write()
 
     def close(self, status: ExitStatus) -> None:
-        """Write the line that is due when the connection has ended with ``status``.
+        """Write the line that is still due after the end with ``status``; note in the slot that the connection is over.
 
-        That line is for a request that was broken off, for a file that was fetched in part, for an answer that the peer
+        The line is for a request that was broken off, for a file that was fetched in part, for an answer that the peer
         did not take, or for a connection without a request.
         """
         if status not in _BROKEN:

@@ -1,7 +1,7 @@
 """One connection, from its first request to its close. Runs in a child.
 
-The session reads a request, lets the ``Answerer`` answer the request, and decides from the ``Answered`` whether the
-connection goes on. A dialect only decodes requests and encodes replies.
+The session reads a request, lets the ``Answerer`` answer the request, and decides from the ``Answered`` and the dialect
+whether the connection goes on. A dialect decodes requests, encodes replies, and tells whether replies have frames.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class ServerSession:
         return not (answered.cut or answered.status.closing or self._reader.dialect.unframed)
 
     def _await_taken(self, tolerated: int, *, or_input: bool) -> None:
-        """Wait until the peer has taken the last answer, then write its line. See ``PeerSocket.await_taken``."""
+        """Wait as ``PeerSocket.await_taken`` does; write the line of the last answer if the peer has taken it."""
         self._peer_socket.await_taken(self._sender.pace(), tolerated, or_input=or_input)
         if not self._peer_socket.untaken:
             self._end_line.settle()

@@ -1,4 +1,6 @@
-"""Fork children and wait for them; no other module forks, waits or calls ``os._exit``. Runs in the master.
+"""Fork children and wait for them; no other module of master or child forks, waits or calls ``os._exit``.
+
+Runs in the master.
 
 wait4(2) for any child makes the kernel look at all of them. With few children that costs nothing. With many, the reaper
 waits by PID for the children that announce their end in the shared table, which the kernel finds at once, and looks at
@@ -44,7 +46,7 @@ def spawn(work: Callable[[], ExitStatus], log: Log) -> int:
 
 
 class Reaper:
-    """Wait for ``children``. ``due_at`` is when to do so without a signal."""
+    """Wait for ``children``. ``due_at`` is when to call ``changes`` even without a signal."""
 
     __slots__ = ("_children", "_looked_at", "due_at")
 
@@ -54,7 +56,10 @@ class Reaper:
         self.due_at = float("inf")
 
     def changes(self, now: float) -> Iterator[Change]:
-        """Yield PID, wait(2) status and resource usage of each child that has died, was stopped or continued."""
+        """Yield PID, wait(2) status and resource usage of each child that has died, was stopped or continued.
+
+        With many children, the changes that no child has announced follow at ``due_at``.
+        """
         if len(self._children) > MAX_FEW:
             for pid in self._children.ending():
                 if change := wait_for(pid):

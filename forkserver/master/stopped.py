@@ -16,8 +16,8 @@ class StoppedChildren:
     """The stopped ones of ``children``; false if there are none.
 
     ``hangups`` watches the connections by their numbers. While there are stopped children, poll ``fileno``, and call
-    ``continue_without_client`` when ``fileno`` is readable. At other times the end of any connection would wake the
-    caller.
+    ``continue_without_client`` after every poll, whatever woke the caller: a client may have left before its child was
+    stopped. At other times do not poll ``fileno``: the end of any connection would wake the caller.
     """
 
     def __init__(self, children: Children, hangups: Hangups) -> None:
@@ -79,7 +79,8 @@ def _has_left(connection: Connection, child: Child) -> bool:
 
     A client that has closed its sending side may wait for an answer. The client seems to wait for none if the child has
     answered requests and has none under way. If the child has answered none, the client's first request may lie unread
-    in the socket.
+    in the socket. The count of requests includes earlier connections of the child, and a request is under way until its
+    end line is written.
     """
     if connection.client_left:
         return True

@@ -16,7 +16,7 @@ def reap(masters: set[int]) -> list[tuple[int, int, resource.struct_rusage]]:
     """Reap dead children that are not among ``masters``; return PID, wait status and resource usage of each.
 
     A dead master must stay: its status belongs to the ``subprocess`` object that started it. So the loop looks with
-    WNOWAIT first, and ends at a master, which ``Generations.reap`` takes.
+    WNOWAIT first, and ends at a dead master. The next ``Generations.reap`` takes this master and the rest.
     """
     reaped = []
     with contextlib.suppress(ChildProcessError):  # there are no children
@@ -52,7 +52,8 @@ def children_among(pids: Iterable[int], session: int) -> set[int]:
 def living(sessions: set[int], masters: set[int]) -> list[int]:
     """Return the PIDs of orphans: children of this process in one of the masters' ``sessions``, except ``masters``.
 
-    Read from proc_pid_stat(5). This process may have other children from before it ran our program; they are not ours.
+    Zombies are included. Read from proc_pid_stat(5), so children that ``ProtectProc=`` hides are missing. Other
+    children, from before this process ran our program, are not ours.
     """
     children = []
     for entry in os.listdir("/proc"):

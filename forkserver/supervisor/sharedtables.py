@@ -1,10 +1,12 @@
-"""Read the shared tables of dead masters. Runs in the supervisor.
+"""Keep the masters' shared tables; after a master's death read and free rows, and set the phase.
+
+Runs in the supervisor.
 
 A living master logs the ends of its children itself. The supervisor reads the table of a dead master, for the children
 that the master left, and the tables that a dead supervisor left (``log_cut_connections``).
 
-Tables are read with pread(2), not mapped: a hole costs no memory, and a damaged file is a short read instead of a
-SIGBUS. The contents are not trusted, see ``forkserver.ipc.slots``.
+Tables are read with pread(2), not mapped: a hole costs no memory. The contents are not trusted, see
+``forkserver.ipc.slots``.
 """
 
 from __future__ import annotations
@@ -69,11 +71,11 @@ class SharedTable:
         return found
 
     def set_phase(self, phase: int) -> None:
-        """Set what is wanted of the children of a dead master: DRAINING or STOPPING. Then send them SIGUSR1."""
+        """Set what is wanted of the children of a dead master: DRAINING or STOPPING. The caller sends them SIGUSR1."""
         os.pwrite(self.fd, phase.to_bytes(8, sys.byteorder), slots.PHASE_OFFSET)
 
     def free(self, index: int) -> None:
-        """Mark row ``index`` as logged, so that a later supervisor that reads the table does not log it again."""
+        """Free row ``index``, so that no later supervisor logs the row. The caller of ``remove`` logs the end."""
         os.pwrite(self.fd, bytes(8), self._layout.pid_offset(index))
 
     def close(self) -> None:
@@ -86,7 +88,10 @@ class OrphanTables:
 
     def __init__(self) -> None:
         self._orphans: dict[int, tuple[SharedTable, int]] = {}
-        """By PID: the table of the orphan's master, and how many connections of the orphan the master counted."""
+        """By PID: the table of the orphan's master, and how many connections the master has counted.
+
+        Those that were over when its death was noticed count as counted.
+        """
 
     @property
     def tables(self) -> list[SharedTable]:

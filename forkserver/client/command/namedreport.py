@@ -51,7 +51,7 @@ class NamedReport:
             case Failed(name, failure, None):
                 self._fail(self._untold.pop(name), failure)
             case Failed(name, failure, _):
-                # The names that belong there are not told yet, and are written as the others.
+                # Written as a name that is not told yet: those that belong into the directory are among these.
                 some = next(iter(self._untold.values()), None)
                 self._report.closed(some[0].written(name) if some else name, failure)
             case LeftOut(name, failure):
@@ -71,7 +71,7 @@ class NamedReport:
             self._report.failed(location.shown, failure, time.monotonic() - self._started)
 
     def rest(self, failure: Failure) -> Iterator[Event]:
-        """Yield an event for each file that was not tried because of ``failure``.
+        """Yield an event for each file that has no result yet when ``failure`` ends the fetch.
 
         If the disk takes nothing more, or the server does not answer, the first of these files fails, and the others
         are left out. After any other failure, all of these files fail.

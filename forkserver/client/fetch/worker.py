@@ -64,7 +64,7 @@ class Worker:
         self._place = place
         self._small_files = SmallFiles(state, place)
         self._server_gives_digests = True
-        """An older server refuses the first request for a digest."""
+        """False once a server has refused a request for a digest: an older server refuses every such request."""
         self._requested: deque[_Asked] = deque()
         self._writable: bytes | None = None
         """The directory that was found writable last."""
@@ -152,7 +152,10 @@ class Worker:
                 self._state.emit(Fetched(item.name, item.path, receipt))
 
     def _compare(self, item: Item, reply: Reply, started: float) -> Receipt | None:
-        """Return a receipt if the local file has the digest in ``reply``, else None. Raises Failure."""
+        """Return a receipt if the local file has the digest in ``reply``, else None. Raises Failure.
+
+        Outside a dry run the local file then gets the server's time and permissions; None, too, if that fails.
+        """
         if reply.status is Status.BAD_REQUEST:
             self._server_gives_digests = False
         if reply.status in (Status.BAD_REQUEST, Status.CHANGED):
@@ -180,7 +183,7 @@ class Worker:
         elif isinstance(failure, Changed) and tries < _MOST_TRIES:
             self._request(asked._replace(tries=tries))
         elif failure.exit_status is Exit.UNREACHABLE or self._is_due(asked):
-            # No reply came at all, and none will: the server breaks the protocol, or stays busy.
+            # No file came, and none will: no forkserver answers, or the server breaks the protocol or stays busy.
             raise failure
         else:
             self._state.fail(asked.item, failure)
@@ -188,7 +191,10 @@ class Worker:
                 self._withdraw()
 
     def _withdraw(self) -> None:
-        """Withdraw requests for files of directories that nothing can be written into. Send the others again."""
+        """Leave out files that are to be fetched into closed directories. Send all other requests again.
+
+        The connection is closed if answers are due.
+        """
         requested = list(self._requested)
         self._requested.clear()
         self._session.abandon()

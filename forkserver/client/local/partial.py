@@ -8,7 +8,7 @@ failure may keep the line and lose the piece.
 
 The list also notes how much of the beginning of a piece was written, while the rest was still to come. No digest
 verifies such a beginning, so the next run asks the server for its digest. A run that is killed therefore loses less
-than ``STEP_BYTES`` of each piece on its way. Every connection has one piece on its way.
+than ``STEP_BYTES`` of each piece on its way. Of the pieces that a connection has requested, one arrives at a time.
 
 Pieces may come from several servers. They may also come from several versions of a server's file, because the etag
 changes with the permissions, too. Each line says from which version, of which server, its piece was taken. Only pieces
@@ -68,9 +68,9 @@ class Partial:
     """The part of ``version`` of the file ``name`` in the directory ``directory_fd``; a context manager.
 
     Entering opens or creates the part. Entering discards a part of another size, with another mtime for the same etag
-    and server, or without a valid header; then ``discarded`` is true. Pieces of another version of the same size, from
-    another server or with another etag, are only in doubt. Leaving keeps the part, unless ``remove`` was called or the
-    part holds nothing. Methods raise OSError; entering also raises BeingFetched.
+    and server, or without a valid header; then ``discarded`` is true, unless the list was empty. Pieces of another
+    version of the same size, from another server or with another etag, are only in doubt. Leaving keeps the part,
+    unless ``remove`` was called or the part holds nothing. Methods raise OSError; entering also raises BeingFetched.
     """
 
     def __init__(self, directory_fd: int, name: bytes, version: Version) -> None:
@@ -112,7 +112,7 @@ class Partial:
     @property
     def kept_bytes(self) -> int:
         """The number of bytes worth keeping: of pieces, and of beginnings of pieces."""
-        return self.verified_bytes + sum(self._begun.values())
+        return self.verified_bytes + sum(list(self._begun.values()))
 
     @property
     def beginning_bytes(self) -> int:

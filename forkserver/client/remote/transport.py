@@ -42,7 +42,7 @@ class Transport:
         If there was a reply, the servers of the session do speak the protocol.
         """
         self.heard = False
-        """Whether a byte has come since the last reply was awaited."""
+        """Whether a byte was received since ``reply`` was called last, or ``reply`` has returned."""
         self._timeout_s = timeout_s
         self._rate_limit = rate_limit
         self._interrupted = interrupted
@@ -109,7 +109,10 @@ class Transport:
             pass  # The server hung up. The reason that it may have sent before can still be received.
 
     def reply(self) -> Reply:
-        """Send the queued requests and return the next reply. Raise NoAnswer if the server hangs up before a byte."""
+        """Send the queued requests and return the next reply.
+
+        Raises NoAnswer if the server hangs up before a further byte.
+        """
         self.heard = False
         self.flush()
         try:
