@@ -38,6 +38,7 @@ def _slow(bench: Bench, count: int) -> dict[str, float]:
     size = files.SIZES[files.SLOW]
     load = Load(count, _PATIENCE_S, 0, 0, slow_bytes_s=bench.plan.slow_bytes_s, opens_per_s=_OPENS_PER_S)
     with bench.running(["crowd"]) as servers:
+        holding.stable(servers["crowd"])  # the kernel accepts connections before there is a master
         master = holding.master_pid(servers["crowd"])
         began, cpu_before_s = time.monotonic(), procfs.cpu_s(master)
         process = bench.generator.start(servers["crowd"], script.native(files.SLOW, size), load)
