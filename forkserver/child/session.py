@@ -83,7 +83,7 @@ class ServerSession:
         try:
             request = self._reader.next_request(midway=self._midway)
         except ProtocolError as error:
-            # What came is no request, so it is no sign that the peer has the answer before.
+            # Bytes that are no request do not show that the peer has taken the answer before.
             if self._end_line.untaken:
                 self._await_taken(DRAINING, or_input=False)
                 self._peer_socket.check_phase(DRAINING)

@@ -13,8 +13,6 @@ import select
 import socket
 import sys
 
-TYPE_CHECKING = False
-
 _RECORD_BYTES = 16
 _MAX_PACKET_BYTES = 256
 _MAX_RECORDS = 256

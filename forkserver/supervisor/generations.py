@@ -42,7 +42,7 @@ class Generations:
         self._generations: list[Generation] = []
         self._candidate: Generation | None = None
         self._finish: Finish
-        """What the reload of the candidate calls when it has succeeded or failed."""
+        """The reload of the candidate calls this function when the reload has succeeded or failed."""
         self._to_finish: list[Finish] = []
         """Reloads whose master is ready, but the old masters have not yet confirmed that they accept no more."""
         self._count = 0

@@ -165,7 +165,7 @@ def test_orphans_that_end_in_order_have_their_line_themselves(slow, large):
     for transfer in transfers:
         transfer.close()
         line = fields(server.wait_for(f" orphan pid={transfer.pid} "))
-        assert line["cause"] in {"done", "retired"}, "whoever hangs up first"
+        assert line["cause"] in {"done", "retired"}, "the client or the child hangs up first"
         assert [line[name] for name in ("requests", "request", "path")] == ["1", "-", "-"]
         assert fields(server.log(f" end pid={transfer.pid} ")[0])["sent"] == line["sent"]
 

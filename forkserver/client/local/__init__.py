@@ -1,1 +1,1 @@
-"""What the client does with local files, parts of files, and directories. Runs in the client."""
+"""Write, keep, compare and delete local files, parts of files, and directories. Runs in the client."""

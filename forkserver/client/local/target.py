@@ -46,7 +46,7 @@ _REASONS = {
 
 
 class Durable(enum.IntEnum):
-    """What a power failure cannot undo, once the client has told that a file is fetched."""
+    """How much of a file survives a power failure, once the client has told that the file is fetched."""
 
     NONE = 0
     FILE = 1

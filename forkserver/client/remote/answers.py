@@ -23,7 +23,7 @@ ENDINGS = {
     End.READ_ERROR: "the server could not read the file to the end",
     End.DRAINING: "the server is being stopped",
 }
-"""What a trailer other than ``ok`` means to people."""
+"""By trailer: why a content did not end well, for people."""
 PASSING = frozenset({Word.CONNECTION_LOST, Word.TIMEOUT, Word.NO_ANSWER, Word.DRAINING})
 """Failures after which the rest of a file is requested again. Once it was, UNREACHABLE is another such failure."""
 _NOT_THE_SAME = frozenset({Status.CHANGED, Status.NOT_FOUND, Status.NOT_A_FILE, Status.BAD_RANGE})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from forkserver.client.remote.session import Session
 
 _ENDINGS = {**ENDINGS, End.READ_ERROR: "the server could not read the directory to the end"}
-"""What a trailer other than ``ok`` of a listing means to people."""
+"""By trailer: why a listing did not end well, for people."""
 
 
 class Enclosed(NamedTuple):

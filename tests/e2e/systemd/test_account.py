@@ -104,5 +104,5 @@ def test_a_stop_lets_orphans_finish(narrow, hold) -> None:
     transfer.close()
     service.wait_until(lambda: service.show("ActiveState") == "inactive", "the end")
     line = fields(service.journal(began, f"--grep=^orphan pid={pid} "))
-    assert line["cause"] in {"done", "retired"}, "whoever hangs up first"
+    assert line["cause"] in {"done", "retired"}, "the client or the child hangs up first"
     assert line["peer"] == transfer.peer
