@@ -1,7 +1,8 @@
 """Read the configuration file into ``Settings``, and write it. Runs in the operator's command and in the supervisor.
 
-Opens no socket. Every mistake in the file or in the options raises OperatorError with the place, the complaint and the
-remedy.
+Opens no socket.
+
+Everything that is wrong raises ``ConfigError``, which knows file, line, key and complaint.
 """
 
 from __future__ import annotations
@@ -12,24 +13,53 @@ import os
 import pwd
 import re
 import tomllib
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forkserver.errors import OperatorError
 from forkserver.front.terminal import escape
-from forkserver.settings import FIELDS, SettingError, Settings, Value
+from forkserver.settings import FIELDS, SettingError, Settings
 from forkserver.supervisor import address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from forkserver.settings import Value
 
 MAX_FILE_BYTES = 65536
 """A longer file is not a configuration. The limit also bounds the work of ``_find_line``."""
 _MAX_BITS = 63  # TOML's own limit of an integer; Python would accept any
 
 
+class ConfigError(OperatorError):
+    """A wrong setting, or a configuration file that cannot be read.
+
+    ``file`` is the file that holds the setting, None for an option and for a default; ``line`` is a line of that file.
+    ``key`` is the setting as the operator wrote it, ``--max-children`` for an option. ``complaint`` says what is wrong
+    and what to do.
+    """
+
+    def __init__(
+        self, complaint: str, *, file: str | None = None, line: int | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(complaint)
+        self.complaint = complaint
+        self.file = file
+        self.line = line
+        self.key = key
+
+    def __str__(self) -> str:
+        """Format the error as one line: ``FILE:LINE: KEY: COMPLAINT``, without the parts that are None."""
+        line = "" if self.line is None else f":{self.line}"
+        file = "" if self.file is None else f"{escape(self.file)}{line}: "
+        key = "" if self.key is None else f"{escape(self.key)}: "
+        return f"{file}{key}{self.complaint}"
+
+
 def load(path: str | None, options: Mapping[str, Value], directory: str = "") -> Settings:
     """Return settings from the defaults, the file ``path`` (None: no file) and ``options``; later ones win.
 
     ``options`` maps names of ``FIELDS`` to values. ``root`` of the result is absolute: a relative root in the file
-    starts at the file's directory, any other at ``directory`` (empty: the working directory). Raises OperatorError.
+    starts at the file's directory, any other at ``directory`` (empty: the working directory). Raises ConfigError.
     """
     source = _Source(path, options)
     for name, value in source.values.items():
@@ -50,7 +80,7 @@ def load(path: str | None, options: Mapping[str, Value], directory: str = "") ->
 def dump(settings: Settings) -> str:
     """Return the settings as a file that ``load`` reads back, each setting under its meaning.
 
-    A value that is derived from other settings is written as a comment, so that it stays derived. Raises OperatorError
+    A value that is derived from other settings is written as a comment, so that it stays derived. Raises ConfigError
     for a root that is not UTF-8, because TOML cannot hold such a name.
     """
     derived = {} if settings.max_per_peer else {"max_per_peer": f"; in effect: {settings.peer_limit}"}
@@ -64,7 +94,7 @@ class _Source:
     """The values of the file and of the options, and which of the two each value came from."""
 
     def __init__(self, path: str | None, options: Mapping[str, Value]) -> None:
-        self.path = path or ""
+        self.path = path
         self._text = "" if path is None else _read(path)
         self._options = options
         self._in_file = {} if path is None else _parse(path, self._text)
@@ -76,18 +106,12 @@ class _Source:
         """Whether the value of ``name`` in effect is the file's."""
         return name in self._in_file and name not in self._options
 
-    def error(self, name: str, complaint: str) -> OperatorError:
-        """Return an error about the setting ``name``, as the operator wrote it: in the file or as an option."""
+    def error(self, name: str, complaint: str) -> ConfigError:
+        """Return an error about ``name`` that knows where its value came from."""
         if self.from_file(name):
-            return _error(self.path, f"{escape(name)}: {complaint}", _find_line(self._text, name))
+            return ConfigError(complaint, file=self.path, line=_find_line(self._text, name), key=name)
         key = f"--{name.replace('_', '-')}" if name in self._options else name
-        return OperatorError(f"{key}: {complaint}")
-
-
-def _error(path: str, complaint: str, line: int | None = None) -> OperatorError:
-    """Return an error about the file ``path``, or about one line of the file."""
-    place = escape(path) if line is None else f"{escape(path)}:{line}"
-    return OperatorError(f"{place}: {complaint}")
+        return ConfigError(complaint, key=key)
 
 
 def _read(path: str) -> str:
@@ -96,17 +120,17 @@ def _read(path: str) -> str:
             data = file.read(MAX_FILE_BYTES + 1)
     except PermissionError:
         remedy = "give that user the right to read it, and to enter every directory on the way to it"
-        raise _error(path, f"user {_own_name()} cannot read it; {remedy}") from None
+        raise ConfigError(f"user {_own_name()} cannot read it; {remedy}", file=path) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its name holds a NUL"
-        raise _error(path, f"cannot read it: {reason}; name another file with --config") from None
+        raise ConfigError(f"cannot read it: {reason}; name another file with --config", file=path) from None
     if len(data) > MAX_FILE_BYTES:
-        raise _error(path, f"is longer than {MAX_FILE_BYTES} bytes, so it is not a configuration")
+        raise ConfigError(f"is longer than {MAX_FILE_BYTES} bytes, so it is not a configuration", file=path)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         complaint = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise _error(path, complaint, data.count(b"\n", 0, error.start) + 1) from None
+        raise ConfigError(complaint, file=path, line=data.count(b"\n", 0, error.start) + 1) from None
 
 
 def _own_name() -> str:
@@ -126,7 +150,7 @@ def _parse(path: str, text: str) -> dict[str, Any]:
         number = re.match(r"line (\d+), ", place)
         line = int(number[1]) if number else text.rstrip("\n").count("\n") + 1
         complaint = f"is not TOML: {complaint}; correct it as forkserver.toml(5) shows"
-        raise _error(path, complaint, line) from None
+        raise ConfigError(complaint, file=path, line=line) from None
 
 
 def _to_value(value: object) -> object:
@@ -185,7 +209,7 @@ def _check_bind(source: _Source, settings: Settings) -> None:
 
 
 def _absolute_root(source: _Source, root: str, directory: str) -> str:
-    base = os.path.dirname(source.path) if source.from_file("root") else directory
+    base = os.path.dirname(source.path) if source.path is not None and source.from_file("root") else directory
     path = os.path.abspath(os.path.join(base, root))
     if os.path.isdir(path):
         # The root need not be readable, because files are opened by name: a root of mode 0711 is fine.
@@ -219,6 +243,6 @@ def _to_toml_string(name: str, value: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError:
         complaint = f"{escape(value)}: is not UTF-8, so no configuration file can hold it; rename it"
-        raise OperatorError(f"{name}: {complaint}") from None
+        raise ConfigError(complaint, key=name) from None
     # A JSON string is a TOML string, except for the one control character that JSON allows unescaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
