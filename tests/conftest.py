@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from tests import prefork
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -31,7 +33,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Under coverage the server runs through a front of its own, for the real master's isolation shuts coverage out.
 MEASURED = "COVERAGE_RUN" in os.environ
-PROGRAM = [str(REPOSITORY / "tests" / "measured_server.py")] if MEASURED else ["-m", "forkserver.front.cli"]
+PROGRAM = [str(REPOSITORY / "tests" / "measured_server.py")] if MEASURED else ["-m", prefork.SERVER[0]]
 WITHOUT_LANDLOCK = [str(REPOSITORY / "tests" / "without_landlock.py")]
 # Every server that the tests start is then one without Landlock; tests/e2e/test_without_landlock.py has one always.
 if "WITHOUT_LANDLOCK" in os.environ:
@@ -59,9 +61,13 @@ class Server:
         program: Sequence[str] = PROGRAM,
     ) -> None:
         self.root = root
-        command = [*prefix, sys.executable, *program, "serve", "--root", str(root), "--port", "0", *options]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, pass_fds=pass_fds)
+        command = ["serve", "--root", str(root), "--port", "0", *options]
+        how: dict[str, Any] = {"stderr": subprocess.PIPE, "env": {**os.environ, "PYTHONPATH": str(REPOSITORY)}}
+        if program == PROGRAM:
+            how |= {"pass_fds": pass_fds} if pass_fds else {}
+            self.process = prefork.start(prefork.SERVER, command, prefix=prefix, **how)
+        else:
+            self.process = subprocess.Popen([sys.executable, *program, *command], **how)
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -10,7 +10,6 @@ import random
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import prefork
 from tests.conftest import tcp_sockets
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 45.0
-PAUSE_S = 0.1
+PAUSE_S = 0.3
 SMALL_BUFFER_BYTES = 65536
 FETCHED_BYTES = 3_000_000
 # More than all that the sockets between server and client take in: the server's may grow to the last number of
@@ -182,8 +182,10 @@ class Running:
         self, address: str, arguments: tuple[str | bytes, ...], place: Path, prefix: Sequence[str] = ()
     ) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("FSGET_")}
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "forkserver.client", "-s", address, *arguments],
+        self.process = prefork.start(
+            prefork.FSGET,
+            ["-s", address, *arguments],
+            prefix=prefix,
             cwd=place,
             env=environment | {"PYTHONPATH": str(REPOSITORY), "LC_ALL": "C.UTF-8"},
             stdin=subprocess.DEVNULL,

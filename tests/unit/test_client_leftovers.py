@@ -68,6 +68,22 @@ def test_files_of_this_very_run_stay(directory, tmp_path):
     assert partial.is_temporary(own)
 
 
+def test_a_forked_process_has_temporary_names_of_its_own():
+    ours = partial.temporary_name()  # before the fork, so that the other process would inherit its random bytes
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(write_fd, partial.temporary_name())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    theirs = os.read(read_fd, 100)
+    os.close(read_fd)
+    os.close(write_fd)
+    assert partial.is_temporary(theirs)
+    assert not partial.is_own(theirs)
+    assert theirs.rpartition(b"-")[0] != ours.rpartition(b"-")[0]
+
+
 def test_a_file_that_takes_long_is_held_while_it_is_written(directory, tmp_path):
     with LocalFile(directory, b"name", durable=Durable.NONE) as target:
         list(target.begin(KNOWN.version))

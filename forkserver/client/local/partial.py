@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import itertools
 import os
@@ -40,7 +41,6 @@ PREFIX = b".fsget-"
 
 PART = b".part"
 SUMS = b".sums"
-_OWN = PREFIX + os.urandom(8).hex().encode("ascii") + b"-%x"
 _TEMPORARY = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{16}-[0-9a-f]{1,16}")
 _numbers = itertools.count()
 _MAX_NAME_BYTES = 255
@@ -252,9 +252,9 @@ def find(directory_fd: int, name: bytes) -> Version | None:
 def temporary_name() -> bytes:
     """Return a name that no other file has.
 
-    Random bytes are drawn once for the process: drawing them for each file would take longer than a small content.
+    Random bytes are drawn once for each process: drawing them for each file would take longer than a small content.
     """
-    return _OWN % next(_numbers)
+    return _own_prefix(os.getpid()) + b"%x" % next(_numbers)
 
 
 def is_temporary(name: object) -> bool:
@@ -264,7 +264,12 @@ def is_temporary(name: object) -> bool:
 
 def is_own(temporary: bytes) -> bool:
     """Return whether ``temporary_name`` returned the name ``temporary`` in this process."""
-    return temporary.startswith(_OWN.removesuffix(b"%x"))
+    return temporary.startswith(_own_prefix(os.getpid()))
+
+
+@functools.cache
+def _own_prefix(pid: int) -> bytes:  # noqa: ARG001 - a forked process must not inherit the random bytes of its parent
+    return PREFIX + os.urandom(8).hex().encode("ascii") + b"-"
 
 
 def hold(fd: int) -> bool:

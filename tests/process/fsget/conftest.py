@@ -10,7 +10,6 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from forkserver.client.local.partial import PIECE_BYTES
+from tests import prefork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 REPOSITORY = Path(__file__).parents[3]
 
 
-def program(first: str) -> list[str]:
-    """The command ``fsget``, after ``first`` in a shell: the process between fork and exec, without a fork of ours."""
+def started(first: str, arguments: Sequence[str | bytes], **options: Any) -> subprocess.Popen[bytes]:
+    """A run of ``fsget``, after ``first`` in a shell: the process between fork and exec, without a fork of ours."""
     # The tests themselves may run in the background of a shell or under nohup, where signals are ignored.
-    defaults = ["env", "--default-signal=INT,HUP"]
-    fsget = [sys.executable, "-m", "forkserver.client"]
-    return [*defaults, "/bin/sh", "-c", first + '; exec "$@"', "sh", *fsget] if first else [*defaults, *fsget]
+    shell = ["env", "--default-signal=INT,HUP", "/bin/sh", "-c", first + '; exec "$@"', "sh"]
+    return prefork.start(prefork.FSGET, arguments, prefix=shell if first else (), **options)
 
 
 # Steps of a script; any bytes in it are sent, an event is waited for.
@@ -176,7 +175,11 @@ def fsget(place: Path, environment: dict[str, str]) -> Callable[..., Result]:
 
     def run(*arguments: str | bytes, first: str = "", **options: object) -> Result:
         options = {"cwd": place, "env": environment, "stdin": subprocess.DEVNULL} | options
-        return Result(subprocess.run([*program(first), *arguments], capture_output=True, check=False, **options))  # type: ignore[call-overload]
+        ending: dict[str, Any] = {key: options.pop(key) for key in ("input", "timeout") if key in options}
+        if "input" in ending:
+            options["stdin"] = subprocess.PIPE
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        return Result(prefork.finish(started(first, arguments, **options), **ending))
 
     return run
 
@@ -199,10 +202,7 @@ def begin(place: Path, environment: dict[str, str]) -> Iterator[Callable[..., su
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, first: str = "", **options: object) -> subprocess.Popen[bytes]:
-            options = {"cwd": place, "env": environment} | options
-            process: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
-                [*program(first), *arguments], **options
-            )
+            process = started(first, arguments, **{"cwd": place, "env": environment} | options)
             stack.enter_context(process)
             stack.callback(process.kill)
             return process
