@@ -31,9 +31,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Begun in the background of a shell, the tests inherit that a Ctrl-C is ignored, and what they start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Under coverage the server runs through a front of its own, for the real master's isolation shuts coverage out.
-MEASURED = "COVERAGE_RUN" in os.environ
-PROGRAM = [str(REPOSITORY / "tests" / "measured_server.py")] if MEASURED else ["-m", prefork.SERVER[0]]
+PROGRAM = ["-m", prefork.SERVER[0]]
 WITHOUT_LANDLOCK = [str(REPOSITORY / "tests" / "without_landlock.py")]
 # Every server that the tests start is then one without Landlock; tests/e2e/test_without_landlock.py has one always.
 if "WITHOUT_LANDLOCK" in os.environ:
@@ -182,16 +180,16 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def children_of(pid: int) -> list[int]:
-    """PIDs of a process's children, by proc_pid_stat(5)."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            try:
-                parent = int(Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2].split()[1])
-            except OSError:
-                continue
-            if parent == pid:
-                found.append(int(entry))
+    """PIDs of a process's children, zombies among them, by /proc/PID/task/TID/children, proc(5)."""
+    before, found = None, None
+    # A child that is reaped during the reading may hide another.
+    while found is None or found != before:
+        before = found
+        try:
+            lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        found = [int(child) for children in lists for child in children.split()]
     return found
 
 

@@ -188,7 +188,11 @@ def _become(request: dict[str, Any]) -> None:
 def _main(channel_fd: str, *modules: str) -> None:
     sys.path[0] = str(Path(__file__).parents[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tests' Ctrl-C is for them; they hang up
+    from tests import measure  # noqa: PLC0415 - found only now
+
     command, *_ = [importlib.import_module(module) for module in modules]
+    if measure.MEASURING and modules == SERVER:
+        measure.measured_masters()
     gc.freeze()  # a collection in a forked process would copy every page
     _become(_serve(socket.socket(fileno=int(channel_fd))))
     command.main()

@@ -48,14 +48,15 @@ def rewrite_a_piece(path: Path) -> None:
 METADATA = (touch, chmod, link)
 
 
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return random.Random(2057).randbytes(SIZE)
+
+
 @pytest.fixture
-def path(root) -> Iterator[Path]:
+def path(root, content) -> Iterator[Path]:
     path: Path = root / "f"
-    generator = random.Random(2057)
-    with path.open("wb") as file:
-        for _ in range(SIZE // MIB):
-            file.write(generator.randbytes(MIB))
-        file.write(bytes(SIZE % MIB))
+    path.write_bytes(content)
     yield path
     path.unlink()
 

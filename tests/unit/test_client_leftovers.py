@@ -69,19 +69,23 @@ def test_files_of_this_very_run_stay(directory, tmp_path):
 
 
 def test_a_forked_process_has_temporary_names_of_its_own():
-    ours = partial.temporary_name()  # before the fork, so that the other process would inherit its random bytes
-    read_fd, write_fd = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.write(write_fd, partial.temporary_name())
-        os._exit(0)
-    os.waitpid(pid, 0)
-    theirs = os.read(read_fd, 100)
-    os.close(read_fd)
-    os.close(write_fd)
+    # The first name comes before the fork: the other process would inherit its random bytes.
+    code = (
+        "import os\n"
+        "from forkserver.client.local import partial\n"
+        "theirs = partial.temporary_name()\n"
+        "if not os.fork():\n"
+        "    os.write(1, b'%s %d' % (partial.temporary_name(), partial.is_own(theirs)))\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "os.write(1, b' ' + theirs)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    ours, is_own, theirs = finished.stdout.split()
+    assert partial.is_temporary(ours)
     assert partial.is_temporary(theirs)
-    assert not partial.is_own(theirs)
-    assert theirs.rpartition(b"-")[0] != ours.rpartition(b"-")[0]
+    assert ours.rpartition(b"-")[0] != theirs.rpartition(b"-")[0]
+    assert is_own == b"0"
 
 
 def test_a_file_that_takes_long_is_held_while_it_is_written(directory, tmp_path):
