@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LONG = "FORKSERVER_LONG" in os.environ
 MIB = 1 << 20
-SIZE = (1 << 30 if LONG else 64 * MIB) + 1000
+SIZE = (1 << 30 if LONG else 32 * MIB) + 1000
 HELD_BYTES = SIZE // 8
 pytestmark = pytest.mark.timeout(600 if LONG else 120)
 
