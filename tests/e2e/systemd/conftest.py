@@ -115,7 +115,8 @@ class Host:
     def journal(self, *options: str) -> str:
         """What the service said; ``options`` of journalctl select."""
         everything = ("--unit", "forkserver.service", "--output", "cat", "--no-pager", "--quiet")
-        whole = self.run("sh", "-c", 'journalctl --sync; exec journalctl "$@"', "sh", *everything, *options, check=False)
+        synced = ("sh", "-c", 'journalctl --sync; exec journalctl "$@"', "sh")
+        whole = self.run(*synced, *everything, *options, check=False)
         # The status is 1 where nothing was found, too.
         assert whole.stderr == ""
         return whole.stdout
