@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 45.0
-PAUSE_S = 0.3
+PAUSE_S = 0.6
 SMALL_BUFFER_BYTES = 65536
 FETCHED_BYTES = 3_000_000
 # More than all that the sockets between server and client take in: the server's may grow to the last number of

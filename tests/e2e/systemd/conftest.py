@@ -26,7 +26,7 @@ from forkserver.client.remote.session import Session
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("systemd_host.sh")
 PATIENCE_S = 40.0
-PAUSE_S = 0.3
+PAUSE_S = 0.6
 PORT = 2057
 CONTENT = os.urandom(300_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest().encode()
