@@ -1,9 +1,10 @@
 """Start a command of ours by a fork from a process that has imported the command, instead of by an interpreter.
 
 The tests start ``fsget`` and ``forkserver`` 1,500 times. A run of ``fsget`` that fetches nothing costs 0.16 s of
-processor time by an interpreter, and 0.03 s by a fork. The started process has its own arguments, descriptors, environment and directory, and is a
-child of the test's process, as with ``subprocess``. Only the interpreter's start is shared: whatever an interpreter
-reads from its environment (``PYTHON*``, the locale) is the same for all processes of one template.
+processor time by an interpreter, and 0.03 s by a fork. The started process has its own arguments, descriptors,
+environment and directory, and is a child of the test's process, as with ``subprocess``. Only the interpreter's start is
+shared: whatever an interpreter reads from its environment (``PYTHON*``, the locale) is the same for all processes of
+one template.
 
 This file is both sides: the tests import it, and each template runs it as a program.
 """
