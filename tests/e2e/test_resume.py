@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LONG = "FORKSERVER_LONG" in os.environ
-SIZE, FAULTS = (1 << 30, 20) if LONG else (1 << 27, 5)
+SIZE, FAULTS = (1 << 30, 20) if LONG else (1 << 28, 5)
 MOST_MOVED = 1.1 * SIZE
 ASKED_PIECES = 2  # most that are asked for and not here
 MIB = 1 << 20
