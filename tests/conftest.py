@@ -31,7 +31,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Begun in the background of a shell, the tests inherit that a Ctrl-C is ignored, and what they start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-PROGRAM = ["-m", prefork.SERVER[0]]
+SHIPPED = PROGRAM = ["-m", prefork.SERVER[0]]
 WITHOUT_LANDLOCK = [str(REPOSITORY / "tests" / "without_landlock.py")]
 # Every server that the tests start is then one without Landlock; tests/e2e/test_without_landlock.py has one always.
 if "WITHOUT_LANDLOCK" in os.environ:
@@ -61,11 +61,10 @@ class Server:
         self.root = root
         command = ["serve", "--root", str(root), "--port", "0", *options]
         how: dict[str, Any] = {"stderr": subprocess.PIPE, "env": {**os.environ, "PYTHONPATH": str(REPOSITORY)}}
-        if program == PROGRAM:
-            how |= {"pass_fds": pass_fds} if pass_fds else {}
-            self.process = prefork.start(prefork.SERVER, command, prefix=prefix, **how)
+        if program == SHIPPED:
+            self.process = prefork.start(prefork.SERVER, command, prefix=prefix, pass_fds=pass_fds, **how)
         else:
-            self.process = subprocess.Popen([sys.executable, *program, *command], **how)
+            self.process = subprocess.Popen([*prefix, sys.executable, *program, *command], pass_fds=pass_fds, **how)
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -38,14 +38,18 @@ FSGET = ("forkserver.client.__main__", "forkserver.client.command.cli")
 SERVER = ("forkserver.front.cli", "forkserver.supervisor.supervise")
 """Modules: the first has the command's ``main``; the command imports the others when it runs."""
 _USUAL = {("PYTHONPATH", str(REPOSITORY)), ("PYTHONWARNINGS", "error"), ("LC_ALL", "C.UTF-8")}
-"""What a template's interpreter may read from its environment beside the tests' own: each other value means a template
-more."""
+"""Variables that many tests set for an interpreter. Any other value is rare, so no template is kept for it."""
 _POSSIBLE = {"cwd", "env", "stdin", "stdout", "stderr"}
 """The options of ``subprocess.Popen`` that a forked process can have."""
 
 
 def start(
-    modules: Sequence[str], arguments: Sequence[str | bytes], *, prefix: Sequence[str] = (), **options: Any
+    modules: Sequence[str],
+    arguments: Sequence[str | bytes],
+    *,
+    prefix: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
+    **options: Any,
 ) -> subprocess.Popen[bytes]:
     """Start the command ``-m modules[0]``: by a fork where the options of ``subprocess.Popen`` allow that.
 
@@ -53,9 +57,10 @@ def start(
     """
     environment = options.setdefault("env", dict(os.environ))
     unusual = _read_at_start(environment) - _read_at_start(os.environ) - _USUAL
-    if _SYS_CLONE and not prefix and not unusual and options.keys() <= _POSSIBLE:
+    if _SYS_CLONE and not (prefix or pass_fds or unusual) and options.keys() <= _POSSIBLE:
         return _Forked(modules, [modules[0], *arguments], **options)
-    return subprocess.Popen([*prefix, sys.executable, "-m", modules[0], *arguments], **options)
+    command = [*prefix, sys.executable, "-m", modules[0], *arguments]
+    return subprocess.Popen(command, pass_fds=pass_fds, **options)
 
 
 def finish(process: subprocess.Popen[bytes], **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -188,7 +193,7 @@ def _become(request: dict[str, Any]) -> None:
 
 
 def _main(channel_fd: str, *modules: str) -> None:
-    sys.path[0] = str(Path(__file__).parents[1])
+    sys.path[0] = str(REPOSITORY)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tests' Ctrl-C is for them; they hang up
     from tests import measure  # noqa: PLC0415 - found only now
 
